@@ -1,0 +1,74 @@
+"""medeval: what a vision-language model gains and loses from its visual tools.
+
+Every checkpoint is evaluated twice, without and with the tool schema, sample by sample. The
+names below are the public ones; each is imported when it is first used, so that the command
+line starts at once.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medeval.api import load_run as load_run
+    from medeval.api import run as run
+    from medeval.api import score as score
+    from medeval.boxes import Box as Box
+    from medeval.boxes import pixels as pixels
+    from medeval.definitions import Benchmark as Benchmark
+    from medeval.definitions import EvalProtocol as EvalProtocol
+    from medeval.definitions import Judge as Judge
+    from medeval.definitions import Observation as Observation
+    from medeval.definitions import Pair as Pair
+    from medeval.errors import MedevalError as MedevalError
+    from medeval.images import PixelBudget as PixelBudget
+    from medeval.loader import load as load
+    from medeval.models.base import Sampling as Sampling
+    from medeval.rows import DrawnRows as DrawnRows
+    from medeval.rows import HubFiles as HubFiles
+    from medeval.rows import HubRows as HubRows
+    from medeval.rows import Row as Row
+    from medeval.tools.base import Tool as Tool
+    from medeval.tools.crop_and_zoom import crop_and_zoom as crop_and_zoom
+    from medeval.types import Answer as Answer
+    from medeval.types import Grade as Grade
+    from medeval.types import Sample as Sample
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "load_run": "medeval.api",
+    "run": "medeval.api",
+    "score": "medeval.api",
+    "Box": "medeval.boxes",
+    "pixels": "medeval.boxes",
+    "Benchmark": "medeval.definitions",
+    "EvalProtocol": "medeval.definitions",
+    "Judge": "medeval.definitions",
+    "Observation": "medeval.definitions",
+    "Pair": "medeval.definitions",
+    "MedevalError": "medeval.errors",
+    "PixelBudget": "medeval.images",
+    "load": "medeval.loader",
+    "Sampling": "medeval.models.base",
+    "DrawnRows": "medeval.rows",
+    "HubFiles": "medeval.rows",
+    "HubRows": "medeval.rows",
+    "Row": "medeval.rows",
+    "Tool": "medeval.tools.base",
+    "crop_and_zoom": "medeval.tools.crop_and_zoom",
+    "Answer": "medeval.types",
+    "Grade": "medeval.types",
+    "Sample": "medeval.types",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

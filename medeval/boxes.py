@@ -1,0 +1,131 @@
+"""Boxes and the frames their coordinates are declared in; conversion is always explicit.
+
+A frame is the extent of one image in some unit. The same box in two frames covers the same
+share of the image, so conversion is a scaling and never looks at the values.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The extent of an image in the unit of its coordinates: x in 0..width, y in 0..height."""
+
+    name: str
+    width: float
+    height: float
+
+    def __post_init__(self) -> None:
+        if not (self.width > 0 and self.height > 0):
+            raise ValueError(f"a frame has a positive extent, got {self.width!r} x {self.height!r}")
+
+
+# A conversion's floating-point error must not grow a box by a pixel.
+ROUNDING_SLACK = 1e-6
+
+RELATIVE = Frame("relative", 1.0, 1.0)
+PERCENT = Frame("percent", 100.0, 100.0)
+PERMILLE = Frame("permille", 1000.0, 1000.0)
+
+
+def pixels(width_px: int, height_px: int, image: str = "image") -> Frame:
+    """The pixel frame of the named image, whose size in pixels is given."""
+    return Frame(f"pixels of {image}", float(width_px), float(height_px))
+
+
+@dataclass(frozen=True, slots=True)
+class PixelBox:
+    """Whole pixels: left and top are inside, right and bottom are the first outside."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return self.bottom - self.top
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in a declared frame, (left, top) to (right, bottom), in the frame's unit.
+
+    Raises ValueError unless the four numbers are finite and left < right, top < bottom.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    frame: Frame
+
+    def __post_init__(self) -> None:
+        corners = (self.left, self.top, self.right, self.bottom)
+        if not all(math.isfinite(value) for value in corners):
+            raise ValueError(f"a box has finite coordinates, got {list(corners)!r}")
+        if not (self.left < self.right and self.top < self.bottom):
+            raise ValueError(f"a box needs left < right and top < bottom, got {list(corners)!r}")
+
+    @property
+    def width(self) -> float:
+        """Width in the frame's unit."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        """Height in the frame's unit."""
+        return self.bottom - self.top
+
+    @property
+    def area_share(self) -> float:
+        """Share of the image that the box covers, 0 to 1 for a box inside it."""
+        return self.width * self.height / (self.frame.width * self.frame.height)
+
+    def to(self, frame: Frame) -> Self:
+        """The same box in another frame of the same image."""
+        return type(self)(
+            self.left * frame.width / self.frame.width,
+            self.top * frame.height / self.frame.height,
+            self.right * frame.width / self.frame.width,
+            self.bottom * frame.height / self.frame.height,
+            frame,
+        )
+
+    def clamped(self) -> "Box | None":
+        """The part inside the image, or None where nothing of the box is."""
+        left, right = max(0.0, self.left), min(self.frame.width, self.right)
+        top, bottom = max(0.0, self.top), min(self.frame.height, self.bottom)
+        if left >= right or top >= bottom:
+            return None
+        return Box(left, top, right, bottom, self.frame)
+
+    def intersection(self, other: "Box") -> "Box | None":
+        """The common part, in this box's frame, or None where there is none."""
+        there = other.to(self.frame)
+        left, right = max(self.left, there.left), min(self.right, there.right)
+        top, bottom = max(self.top, there.top), min(self.bottom, there.bottom)
+        if left >= right or top >= bottom:
+            return None
+        return Box(left, top, right, bottom, self.frame)
+
+    def rounded_out(self) -> PixelBox:
+        """The smallest whole-unit box around this one: floor left and top, ceil right and bottom.
+
+        >>> Box(10.6, 10.4, 50.5, 60.6, pixels(100, 100)).rounded_out()
+        PixelBox(left=10, top=10, right=51, bottom=61)
+        """
+        return PixelBox(
+            math.floor(self.left + ROUNDING_SLACK),
+            math.floor(self.top + ROUNDING_SLACK),
+            math.ceil(self.right - ROUNDING_SLACK),
+            math.ceil(self.bottom - ROUNDING_SLACK),
+        )

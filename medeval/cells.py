@@ -1,0 +1,232 @@
+"""The folder of one cell: its fingerprint, and what was appended to it as samples ended."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from medeval.durable import Appender, explained, make_folder, read_lines, write_whole
+from medeval.errors import RecordError
+from medeval.fingerprints import differences
+from medeval.keys import CellKey
+from medeval.locks import Lock
+from medeval.records import (
+    CellRecord,
+    FailureRecord,
+    TrajectoryRecord,
+    VerdictRecord,
+)
+from medeval.schema import AnyRecord, parse_record
+from medeval.types import Trajectory, Verdict
+
+logger = logging.getLogger(__name__)
+
+WRITER_NAME = re.compile(r"[A-Za-z0-9_-]+")
+SHORT_WAIT_S = 60.0
+
+# Lines begin with their key, so that finding what is done need not parse whole conversations.
+_TEXT = rb'("(?:[^"\\]|\\.)*+")'
+TRAJECTORY_KEY = re.compile(rb'\{"schema_version":1,"sample_id":' + _TEXT + rb',"repeat":(\d+),')
+VERDICT_KEY = re.compile(TRAJECTORY_KEY.pattern + rb'"judge":' + _TEXT + rb",")
+
+
+class CellWriter:
+    """Appends to one cell what ends; made by `CellFolder.writer`. Safe to use from threads."""
+
+    def __init__(self, path: Path, trajectories: Appender, verdicts: Appender) -> None:
+        self._path = path
+        self._trajectories = trajectories
+        self._verdicts = verdicts
+
+    def append_trajectory(self, trajectory: Trajectory) -> None:
+        """Append a trajectory; raises RecordError where it cannot be written."""
+        self._trajectories.append(TrajectoryRecord.from_trajectory(trajectory).line())
+
+    def append_verdict(self, verdict: Verdict) -> None:
+        """Append a verdict; a later one by the same judge takes the place of an earlier one."""
+        self._verdicts.append(VerdictRecord.from_verdict(verdict).line())
+
+    def append_failure(self, failure: FailureRecord) -> None:
+        """Append a failure. All writers share one file, so each takes its turn."""
+        turn = Lock(
+            self._path / ".failures.lock",
+            subject=f"the list of failures in {self._path}",
+            wait_s=SHORT_WAIT_S,
+        )
+        with turn, Appender(self._path / "failures.jsonl") as failures:
+            failures.append(failure.line())
+
+
+class CellFolder:
+    """Everything about one cell; made by `RunFolder.cell`. Reading needs no lock."""
+
+    def __init__(self, path: Path, key: CellKey) -> None:
+        self.path = path
+        self.key = key
+
+    def __repr__(self) -> str:
+        return f"CellFolder({str(self.path)!r})"
+
+    @property
+    def _subject(self) -> str:
+        return f"cell {self.key.checkpoint!r} x {self.key.benchmark!r} x {self.key.protocol!r}"
+
+    def record(self) -> CellRecord | None:
+        """What cell.json says, or None where the cell was never claimed."""
+        return read_record(CellRecord, self.path / "cell.json")
+
+    def claim(self, fields: Mapping[str, object], recorded: Mapping[str, object]) -> None:
+        """Say what the cell is evaluated with, before anything is written to it.
+
+        `fields` are all that can change its numbers; `recorded` is written down beside them.
+        Raises RecordError, naming each differing field, where the cell was begun with others.
+        """
+        now = CellRecord.of(fields, recorded)
+        with self._claiming():
+            before = self.record()
+            if before is None:
+                self._refuse_unclaimed_lines()
+                write_whole(self.path / "cell.json", [now.pretty()])
+            elif before.fingerprint != now.fingerprint:
+                raise self._of_another_run(before, now)
+            elif now.recorded[0] not in before.recorded:
+                both = CellRecord.of(before.fields, *before.recorded, *now.recorded)
+                write_whole(self.path / "cell.json", [both.pretty()])
+
+    def _claiming(self) -> Lock:
+        make_folder(self.path)
+        return Lock(self.path / ".claim.lock", subject=self._subject, wait_s=SHORT_WAIT_S)
+
+    def _refuse_unclaimed_lines(self) -> None:
+        if self._files("trajectories"):
+            raise RecordError(
+                f"{self._subject} has trajectories but no cell.json, in {str(self.path)!r}",
+                hint="restore cell.json, or start the cell anew with --fresh",
+            )
+
+    def _of_another_run(self, before: CellRecord, now: CellRecord) -> RecordError:
+        lines = "".join(f"\n  {line}" for line in differences(before.fields, now.fields))
+        return RecordError(
+            f"{self._subject} was begun with other settings:{lines}",
+            hint="run with the settings it was begun with, start the cell anew with --fresh, "
+            "or name another folder with --output-dir",
+        )
+
+    def clear(self) -> None:
+        """Delete everything in the cell; raises RecordError while something writes to it."""
+        with self._claiming(), ExitStack() as stack:
+            for lock in sorted(self.path.glob(".writer-*.lock")):
+                stack.enter_context(Lock(lock, subject=self._subject))
+            for path in sorted(self.path.iterdir()):
+                if path.suffix != ".lock":
+                    with explained("delete", path):
+                        path.unlink()
+
+    @contextmanager
+    def writer(self, name: str = "0") -> Iterator[CellWriter]:
+        """Open the cell for appending under a writer's name; one process may hold each name.
+
+        Torn last lines that a killed process left are set aside first. Raises RecordError where
+        the cell was not claimed, or the name is in use.
+        """
+        if not WRITER_NAME.fullmatch(name):
+            raise RecordError(f"a writer's name is letters, digits, '_' and '-', seen {name!r}")
+        if self.record() is None:
+            raise RecordError(f"{self._subject} has no cell.json", hint="claim the cell first")
+        subject = f"{self._subject}, writer {name!r},"
+        with (
+            Lock(self.path / f".writer-{name}.lock", subject=subject),
+            Appender(self.path / f"trajectories.{name}.jsonl") as trajectories,
+            Appender(self.path / f"verdicts.{name}.jsonl") as verdicts,
+        ):
+            yield CellWriter(self.path, trajectories, verdicts)
+
+    def _files(self, kind: str) -> list[Path]:
+        return sorted(self.path.glob(f"{kind}.*.jsonl"))
+
+    def trajectories(self) -> Iterator[Trajectory]:
+        """Each trajectory of all writers, by writer's name and then as they ended.
+
+        A second trajectory of the same sample and repeat is skipped with a warning. Raises
+        RecordError at a line, other than a torn last one, that cannot be read.
+        """
+        seen: set[tuple[str, int]] = set()
+        for path in self._files("trajectories"):
+            for number, line in read_lines(path):
+                record = parse_record(TrajectoryRecord, line, _where(path, number))
+                key = (record.sample_id, record.repeat)
+                if key in seen:
+                    where = _where(path, number)
+                    logger.warning("%s: skipped a second trajectory of %r", where, key)
+                    continue
+                seen.add(key)
+                yield record.trajectory()
+
+    def done(self) -> set[tuple[str, int]]:
+        """The sample id and repeat of each trajectory, without reading the conversations."""
+        return {key for path in self._files("trajectories") for key in _trajectory_keys(path)}
+
+    def verdicts(self) -> Iterator[Verdict]:
+        """The last verdict on each sample and repeat by each judge, by writer's name."""
+        last = self._last_verdicts()
+        for path in self._files("verdicts"):
+            for number, line in read_lines(path):
+                record = parse_record(VerdictRecord, line, _where(path, number))
+                if last.get((record.sample_id, record.repeat, record.judge)) == (path, number):
+                    yield record.verdict()
+
+    def judged(self) -> set[tuple[str, int, str]]:
+        """The sample id, repeat and judge identity of each verdict."""
+        return set(self._last_verdicts())
+
+    def _last_verdicts(self) -> dict[tuple[str, int, str], tuple[Path, int]]:
+        return {
+            key: (path, number)
+            for path in self._files("verdicts")
+            for number, key in _verdict_keys(path)
+        }
+
+    def failures(self) -> Iterator[FailureRecord]:
+        """Each failure, in the order they happened."""
+        path = self.path / "failures.jsonl"
+        for number, line in read_lines(path):
+            yield parse_record(FailureRecord, line, _where(path, number))
+
+
+def read_record(kind: type[AnyRecord], path: Path) -> AnyRecord | None:
+    """The record that is a whole file, or None where there is no such file."""
+    with explained("read", path):
+        if not path.exists():
+            return None
+        data = path.read_bytes()
+    return parse_record(kind, data, str(path))
+
+
+def _where(path: Path, number: int) -> str:
+    return f"{path}, line {number}"
+
+
+def _trajectory_keys(path: Path) -> Iterator[tuple[str, int]]:
+    for number, line in read_lines(path):
+        match = TRAJECTORY_KEY.match(line)
+        if match and line.endswith(b"}\n"):
+            yield _string(match[1]), int(match[2])
+        else:
+            record = parse_record(TrajectoryRecord, line, _where(path, number))
+            yield record.sample_id, record.repeat
+
+
+def _verdict_keys(path: Path) -> Iterator[tuple[int, tuple[str, int, str]]]:
+    for number, line in read_lines(path):
+        match = VERDICT_KEY.match(line)
+        if match and line.endswith(b"}\n"):
+            yield number, (_string(match[1]), int(match[2]), _string(match[3]))
+        else:
+            record = parse_record(VerdictRecord, line, _where(path, number))
+            yield number, (record.sample_id, record.repeat, record.judge)
+
+
+def _string(token: bytes) -> str:
+    return str(json.loads(token)) if b"\\" in token else token[1:-1].decode()

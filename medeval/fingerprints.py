@@ -1,0 +1,76 @@
+"""What a cell was evaluated with, as one hash, and how two of them differ."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+
+LONGEST_SHOWN = 80
+
+
+def canonical_json(value: object) -> str:
+    """One text for equal JSON values: sorted keys, no spaces, whole floats as integers.
+
+    Raises ValueError for NaN and infinities, TypeError for what JSON cannot hold.
+
+    >>> canonical_json({"b": (1.0, 0.5), "a": True})
+    '{"a":true,"b":[1,0.5]}'
+    """
+    return json.dumps(
+        _whole_floats_as_integers(value), sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
+
+
+def _whole_floats_as_integers(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _whole_floats_as_integers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_whole_floats_as_integers(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def fingerprint(fields: Mapping[str, object]) -> str:
+    """The sha256, in hex, of the fields' canonical JSON."""
+    return hashlib.sha256(canonical_json(fields).encode()).hexdigest()
+
+
+def differences(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """One line for each field that differs: its dotted name, the recorded and the new value."""
+    old, new = dict(_leaves(before)), dict(_leaves(now))
+    return [
+        f"{'.'.join(path)}: {_shown_apart(old.get(path), new.get(path))}"
+        for path in sorted(old.keys() | new.keys())
+        if old.get(path) != new.get(path)
+    ]
+
+
+def _leaves(
+    fields: Mapping[str, object], above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The canonical JSON of each value that is not an object, by the names that lead to it."""
+    for name, value in fields.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, (*above, name))
+        else:
+            yield (*above, name), canonical_json(value)
+
+
+def _shown_apart(old: str | None, new: str | None) -> str:
+    """Both values, long ones shortened to the part around their first difference."""
+    if old is None or new is None:
+        return f"recorded {_excerpt(old, 0)}, now {_excerpt(new, 0)}"
+    pairs = enumerate(zip_longest(old, new))
+    start = next(index for index, (first, second) in pairs if first != second)
+    return f"recorded {_excerpt(old, start)}, now {_excerpt(new, start)}"
+
+
+def _excerpt(text: str | None, start: int) -> str:
+    if text is None:
+        return "nothing"
+    if len(text) <= LONGEST_SHOWN:
+        return text
+    begin = max(0, start - LONGEST_SHOWN // 4)
+    end = begin + LONGEST_SHOWN
+    return f"{'...' * (begin > 0)}{text[begin:end]}{'...' * (end < len(text))}"

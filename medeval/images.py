@@ -1,0 +1,211 @@
+"""Images as a run holds them: the bytes that are sent, their hash, and the pixels behind them.
+
+An image's original bytes are sent untouched where no resize is due and every engine reads the
+file alike; any other is re-encoded once, without loss. Pixels are decoded each time they are asked
+for: a tool call is rare, and a decoded image is many times the size of its file.
+"""
+
+import hashlib
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from medeval.errors import DataError, DefinitionError
+from medeval.image_files import (
+    MAX_PIXELS,
+    MEDIA_TYPES,
+    decode,
+    has_end_mark,
+    is_plain,
+    load,
+    open_image,
+    orientation_of,
+    to_rgb,
+    upright,
+    upright_size,
+)
+from medeval.types import EncodedImage, MediaType, Size
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# Of PNG's levels, the fastest that still shrinks a chart several times.
+PNG_COMPRESS_LEVEL: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelBudget:
+    """How large an image is sent: its area in pixels; its sides are multiples of the factor.
+
+    Raises DefinitionError unless factor >= 1, min_px <= max_px, and one tile of factor x factor
+    fits into max_px.
+    """
+
+    min_px: int
+    max_px: int
+    factor: int
+
+    def __post_init__(self) -> None:
+        if not (self.factor >= 1 and 1 <= self.min_px <= self.max_px >= self.factor**2):
+            raise DefinitionError(
+                "a pixel budget needs factor >= 1 and 1 <= min_px <= max_px >= factor**2, "
+                f"got {self!r}"
+            )
+
+
+def smart_resize(size: Size, budget: PixelBudget) -> Size:
+    """The size that an image is resized to: sides multiples of the factor, area within the budget.
+
+    The aspect ratio is kept as far as the factor allows. Where both bounds cannot be met (a very
+    long image, a narrow budget), the area stays within the upper one; no side is below the factor.
+    Source: the rule of the Qwen2-VL image processor, which refuses ratios above 200; here these
+    are squeezed into the budget instead.
+
+    >>> smart_resize(Size(1000, 600), PixelBudget(min_px=256 * 784, max_px=512 * 784, factor=28))
+    Size(width_px=812, height_px=476)
+    """
+    factor, area = budget.factor, size.width_px * size.height_px
+    width = max(factor, round(size.width_px / factor) * factor)
+    height = max(factor, round(size.height_px / factor) * factor)
+    if width * height > budget.max_px:
+        shrink = math.sqrt(area / budget.max_px)
+        width = max(factor, math.floor(size.width_px / shrink / factor) * factor)
+        height = max(factor, math.floor(size.height_px / shrink / factor) * factor)
+    elif width * height < budget.min_px:
+        grow = math.sqrt(budget.min_px / area)
+        width = math.ceil(size.width_px * grow / factor) * factor
+        height = math.ceil(size.height_px * grow / factor) * factor
+    return _squeezed(width, height, budget)
+
+
+def _squeezed(width: int, height: int, budget: PixelBudget) -> Size:
+    """The size with its longer side cut until the area fits."""
+    if width * height <= budget.max_px:
+        return Size(width, height)
+    short = min(width, height)
+    long = max(budget.factor, budget.max_px // short // budget.factor * budget.factor)
+    if short * long > budget.max_px:
+        short = budget.max_px // long // budget.factor * budget.factor
+    short, long = sorted((short, long))
+    return Size(long, short) if width >= height else Size(short, long)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One image of a conversation: what is sent, and the pixels that tools work on.
+
+    `raw` is the size before any resize for sending, upright. `exif_orientation` is the tag that
+    was applied, None where there was none to apply.
+    """
+
+    encoded: EncodedImage
+    raw: Size
+    exif_orientation: int | None = None
+    read_pixels: "Callable[[], Image.Image]" = field(repr=False, compare=False)
+
+    @property
+    def sent(self) -> Size:
+        """The size of the image as it is sent."""
+        return Size(self.encoded.width_px, self.encoded.height_px)
+
+    def pixels(self) -> "Image.Image":
+        """The image in RGB, upright and at raw size: a fresh one at each call, the caller's own.
+
+        Raises DataError where the file is damaged in a place that only decoding reaches.
+        """
+        return self.read_pixels()
+
+
+def prepare(
+    data: bytes, *, name: str, budget: PixelBudget | None = None, max_pixels: int = MAX_PIXELS
+) -> Picture:
+    """A sample's image, ready to be sent; `name` tells people which one it is.
+
+    The original bytes are kept where no resize is due and the file is a JPEG, PNG or WEBP of one
+    frame, 8-bit RGB or gray, without transparency or an orientation to apply; of such a file only
+    the header and the end mark are read. Any other becomes a PNG in RGB: orientation applied,
+    the first frame, transparency on white, 16 bits cut to the upper 8.
+
+    Raises DataError for what is empty, no image or truncated, and before decoding for what is over
+    `max_pixels`.
+    """
+    image = open_image(data, name, max_pixels)
+    orientation = orientation_of(image, data, name)
+    raw = upright_size(image, orientation)
+    sent = raw if budget is None else smart_resize(raw, budget)
+    if sent == raw and orientation is None and is_plain(image, data):
+        if not has_end_mark(image, data):
+            load(image, name)
+        return Picture(
+            encoded=_encoded(data, MEDIA_TYPES[str(image.format)], raw),
+            raw=raw,
+            read_pixels=partial(decode, data, name),
+        )
+    encoded = _as_png(_resized(upright(image, orientation, name), sent))
+    # A PNG without a resize holds the same pixels, so that the original can be let go.
+    source = encoded.data if sent == raw else data
+    return Picture(
+        encoded=encoded,
+        raw=raw,
+        exif_orientation=orientation,
+        read_pixels=partial(decode, source, name),
+    )
+
+
+def made_picture(
+    pixels: "Image.Image",
+    *,
+    budget: PixelBudget | None,
+    again: "Callable[[], Image.Image] | None" = None,
+) -> Picture:
+    """An image that a tool made, sent as PNG after a resize into the budget (None: as it is).
+
+    `again` makes the pixels once more; without it they are kept in memory where a resize makes
+    the sent image differ from them. Raises DataError for an image without pixels.
+    """
+    raw = Size(*pixels.size)
+    if not (raw.width_px and raw.height_px):
+        raise DataError(f"a tool made an image of {raw.width_px} x {raw.height_px} pixels")
+    sent = raw if budget is None else smart_resize(raw, budget)
+    own = to_rgb(pixels, "made by a tool")
+    encoded = _as_png(_resized(own, sent))
+    if again is not None:
+        read_pixels = again
+    else:
+        read_pixels = partial(decode, encoded.data, "made by a tool") if sent == raw else own.copy
+    return Picture(encoded=encoded, raw=raw, read_pixels=read_pixels)
+
+
+def sha256_of(data: bytes) -> str:
+    """The SHA-256 of some bytes in lower-case hex, by which images are named.
+
+    >>> sha256_of(b"")[:8]
+    'e3b0c442'
+    """
+    return hashlib.sha256(data).hexdigest()
+
+
+def _encoded(data: bytes, media_type: MediaType, size: Size) -> EncodedImage:
+    return EncodedImage(
+        data=data,
+        media_type=media_type,
+        sha256=sha256_of(data),
+        width_px=size.width_px,
+        height_px=size.height_px,
+    )
+
+
+def _as_png(image: "Image.Image") -> EncodedImage:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=PNG_COMPRESS_LEVEL)
+    return _encoded(buffer.getvalue(), "image/png", Size(*image.size))
+
+
+def _resized(image: "Image.Image", size: Size) -> "Image.Image":
+    from PIL import Image
+
+    wanted = (size.width_px, size.height_px)
+    return image if image.size == wanted else image.resize(wanted, Image.Resampling.BICUBIC)

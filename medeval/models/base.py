@@ -1,0 +1,133 @@
+"""The seam between a rollout and an engine: one request in, one reply out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from medeval.types import (
+    EncodedImage,
+    FinishReason,
+    JsonValue,
+    Message,
+    NativeCall,
+    Size,
+    Usage,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How tokens are drawn. Temperature 0 is greedy; None leaves a setting to the engine.
+
+    `max_tokens` bounds one turn.
+    """
+
+    temperature: float = 0.0
+    max_tokens: int = 2048
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolSchema:
+    """A tool as a model is told of it; `parameters` is a JSON Schema object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, JsonValue]
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """The OpenAI form: `{"type": "function", "function": {...}}`."""
+        return {
+            "type": "function",
+            "function": {
+                "name": self.name,
+                "description": self.description,
+                "parameters": dict(self.parameters),
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TokenHistory:
+    """The tokens of a conversation so far, for engines that extend them turn by turn.
+
+    `ids` are prompt and generated tokens of all earlier turns; `n_images` and `n_messages` are
+    how many of the conversation's images and messages they hold, the reply included.
+    """
+
+    ids: tuple[int, ...]
+    n_images: int
+    n_messages: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One turn to generate.
+
+    `images` are those the messages refer to by index, in order. `tools` is empty unless the
+    protocol offers them natively. A reply that holds one of `stop` ends right after it.
+    `history` is what the previous reply of the same conversation returned, None in the first
+    turn or where the engine returned none.
+    """
+
+    messages: tuple[Message, ...]
+    images: tuple[EncodedImage, ...]
+    sampling: Sampling
+    seed: int
+    tools: tuple[ToolSchema, ...] = ()
+    stop: tuple[str, ...] = ()
+    history: TokenHistory | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What came back for one turn.
+
+    `text` excludes reasoning and native calls where the engine keeps them apart, and includes
+    the stop string where the engine can; `finish` "context" means that the prompt did not fit,
+    with an empty text. `model_sizes` are the sizes of the request's images after the engine's
+    processor, None where it does not tell.
+    """
+
+    text: str
+    finish: FinishReason
+    reasoning: str = ""
+    native_calls: tuple[NativeCall, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    history: TokenHistory | None = None
+    model_sizes: tuple[Size, ...] | None = None
+
+
+class Model(Protocol):
+    """An engine with one checkpoint loaded, or a server that has.
+
+    `generate` is called from many coroutines at once; batching is the engine's business. It
+    raises TransientModelError once its own retries are used up, and FatalModelError where no
+    request can succeed.
+    """
+
+    async def start(self) -> None:
+        """Load or connect; raises FatalModelError where the model cannot be used."""
+        ...
+
+    async def generate(self, request: Request) -> Reply:
+        """Generate one turn."""
+        ...
+
+    async def close(self) -> None:
+        """Give back memory and connections; may be called more than once."""
+        ...
+
+    def identity(self) -> Mapping[str, JsonValue]:
+        """All that can change a reply: engine, version, dtype, weights, template, pixel budgets.
+
+        Complete after `start`; equal for two runs that must give the same replies.
+        """
+        ...
+
+    def notes(self) -> tuple[str, ...]:
+        """What people should be told once: parameters left out, fallbacks taken."""
+        ...

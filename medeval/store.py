@@ -1,0 +1,268 @@
+"""The run folder: everything needed to check, extend, resume, regrade and analyse a run."""
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from medeval.cells import CellFolder, CellWriter, read_record
+from medeval.durable import explained, make_folder, read_lines, write_whole
+from medeval.errors import RecordError
+from medeval.keys import CellKey, OutcomeKey, quoted, unquoted
+from medeval.locks import Lock
+from medeval.records import OutcomeRecord, RunRecord, SampleRecord
+from medeval.schema import parse_record
+from medeval.types import MediaType
+
+__all__ = ["CellFolder", "CellKey", "CellWriter", "OutcomeKey", "RunFolder"]
+
+logger = logging.getLogger(__name__)
+
+# Another process may be reading and hashing the images of a whole benchmark.
+SAMPLES_WAIT_S = 600.0
+
+SUFFIXES: dict[MediaType, str] = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
+
+
+class RunFolder:
+    """A run folder; `create` or `open` it. Reading needs no lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+    @classmethod
+    def exists(cls, path: Path) -> bool:
+        """Whether there is a run folder at `path`."""
+        return (path / "run.json").is_file()
+
+    @classmethod
+    def create(cls, path: Path, record: RunRecord) -> "RunFolder":
+        """Begin a run folder. Raises RecordError where there is one already."""
+        if cls.exists(path):
+            raise RecordError(
+                f"there is a run in {str(path)!r} already",
+                hint="open it to extend or resume it, or name another folder with --output-dir",
+            )
+        folder = cls(path)
+        folder.write_record(record)
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """A run folder that exists. Raises RecordError where it does not or cannot be read."""
+        folder = cls(path)
+        folder.record()
+        return folder
+
+    def record(self) -> RunRecord:
+        """What run.json says."""
+        record = read_record(RunRecord, self.path / "run.json")
+        if record is None:
+            raise RecordError(
+                f"{str(self.path)!r} is not a run folder: it has no run.json",
+                hint="name the folder that was given to `medeval run` as --output-dir",
+            )
+        return record
+
+    def write_record(self, record: RunRecord) -> None:
+        """Replace run.json. Hold `lock` while reading, extending and writing it back."""
+        write_whole(self.path / "run.json", [record.pretty()])
+
+    def lock(self, *, wait_s: float = 0.0) -> Lock:
+        """A lock on the run as a whole, as a context manager.
+
+        Entering raises RecordError, naming the holder's host and process id, where another
+        process holds it for longer than `wait_s`. Cells and samples have locks of their own.
+        """
+        make_folder(self.path)
+        return Lock(self.path / ".run.lock", subject=f"run {str(self.path)!r}", wait_s=wait_s)
+
+    def keep_definition(self, source: Path, kind: str, name: str) -> str:
+        """Copy a definition file word for word; returns the copy's name in `definitions/`.
+
+        A copy of the same name with another content is kept, and this one gets a name with its
+        hash.
+        """
+        with explained("read", source):
+            data = source.read_bytes()
+        stem, suffix = f"{kind}-{quoted(name)}", source.suffix
+        digest = hashlib.sha256(data).hexdigest()[:8]
+        for copy_name in (f"{stem}{suffix}", f"{stem}-{digest}{suffix}"):
+            copy = self.path / "definitions" / copy_name
+            if not copy.exists():
+                write_whole(copy, [data])
+                return copy_name
+            if copy.read_bytes() == data:
+                return copy_name
+        raise RecordError(
+            f"{copy} is not the copy its name says",
+            hint="it was changed by hand: delete it, and it is copied anew",
+        )
+
+    def _samples_path(self, benchmark: str) -> Path:
+        return self.path / "samples" / f"{quoted(benchmark)}.jsonl"
+
+    def write_samples(self, benchmark: str, samples: Iterable[SampleRecord]) -> None:
+        """Write the samples of a benchmark, keeping those that are there already.
+
+        Raises RecordError, with the file untouched, where a sample differs from the one written
+        under the same id, or an id is given twice.
+        """
+        path = self._samples_path(benchmark)
+        make_folder(path.parent)
+        lock = Lock(
+            path.with_name(f".{path.name}.lock"),
+            subject=f"the samples of benchmark {benchmark!r}",
+            wait_s=SAMPLES_WAIT_S,
+        )
+        with lock:
+            write_whole(path, self._merged(benchmark, samples))
+
+    def _merged(self, benchmark: str, samples: Iterable[SampleRecord]) -> Iterator[bytes]:
+        """The lines that are there, then those of new samples."""
+        known: dict[str, bytes] = {}
+        for record in self._samples(benchmark):
+            line = record.line()
+            known[record.id] = hashlib.sha256(line).digest()
+            yield line
+        given: set[str] = set()
+        for sample in samples:
+            if sample.id in given:
+                raise RecordError(f"benchmark {benchmark!r} has sample id {sample.id!r} twice")
+            given.add(sample.id)
+            line = sample.line()
+            if sample.id not in known:
+                yield line
+            elif known[sample.id] != hashlib.sha256(line).digest():
+                raise self._conflict(benchmark, sample)
+
+    def _conflict(self, benchmark: str, sample: SampleRecord) -> RecordError:
+        before = next(record for record in self._samples(benchmark) if record.id == sample.id)
+        now = parse_record(SampleRecord, sample.line(), f"sample {sample.id!r}")
+        name = next(
+            name
+            for name in SampleRecord.model_fields
+            if getattr(before, name) != getattr(now, name)
+        )
+        return RecordError(
+            f"sample {sample.id!r} of benchmark {benchmark!r} is not the one this run began "
+            f"with: its {name} was {getattr(before, name)!r}, now {getattr(now, name)!r}",
+            hint="use the data the run began with, or name another folder with --output-dir",
+        )
+
+    def _samples(self, benchmark: str) -> Iterator[SampleRecord]:
+        path = self._samples_path(benchmark)
+        for number, line in read_lines(path, whole=True):
+            yield parse_record(SampleRecord, line, f"{path}, line {number}")
+
+    def samples(self, benchmark: str) -> Iterator[SampleRecord]:
+        """Each sample of a benchmark. Raises RecordError where the run has no such benchmark."""
+        if not self._samples_path(benchmark).exists():
+            raise RecordError(
+                f"the run in {str(self.path)!r} has no samples of benchmark {benchmark!r}; "
+                f"it has: {self.benchmarks()!r}"
+            )
+        return self._samples(benchmark)
+
+    def benchmarks(self) -> list[str]:
+        """The benchmarks that samples are written for, by name."""
+        return sorted(unquoted(path.stem) for path in (self.path / "samples").glob("[!.]*.jsonl"))
+
+    def cell(self, key: CellKey) -> CellFolder:
+        """The folder of a cell, which need not exist yet."""
+        return CellFolder(self.path / "cells" / key.relative_path, key)
+
+    def cells(self) -> list[CellKey]:
+        """The cells that were begun, by series, step, benchmark and protocol."""
+        root = self.path / "cells"
+        found = [
+            CellKey.from_path(path.parent.relative_to(root))
+            for path in root.glob("*/*/*/*/cell.json")
+        ]
+        return sorted(found, key=lambda key: key.order)
+
+    def _outcomes_path(self, key: OutcomeKey) -> Path:
+        return self.path / "outcomes" / key.relative_path
+
+    def write_outcomes(
+        self,
+        series: str,
+        step: int | None,
+        benchmark: str,
+        pair: str,
+        outcomes: Iterable[OutcomeRecord],
+        judge: str | None = None,
+    ) -> Path:
+        """Write the outcomes of a pair in place of earlier ones; returns the file.
+
+        `judge` is None for the benchmark's primary judge.
+        """
+        path = self._outcomes_path(OutcomeKey(series, step, benchmark, pair, judge))
+        write_whole(path, (outcome.line() for outcome in outcomes))
+        return path
+
+    def outcomes(
+        self, series: str, step: int | None, benchmark: str, pair: str, judge: str | None = None
+    ) -> Iterator[OutcomeRecord]:
+        """Each outcome of a pair. Raises RecordError where none were written."""
+        path = self._outcomes_path(OutcomeKey(series, step, benchmark, pair, judge))
+        if not path.exists():
+            raise RecordError(
+                f"there are no outcomes in {str(path)!r}",
+                hint="`medeval grade` rebuilds outcomes from the trajectories and verdicts",
+            )
+        return (
+            parse_record(OutcomeRecord, line, f"{path}, line {number}")
+            for number, line in read_lines(path, whole=True)
+        )
+
+    def outcome_keys(self) -> list[OutcomeKey]:
+        """The outcomes that were written, by series, step, benchmark, pair and judge."""
+        root = self.path / "outcomes"
+        found = [
+            OutcomeKey.from_path(path.relative_to(root)) for path in root.glob("*/*/*/[!.]*.jsonl")
+        ]
+        return sorted(found, key=lambda key: key.order)
+
+    def write_table(self, name: str, text: str) -> Path:
+        """Write `tables/<name>` in place of an earlier one; returns the file."""
+        path = self.path / "tables" / quoted(name)
+        write_whole(path, [text.encode()])
+        return path
+
+    def _image_path(self, sha256: str, suffix: str) -> Path:
+        return self.path / "images" / f"{quoted(sha256)}.{suffix}"
+
+    def keep_image(self, sha256: str, media_type: MediaType, data: bytes) -> Path:
+        """Keep an image's bytes under their hash, once; returns the file.
+
+        Raises RecordError where the bytes do not have that hash.
+        """
+        path = self._image_path(sha256, SUFFIXES[media_type])
+        _check_hash(data, sha256, "the image to keep")
+        if not path.exists():
+            write_whole(path, [data])
+        return path
+
+    def image(self, sha256: str) -> bytes | None:
+        """The bytes of a kept image, or None where it was not kept.
+
+        Raises RecordError where the file was changed.
+        """
+        for suffix in SUFFIXES.values():
+            path = self._image_path(sha256, suffix)
+            if path.exists():
+                with explained("read", path):
+                    data = path.read_bytes()
+                _check_hash(data, sha256, str(path))
+                return data
+        return None
+
+
+def _check_hash(data: bytes, sha256: str, subject: str) -> None:
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise RecordError(f"{subject} has the hash {found!r}, expected {sha256!r}")

@@ -1,0 +1,261 @@
+"""The only functions of the project that read an answer out of text.
+
+What a model wrote is data of any length and content: nothing here raises on it, and everything
+takes time linear in its length.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from medeval.errors import DataError
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+_THINK = re.compile(r"</?think>", re.IGNORECASE)
+_ANSWER = re.compile(r"</?answer>", re.IGNORECASE)
+# An escaped brace is text; it must be seen, so that it does not count as a brace.
+_BRACES = re.compile(r"(?P<boxed>\\boxed\s*\{)|\\[{}]|(?P<open>\{)|(?P<close>\})")
+
+
+def find_answer(
+    reply: str, rule: Literal["answer_tag", "boxed", "whole_reply"], *, complete: bool
+) -> str | None:
+    r"""The final answer of a reply by one rule, stripped, or None where the rule finds none.
+
+    Thinking is never searched: text in `<think>...</think>`, text before a first `</think>`
+    that was never opened (a template opened it), and, where the reply was cut off, text after
+    a `<think>` that was never closed.
+
+    `answer_tag` takes the last `<answer>...</answer>`; where `complete`, a last block without
+    its closing tag counts (a stop string may have taken it). `boxed` takes the last
+    `\boxed{...}` whose braces balance. `whole_reply` takes all that follows the thinking, only
+    where `complete`, and nothing where the thinking never ends.
+
+    >>> reply = "<think>maybe <answer>A</answer></think> <answer>B</answer>"
+    >>> find_answer(reply, "answer_tag", complete=True)
+    'B'
+    """
+    outside, thinking = _outside_thinking(reply)
+    if rule == "whole_reply":
+        return outside.strip() or None if complete else None
+    searched = f"{outside}\n{thinking}" if complete else outside
+    found = _last_tagged(searched, complete=complete) if rule == "answer_tag" else _boxed(searched)
+    return None if found is None else found.strip() or None
+
+
+def _outside_thinking(reply: str) -> tuple[str, str]:
+    """The text outside closed thinking, and the text after a `<think>` that is never closed."""
+    parts: list[str] = []
+    start, opened, ever_opened = 0, False, False
+    for tag in _THINK.finditer(reply):
+        closes = tag.group().startswith("</")
+        if closes and not ever_opened:
+            parts.clear()
+        elif not opened:
+            parts.append(reply[start : tag.start()])
+        elif not closes:
+            continue
+        start, opened, ever_opened = tag.end(), not closes, True
+    rest = reply[start:]
+    return ("\n".join(parts), rest) if opened else ("\n".join([*parts, rest]), "")
+
+
+def _last_tagged(text: str, *, complete: bool) -> str | None:
+    found: str | None = None
+    start: int | None = None
+    for tag in _ANSWER.finditer(text):
+        if not tag.group().startswith("</"):
+            start = tag.end()
+        elif start is not None:
+            found, start = text[start : tag.start()], None
+    return text[start:] if start is not None and complete else found
+
+
+def _boxed(text: str) -> str | None:
+    found: tuple[int, int] | None = None
+    open_braces: list[int | None] = []
+    for brace in _BRACES.finditer(text):
+        if brace["boxed"]:
+            open_braces.append(brace.end())
+        elif brace["open"]:
+            open_braces.append(None)
+        elif brace["close"] and open_braces:
+            start = open_braces.pop()
+            found = found if start is None else (start, brace.start())
+    return text[found[0] : found[1]] if found else None
+
+
+def option_letter(index: int) -> str:
+    """The letter of an option by its position, counted from 0; DataError outside A to Z.
+
+    >>> option_letter(0), option_letter(25)
+    ('A', 'Z')
+    """
+    if not 0 <= index < len(LETTERS):
+        raise DataError(f"options are lettered A to Z, positions 0 to 25, got position {index!r}")
+    return LETTERS[index]
+
+
+def collapsed(text: str) -> str:
+    r"""The text with each run of whitespace as one space, and none at its ends.
+
+    >>> collapsed(" two\n  lines ")
+    'two lines'
+    """
+    return " ".join(text.split())
+
+
+def normalised(text: str) -> str:
+    """The text case-folded, collapsed, and without punctuation at its end.
+
+    Punctuation is any of `. , ; : ! ?`; a text of nothing else keeps it.
+
+    >>> normalised(" The  Red car. ")
+    'the red car'
+    """
+    folded = collapsed(text).casefold()
+    return folded.rstrip(" .,;:!?") or folded
+
+
+def read_number(text: str) -> float | None:
+    """The number a whole text is, as Python's `float` reads it; a last `%` divides it by 100.
+
+    So "1,000" and "$5" are no numbers, and "5.", "1e3" and "nan" are.
+
+    >>> read_number("60%"), read_number("1,000")
+    (0.6, None)
+    """
+    try:
+        return float(text.rstrip("%")) / 100.0 if text.endswith("%") else float(text)
+    except ValueError:
+        return None
+
+
+def edit_distance(first: str, second: str) -> int:
+    """The least number of inserted, deleted and replaced characters between two texts.
+
+    >>> edit_distance("0.28", "8.22")
+    2
+    """
+    from rapidfuzz.distance import Levenshtein
+
+    return int(Levenshtein.distance(first, second))
+
+
+# A letter that stands alone: "B" in "(B)", "B.", "B,"; not in "Dog", "T-shirt" or "A's".
+_ALONE_BEFORE = r"(?<![\w'\u2019])(?<!\w-)"
+_ALONE_AFTER = r"(?![\w'\u2019])(?!-\w)"
+# What is said to be wrong is not chosen.
+_NOT_DENIED = r"(?<!not )(?<!n't )(?<!n\u2019t )(?<!nor )"
+_NOT_REFUTED = r"(?!\W{0,3} (?:is|was) (?:not|wrong|incorrect|false)\b)"
+# "the answer is A man" names no option; "the answer is A because" does.
+_NO_ARTICLE = r"(?!(?<=[AI]) (?!(?:as|because|or|and|since|but|which|is|was|rather|not)\b)\w)"
+# A small letter is a choice only where nothing can make it an article.
+_LETTER = rf"(?P<letter>[A-Z]{_NO_ARTICLE}|[a-z](?=\W*$|[.,;:)\]]))"
+_MORE = r"(?P<more>(?:(?: ?[,/&] ?| or | and )[(\[]?[A-Z][)\]]?(?![\w'\u2019]))*)"
+_END = rf"{_ALONE_AFTER}{_NOT_REFUTED}"
+_QUOTES = "\"'\u201c\u2018"
+
+# What may stand between an option's letter and its text.
+_TO_TEXT = r"[\s.,:;)\]\"'-]*"
+
+# From the plainest way of naming an option to the vaguest: the first that names any decides.
+_NAMED = tuple(
+    re.compile(pattern + _TO_TEXT)
+    for pattern in (
+        # answer is B; Answer: (B); the correct answer is option B
+        r"(?i:\banswer(?:(?: is| was| would be| should be|\u2019s|'s)(?: option| choice)?)?)"
+        rf"[ :=]{{0,3}}[{_QUOTES}(\[]{{0,2}}{_LETTER}{_END}[)\]]?{_MORE}",
+        # B is the correct answer; (B) is right
+        rf"{_ALONE_BEFORE}{_NOT_DENIED}[(\[]?(?P<letter>[A-Z])[)\]]? is "
+        r"(?:the )?(?:correct|right|best|answer)\b(?P<more>)",
+        # option B; I choose B
+        r"(?i:\b(?:option|choice|choose|pick|select|chose|picked|selected)) "
+        rf"[{_QUOTES}(\[]{{0,2}}{_NOT_DENIED}(?P<letter>[A-Z]{_NO_ARTICLE}){_END}[)\]]?{_MORE}",
+        # (B), [b]
+        rf"(?<!\w){_NOT_DENIED}[(\[](?P<letter>[A-Za-z])[)\]]{_NOT_REFUTED}(?P<more>)",
+        # B. the red one; b) red; and "A. blue B. red", a list that chooses nothing
+        rf"(?:^[{_QUOTES}]?|(?<= )(?=[A-Z][.:)] \S))(?P<letter>[A-Za-z])[.:)\]]"
+        rf"(?![A-Za-z]\.){_MORE}",
+    )
+)
+_BARE = re.compile(rf"{_ALONE_BEFORE}{_NOT_DENIED}(?P<letter>[A-Z]{_NO_ARTICLE}){_END}(?P<more>)")
+_ONLY_LETTER = re.compile(r"\W*(?P<letter>[A-Za-z])\W*")
+_MARKUP = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|boxed)\s*\{([^{}]*)\}|[*`$]")
+
+
+def chosen_option(text: str, options: Sequence[str]) -> str | None:
+    """The letter of the one option that an answer chooses, or None where it is not plain.
+
+    In this order, the first that names any option decides, and names exactly one or the answer
+    is ambiguous: a text that is one letter; a text that is one option; "answer is B"; "B is
+    correct"; "option B"; "(B)"; "B." at the start; and at last capital letters that stand alone
+    together with full texts of options. A letter with another option's text right after it
+    names both. Case does not matter in options' texts. Letters beyond the options are not
+    seen; without options any letter counts.
+
+    >>> chosen_option("Because the dog is red, (B)", ["blue", "red"])
+    'B'
+    >>> chosen_option("A man in red", ["blue", "red"])
+    'B'
+    >>> chosen_option("either A or B", ["blue", "red"]) is None
+    True
+    >>> chosen_option("A. red", ["blue", "red"]) is None
+    True
+    """
+    plain = collapsed(_MARKUP.sub(lambda markup: markup[1] or "", text))
+    letters = set(LETTERS[: len(options)] if options else LETTERS)
+    if only := _ONLY_LETTER.fullmatch(plain):
+        return _single({only["letter"].upper()} & letters)
+    by_text = _letters_by_text(options)
+    if same := by_text.get(normalised(plain)):
+        return _single(same)
+    spelt = _spelt(by_text)
+    for pattern in _NAMED:
+        if named := _named(pattern, plain, spelt, by_text) & letters:
+            return _single(named)
+    quoted = {letter for found in spelt.finditer(plain) for letter in _said(found, by_text)}
+    return _single(quoted | (_named(_BARE, spelt.sub("\n", plain), spelt, by_text) & letters))
+
+
+def _single(letters: set[str]) -> str | None:
+    return next(iter(letters)) if len(letters) == 1 else None
+
+
+def _named(
+    pattern: re.Pattern[str], text: str, spelt: re.Pattern[str], by_text: Mapping[str, set[str]]
+) -> set[str]:
+    """The letters a pattern finds, in capitals, and those of options spelt right after them."""
+    found: set[str] = set()
+    for match in pattern.finditer(text):
+        named = {match["letter"].upper(), *(mark for mark in match["more"] if mark in LETTERS)}
+        after = spelt.match(text, match.end())
+        if after and not _said(after, by_text) & named:
+            named |= _said(after, by_text)
+        found |= named
+    return found
+
+
+def _letters_by_text(options: Sequence[str]) -> dict[str, set[str]]:
+    """The letters of each option's normalised text; two options may read the same."""
+    by_text: dict[str, set[str]] = {}
+    for letter, option in zip(LETTERS, options, strict=False):
+        if key := normalised(option):
+            by_text.setdefault(key, set()).add(letter)
+    return by_text
+
+
+def _spelt(by_text: Mapping[str, set[str]]) -> re.Pattern[str]:
+    """What finds full texts of options.
+
+    Where one option's text holds another's ("dark red", "red"), the longer is what was said.
+    """
+    longest_first = sorted(by_text, key=len, reverse=True)
+    texts = "|".join(re.escape(option) for option in longest_first) or r"(?!)"
+    return re.compile(rf"(?<!\w)(?<!\d[.,]){_NOT_DENIED}(?:{texts})(?!\w)(?![.,]\d)", re.IGNORECASE)
+
+
+def _said(found: re.Match[str], by_text: Mapping[str, set[str]]) -> set[str]:
+    """The letters of the option that was spelt out."""
+    return by_text.get(found.group().casefold(), set())

@@ -1,0 +1,85 @@
+"""What a tool is: a schema the model reads, and a function from images to a new image.
+
+A tool never changes an image in place and never sees the model; a call that cannot be carried
+out raises ToolError with a message the model can act on.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from medeval.boxes import PERCENT, PERMILLE, RELATIVE, Frame, pixels
+from medeval.errors import ToolError
+from medeval.images import Picture
+from medeval.models.base import ToolSchema
+from medeval.types import Affine, JsonValue
+
+FrameKind = Literal["relative", "permille", "percent", "pixels_raw", "pixels_sent"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolContext:
+    """What a call may work on: the conversation's images in order, and the declared frame."""
+
+    pictures: Sequence[Picture]
+    frame: FrameKind
+
+    def picture(self, index: int) -> Picture:
+        """The image a call names by its index, counted from 0.
+
+        Raises ToolError, with the valid range, where there is none.
+        """
+        if not 0 <= index < len(self.pictures):
+            raise ToolError(
+                f"there is no image {index}; images are numbered 0 to {len(self.pictures) - 1}"
+            )
+        return self.pictures[index]
+
+    def frame_of(self, index: int) -> Frame:
+        """The frame that coordinates about the given image are in."""
+        picture = self.picture(index)
+        match self.frame:
+            case "relative":
+                return RELATIVE
+            case "permille":
+                return PERMILLE
+            case "percent":
+                return PERCENT
+            case "pixels_raw":
+                return pixels(picture.raw.width_px, picture.raw.height_px, f"image {index}")
+            case "pixels_sent":
+                return pixels(picture.sent.width_px, picture.sent.height_px, f"image {index}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolResult:
+    """The image a call made, the index of the image it was made from, and the exact recipe.
+
+    `operation` and `arguments` are what re-makes the image: resolved numbers, not the model's.
+    `raw_to_parent` maps raw pixels of the new image to raw pixels of its parent.
+    """
+
+    picture: Picture
+    parent: int
+    operation: str
+    arguments: Mapping[str, JsonValue]
+    raw_to_parent: Affine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A visual tool.
+
+    `parameters` is a JSON Schema object, shown to the model word for word. `run` validates the
+    arguments itself and raises ToolError where it refuses them.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, JsonValue]
+    run: Callable[[Mapping[str, JsonValue], ToolContext], ToolResult] = field(repr=False)
+
+    @property
+    def schema(self) -> ToolSchema:
+        """The tool as a model is told of it."""
+        return ToolSchema(name=self.name, description=self.description, parameters=self.parameters)

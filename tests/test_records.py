@@ -1,0 +1,461 @@
+import json
+import math
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medeval.boxes import PERMILLE, RELATIVE, Box, pixels
+from medeval.errors import RecordError
+from medeval.parts import BoxPart, ToolCallPart, TrajectoryImagePart, TurnPart
+from medeval.records import (
+    BenchmarkPart,
+    CellRecord,
+    DefinitionPart,
+    MetricPart,
+    RunRecord,
+    SampleImagePart,
+    SampleRecord,
+    SessionPart,
+    TrajectoryRecord,
+    VerdictRecord,
+)
+from medeval.schema import MAX_ARGUMENT_DEPTH, parse_record
+from medeval.types import (
+    IDENTITY,
+    Affine,
+    Answer,
+    ImageRef,
+    ImageSource,
+    JsonValue,
+    Message,
+    NativeCall,
+    Sample,
+    Size,
+    Text,
+    ToolCall,
+    Trajectory,
+    TrajectoryImage,
+    Turn,
+    Usage,
+    Verdict,
+)
+
+PHOTO = TrajectoryImage(
+    index=0,
+    sha256="aa" * 32,
+    media_type="image/jpeg",
+    parent=None,
+    root=0,
+    operation=None,
+    arguments={},
+    to_root=IDENTITY,
+    raw=Size(640, 480),
+    sent=Size(640, 480),
+    model=Size(644, 476),
+    exif_orientation=6,
+)
+CROP = TrajectoryImage(
+    index=1,
+    sha256="bb" * 32,
+    media_type="image/png",
+    parent=0,
+    root=0,
+    operation="crop",
+    arguments={"box_px": [1, 2, 3, 4], "label": "sign"},
+    to_root=Affine(0.5, 0, 1, 0, 0.5, 2),
+    raw=Size(2, 2),
+    sent=Size(4, 4),
+)
+REPLY = '<tool_call>{"name": "crop"}</tool_call>'
+TRAJECTORY = Trajectory(
+    sample_id="7",
+    repeat=1,
+    protocol="tool_available",
+    messages=(
+        Message(role="user", content=(ImageRef(0), Text("Which colour?"))),
+        Message(role="assistant", content=(Text(REPLY),), reasoning="let me look"),
+        Message(role="tool", content=(ImageRef(1),), call_id="c1"),
+        Message(
+            role="assistant",
+            content=(Text("<answer>red</answer>"),),
+            native_calls=(NativeCall(id="c1", name="crop", arguments="{}"),),
+        ),
+    ),
+    images=(PHOTO, CROP),
+    turns=(
+        Turn(
+            text=REPLY,
+            reasoning="let me look",
+            native_calls=(),
+            finish="stop",
+            seed=2**63,
+            usage=Usage(prompt_tokens=10, completion_tokens=5),
+            seconds=0.5,
+        ),
+        Turn(
+            text="<answer>red</answer>",
+            reasoning="",
+            native_calls=(NativeCall(id="c1", name="crop", arguments="{}"),),
+            finish="stop",
+            seed=3,
+            usage=Usage(prompt_tokens=20, completion_tokens=6, cached_tokens=10),
+            seconds=0.25,
+        ),
+    ),
+    calls=(
+        ToolCall(
+            turn=0,
+            name="crop",
+            raw_text=REPLY,
+            arguments={"box": [0, 0.5, 1]},
+            status="executed",
+            image=1,
+            observed=True,
+            seconds=0.01,
+        ),
+        ToolCall(
+            turn=1, name=None, raw_text="{", arguments=None, status="malformed", error="no name"
+        ),
+    ),
+    answer=Answer(text="red", how_found="answer_tag", reply="<answer>red</answer>"),
+    stop="answered",
+    seconds=0.76,
+)
+
+
+def read_back(record: TrajectoryRecord) -> Trajectory:
+    return parse_record(TrajectoryRecord, record.line(), "a line").trajectory()
+
+
+def test_trajectory_reads_back_as_it_was() -> None:
+    assert read_back(TrajectoryRecord.from_trajectory(TRAJECTORY)) == TRAJECTORY
+
+
+json_values: st.SearchStrategy[JsonValue] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+arguments = st.dictionaries(st.text(), json_values, max_size=3)
+seconds = st.floats(min_value=0, max_value=1e6)
+native_calls = st.lists(
+    st.builds(NativeCall, id=st.text(), name=st.text(), arguments=st.text()), max_size=2
+).map(tuple)
+counts = st.none() | st.integers(min_value=0)
+usages = st.builds(Usage, prompt_tokens=counts, completion_tokens=counts, cached_tokens=counts)
+turns = st.builds(
+    Turn,
+    text=st.text(),
+    reasoning=st.text(),
+    native_calls=native_calls,
+    finish=st.sampled_from(["stop", "length", "tool_calls", "context", "refused"]),
+    seed=st.integers(min_value=0, max_value=2**64),
+    usage=usages,
+    seconds=seconds,
+)
+calls = st.builds(
+    ToolCall,
+    turn=st.integers(min_value=0),
+    name=st.none() | st.text(),
+    raw_text=st.text(),
+    arguments=st.none() | arguments,
+    status=st.sampled_from(["executed", "rejected", "malformed", "over_limit", "not_offered"]),
+    error=st.none() | st.text(),
+    image=st.none() | st.integers(min_value=0),
+    observed=st.booleans(),
+    seconds=seconds,
+)
+messages = st.builds(
+    Message,
+    role=st.sampled_from(["system", "user", "assistant", "tool"]),
+    content=st.lists(
+        st.builds(Text, st.text()) | st.builds(ImageRef, st.sampled_from([0, 1])), max_size=4
+    ).map(tuple),
+    reasoning=st.text(),
+    native_calls=native_calls,
+    call_id=st.none() | st.text(),
+)
+trajectories = st.builds(
+    Trajectory,
+    sample_id=st.text(),
+    repeat=st.integers(min_value=0, max_value=100),
+    protocol=st.text(),
+    messages=st.lists(messages, max_size=4).map(tuple),
+    images=arguments.map(lambda found: (PHOTO, replace(CROP, arguments=found))),
+    turns=st.lists(turns, max_size=3).map(tuple),
+    calls=st.lists(calls, max_size=3).map(tuple),
+    answer=st.none() | st.builds(Answer, text=st.text(), how_found=st.text(), reply=st.text()),
+    stop=st.sampled_from(["answered", "no_answer", "empty", "turn_limit", "context"]),
+    seconds=seconds,
+)
+
+
+@given(trajectories)
+def test_any_trajectory_reads_back_as_it_was(trajectory: Trajectory) -> None:
+    record = TrajectoryRecord.from_trajectory(trajectory)
+
+    assert record.line().count(b"\n") == 1
+    assert read_back(record) == trajectory
+
+
+def test_trajectory_line_writes_out_its_counts_and_images_by_hash() -> None:
+    line = json.loads(TrajectoryRecord.from_trajectory(TRAJECTORY).line())
+
+    assert list(line)[:3] == ["schema_version", "sample_id", "repeat"]
+    assert (line["attempted"], line["executed"], line["observed"], line["called"]) == (
+        2,
+        1,
+        1,
+        True,
+    )
+    assert line["messages"][0]["content"] == [
+        {"type": "image", "image": 0, "sha256": "aa" * 32},
+        {"type": "text", "text": "Which colour?"},
+    ]
+    assert line["usage"]["prompt_tokens"] == 30
+    assert line["images"][1]["to_root"] == {"a": 0.5, "b": 0, "c": 1, "d": 0, "e": 0.5, "f": 2}
+
+
+@pytest.mark.parametrize(
+    ("part", "mirrored"),
+    [
+        (TrajectoryImagePart, TrajectoryImage),
+        (ToolCallPart, ToolCall),
+        (TurnPart, Turn),
+        (BoxPart, Box),
+        (VerdictRecord, Verdict),
+        (SampleRecord, Sample),
+    ],
+)
+def test_record_has_every_field_of_its_type(part: type, mirrored: type) -> None:
+    kept = set(part.model_fields) - {"schema_version"}  # type: ignore[attr-defined]
+
+    assert kept == {field.name for field in fields(mirrored)}
+
+
+def with_arguments(found: dict[str, JsonValue]) -> Trajectory:
+    return replace(TRAJECTORY, calls=(replace(TRAJECTORY.calls[0], arguments=found),))
+
+
+def nested(depth: int) -> JsonValue:
+    value: JsonValue = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("depth", [MAX_ARGUMENT_DEPTH + 1, 190, 260, 900])
+def test_arguments_nested_too_deep_are_cut_off_and_the_line_still_reads(depth: int) -> None:
+    deep = with_arguments({"a": nested(depth), "b": {"c": 2}})
+
+    found = read_back(TrajectoryRecord.from_trajectory(deep)).calls[0].arguments
+
+    assert found is not None
+    assert found["b"] == {"c": 2}
+    assert str(found["a"]).strip("[]'") == f"(nested deeper than {MAX_ARGUMENT_DEPTH})"
+
+
+def test_arguments_nested_up_to_the_limit_are_kept() -> None:
+    kept = with_arguments({"a": nested(MAX_ARGUMENT_DEPTH - 1)})
+
+    assert read_back(TrajectoryRecord.from_trajectory(kept)) == kept
+
+
+def test_numbers_that_json_lacks_are_written_as_strings() -> None:
+    odd = with_arguments({"a": [math.inf, -math.inf]})
+
+    assert read_back(TrajectoryRecord.from_trajectory(odd)).calls[0].arguments == {
+        "a": ["Infinity", "-Infinity"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"), [("a\ud800b", "a\ufffdb"), ("\ud83d\ude00", "\U0001f600")]
+)
+def test_lone_surrogates_are_replaced_and_pairs_joined(written: str, kept: str) -> None:
+    odd = replace(
+        with_arguments({"key": [written, True]}),
+        answer=Answer(text=written, how_found="answer_tag", reply=written),
+    )
+
+    back = read_back(TrajectoryRecord.from_trajectory(odd))
+
+    assert back.answer == Answer(text=kept, how_found="answer_tag", reply=kept)
+    assert back.calls[0].arguments == {"key": [kept, True]}
+
+
+SAMPLE = Sample(
+    id="s1",
+    question="Which?",
+    images=(ImageSource(name="row 1", read=lambda: b"bytes"),),
+    targets=("B",),
+    options=("red", "blue"),
+    instruction="Answer with the letter.",
+    groups={"category": "colour"},
+    cluster="c1",
+    chance=0.5,
+    metadata={"answers": ["blue"], "depth": 2},
+    target_boxes=(Box(1, 2, 3, 4, PERMILLE), Box(0, 0, 5, 5, pixels(10, 10))),
+    transform="rotate 90",
+)
+IMAGE = SampleImagePart(
+    source="row 1",
+    sha256="cc" * 32,
+    width_px=640,
+    height_px=480,
+    media_type="image/jpeg",
+    size_bytes=5,
+)
+
+
+def test_sample_reads_back_in_full_but_for_its_images() -> None:
+    line = SampleRecord.from_sample(SAMPLE, [IMAGE]).line()
+    record = parse_record(SampleRecord, line, "a line")
+
+    assert record.sample() == replace(SAMPLE, images=())
+    assert record.images == (IMAGE,)
+
+
+def test_sample_with_an_unreadable_image_is_kept_with_the_error() -> None:
+    broken = SampleImagePart(
+        source="row 1",
+        sha256=None,
+        width_px=None,
+        height_px=None,
+        media_type=None,
+        size_bytes=None,
+        error="no such file",
+    )
+
+    record = SampleRecord.from_sample(SAMPLE, [broken])
+
+    assert parse_record(SampleRecord, record.line(), "a line") == record
+
+
+def test_sample_with_images_that_are_not_described_is_refused() -> None:
+    with pytest.raises(RecordError, match="sample 's1' has 1 images, but 0 are described"):
+        SampleRecord.from_sample(SAMPLE, [])
+
+
+def test_metadata_without_json_form_is_refused_with_its_sample_and_field() -> None:
+    odd = replace(SAMPLE, metadata={"when": {1, 2}})  # type: ignore[dict-item]
+
+    with pytest.raises(RecordError, match=r"sample 's1': field 'metadata\.when'"):
+        SampleRecord.from_sample(odd, [IMAGE])
+
+
+VERDICT = Verdict(
+    sample_id="7",
+    repeat=0,
+    judge="choice#12345678",
+    status="undecided",
+    score=None,
+    extracted="B",
+    reason="two letters",
+)
+
+
+def test_verdict_reads_back_as_it_was() -> None:
+    line = VerdictRecord.from_verdict(VERDICT).line()
+
+    assert parse_record(VerdictRecord, line, "a line").verdict() == VERDICT
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf])
+def test_score_that_is_no_finite_number_is_refused(score: float) -> None:
+    with pytest.raises(RecordError, match="verdict on sample '7': field 'score'"):
+        VerdictRecord.from_verdict(replace(VERDICT, status="correct", score=score))
+
+
+VERDICT_LINE = VerdictRecord.from_verdict(VERDICT).model_dump()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b'{"schema_version": 1, "sam', "line 3 is garbled"),
+        (
+            json.dumps({**VERDICT_LINE, "schema_version": 2}).encode(),
+            "line 3: schema version 2, but this medeval reads 1",
+        ),
+        (json.dumps({**VERDICT_LINE, "mood": "good"}).encode(), "field 'mood'"),
+        (json.dumps({**VERDICT_LINE, "status": "maybe"}).encode(), "field 'status'.*'maybe'"),
+        (json.dumps({**VERDICT_LINE, "repeat": "x" * 900}).encode(), r"seen 'x{199}\.\.\."),
+        (b"[1]", "line 3: field ''"),
+    ],
+)
+def test_line_that_is_no_record_is_refused_with_its_place(data: bytes, message: str) -> None:
+    with pytest.raises(RecordError, match=message):
+        parse_record(VerdictRecord, data, "line 3")
+
+
+def test_record_cannot_be_changed() -> None:
+    record = VerdictRecord.from_verdict(VERDICT)
+
+    with pytest.raises(ValueError, match="frozen"):
+        record.reason = "another"
+
+
+def test_cell_record_with_an_edited_field_is_refused() -> None:
+    written = CellRecord.of({"seed": 0}, {"concurrency": 8}).pretty()
+
+    with pytest.raises(RecordError, match="the fingerprint is not that of the fields"):
+        parse_record(CellRecord, written.replace(b'"seed": 0', b'"seed": 1'), "cell.json")
+
+
+def session(created: str) -> SessionPart:
+    return SessionPart(
+        created=created,
+        medeval_version="0.1.0",
+        command=("medeval", "run"),
+        plan={"benchmarks": ["vstar"]},
+        git_commit=None,
+        python="3.11",
+        platform="linux",
+        seed=0,
+    )
+
+
+def definition(sha256: str) -> DefinitionPart:
+    return DefinitionPart(
+        kind="benchmark", name="vstar", path="vstar", sha256=sha256, copy_name="vstar.py"
+    )
+
+
+def test_extended_run_keeps_every_session_and_takes_the_later_judge() -> None:
+    origin = BenchmarkPart(origin="hub", revision=None, count=10, expected_count=191)
+    first = RunRecord(
+        sessions=(session("monday"),),
+        definitions=(definition("aa"),),
+        judges={"vstar": "choice#1"},
+        benchmarks={"vstar": origin},
+        pairs={"crop_zoom": ("tool_free", "tool_available")},
+    )
+    later = RunRecord(
+        sessions=(session("tuesday"),),
+        definitions=(definition("aa"), definition("bb")),
+        judges={"vstar": "choice#2", "chartqa": "anls#3"},
+        metrics={"anls#3": MetricPart(name="ANLS", correct_at=0.5)},
+    )
+
+    both = first.extended(later)
+
+    assert [item.created for item in both.sessions] == ["monday", "tuesday"]
+    assert [item.sha256 for item in both.definitions] == ["aa", "bb"]
+    assert both.judges == {"vstar": "choice#2", "chartqa": "anls#3"}
+    assert both.benchmarks == {"vstar": origin}
+    assert both.pairs == first.pairs
+    assert both.metrics == later.metrics
+    assert parse_record(RunRecord, both.pretty(), "run.json") == both
+
+
+def test_box_keeps_its_frame() -> None:
+    box = Box(0.1, 0.2, 0.3, 0.4, RELATIVE)
+
+    assert BoxPart.model_validate(box).box() == box
