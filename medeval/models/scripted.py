@@ -1,0 +1,55 @@
+"""A model that says what it is told to say: replies from a list or a function, for tests."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from medeval.errors import FatalModelError
+from medeval.models.base import Reply, Request
+from medeval.types import JsonValue
+
+Script: TypeAlias = "Sequence[str | Reply] | Callable[[Request], str | Reply]"
+
+
+class ScriptedModel:
+    """Replies in the order of a sequence, or computed from each request by a function.
+
+    A text becomes a reply that ended by itself. What the function raises propagates; a sequence
+    that has run out raises FatalModelError. `latency_s` is slept before each reply. `requests`
+    holds every request so far, in the order of their arrival.
+    """
+
+    def __init__(self, replies: Script, latency_s: float = 0.0) -> None:
+        self._replies = replies
+        self._latency_s = latency_s
+        self.requests: list[Request] = []
+
+    async def start(self) -> None:
+        """Nothing to load."""
+
+    async def generate(self, request: Request) -> Reply:
+        """The next reply of the script."""
+        index = len(self.requests)
+        self.requests.append(request)
+        await asyncio.sleep(self._latency_s)
+        said = self._replies(request) if callable(self._replies) else self._nth(index)
+        return Reply(text=said, finish="stop") if isinstance(said, str) else said
+
+    def _nth(self, index: int) -> str | Reply:
+        assert not callable(self._replies)
+        if index >= len(self._replies):
+            raise FatalModelError(
+                f"the script has {len(self._replies)} replies, but one more was asked for"
+            )
+        return self._replies[index]
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    def identity(self) -> Mapping[str, JsonValue]:
+        """The engine's name; a script's replies are not part of it."""
+        return {"engine": "scripted"}
+
+    def notes(self) -> tuple[str, ...]:
+        """Nothing to tell."""
+        return ()

@@ -1,0 +1,64 @@
+import pytest
+
+from medeval.errors import UsageError
+from medeval.models.address import normalised_base_url, proxy_for
+
+HOST = "http://127.0.0.1:8000"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (HOST, f"{HOST}/v1"),
+        (f"{HOST}/", f"{HOST}/v1"),
+        (f" {HOST}/v1 ", f"{HOST}/v1"),
+        (f"{HOST}/v1/", f"{HOST}/v1"),
+        (f"{HOST}/v1/chat/completions", f"{HOST}/v1"),
+        (f"{HOST}/v1/chat/completions/", f"{HOST}/v1"),
+        (f"{HOST}/chat/completions", f"{HOST}/v1"),
+        ("127.0.0.1:8000", f"{HOST}/v1"),
+        ("localhost:8000/v1", "http://localhost:8000/v1"),
+        ("http://[::1]:8000", "http://[::1]:8000/v1"),
+        ("https://openrouter.ai/api/v1", "https://openrouter.ai/api/v1"),
+        ("https://example.org/v1beta/openai/", "https://example.org/v1beta/openai"),
+    ],
+)
+def test_a_base_url_is_taken_in_each_form_people_write(given: str, expected: str) -> None:
+    assert normalised_base_url(given) == expected
+
+
+@pytest.mark.parametrize("given", ["", "ftp://host/v1", "http://", "http://host/v1?key=1"])
+def test_what_is_no_address_is_a_usage_error(given: str) -> None:
+    with pytest.raises(UsageError, match="the base URL is an http address"):
+        normalised_base_url(given)
+
+
+def test_a_key_in_the_address_is_refused_and_not_repeated() -> None:
+    with pytest.raises(UsageError) as caught:
+        normalised_base_url("https://user:s3cret@host/v1")
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8000/v1",
+        "http://localhost:8000/v1",
+        "http://worker.localhost/v1",
+        "http://[::1]:8000/v1",
+        "http://0.0.0.0:8000/v1",
+    ],
+)
+def test_a_proxy_never_stands_before_this_machine(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.invalid:3128")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert proxy_for(url) is None
+
+
+def test_the_environment_names_the_proxy_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy.invalid:3128")
+    monkeypatch.setenv("no_proxy", "inside.example")
+    assert proxy_for("https://outside.example/v1") == "http://proxy.invalid:3128"
+    assert proxy_for("https://inside.example/v1") is None
