@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from medeval.analysis.report import Analysis as Analysis
+    from medeval.analysis.report import analyze as analyze
     from medeval.api import load_run as load_run
     from medeval.api import run as run
     from medeval.api import score as score
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from medeval.rows import DrawnRows as DrawnRows
     from medeval.rows import HubFiles as HubFiles
     from medeval.rows import HubRows as HubRows
+    from medeval.rows import RepeatedRows as RepeatedRows
     from medeval.rows import Row as Row
     from medeval.tools.base import Tool as Tool
     from medeval.tools.crop_and_zoom import crop_and_zoom as crop_and_zoom
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Analysis": "medeval.analysis.report",
+    "analyze": "medeval.analysis.report",
     "load_run": "medeval.api",
     "run": "medeval.api",
     "score": "medeval.api",
@@ -53,6 +58,7 @@ _HOMES = {
     "DrawnRows": "medeval.rows",
     "HubFiles": "medeval.rows",
     "HubRows": "medeval.rows",
+    "RepeatedRows": "medeval.rows",
     "Row": "medeval.rows",
     "Tool": "medeval.tools.base",
     "crop_and_zoom": "medeval.tools.crop_and_zoom",

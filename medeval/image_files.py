@@ -232,22 +232,29 @@ def to_rgb(image: "Image.Image", name: str) -> "Image.Image":
 def _on_white(image: "Image.Image") -> "Image.Image":
     from PIL import Image
 
-    if image.getchannel("A").getextrema() == (255, 255):
-        return image.convert("RGB")
     white = Image.new("RGBA", image.size, "white")
     white.alpha_composite(image)
     return white.convert("RGB")
 
 
-def is_plain(image: "ImageFile", data: bytes) -> bool:
-    """Whether every engine reads the file's own bytes as the same pixels."""
+def is_plain(image: "ImageFile", data: bytes, name: str) -> bool:
+    """Whether every engine reads the file's own bytes as the same pixels.
+
+    An alpha channel is looked at, which decodes the image: many charts carry one that is opaque.
+    """
     return (
         image.format in MEDIA_TYPES
-        and image.mode in ("RGB", "L")
+        and image.mode in ("RGB", "L", "RGBA")
         and getattr(image, "n_frames", 1) == 1
         and "transparency" not in image.info
         and not (image.format == "PNG" and data[24] != 8)
+        and (image.mode != "RGBA" or _is_opaque(image, name))
     )
+
+
+def _is_opaque(image: "ImageFile", name: str) -> bool:
+    load(image, name)
+    return image.getchannel("A").getextrema() == (255, 255)
 
 
 def has_end_mark(image: "ImageFile", data: bytes) -> bool:

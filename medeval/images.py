@@ -126,7 +126,7 @@ def prepare(
 
     The original bytes are kept where no resize is due and the file is a JPEG, PNG or WEBP of one
     frame, 8-bit RGB or gray, without transparency or an orientation to apply; of such a file only
-    the header and the end mark are read. Any other becomes a PNG in RGB: orientation applied,
+    the header and the end mark are read, unless it has an alpha channel that may prove opaque. Any other becomes a PNG in RGB: orientation applied,
     the first frame, transparency on white, 16 bits cut to the upper 8.
 
     Raises DataError for what is empty, no image or truncated, and before decoding for what is over
@@ -136,7 +136,7 @@ def prepare(
     orientation = orientation_of(image, data, name)
     raw = upright_size(image, orientation)
     sent = raw if budget is None else smart_resize(raw, budget)
-    if sent == raw and orientation is None and is_plain(image, data):
+    if sent == raw and orientation is None and is_plain(image, data, name):
         if not has_end_mark(image, data):
             load(image, name)
         return Picture(

@@ -30,6 +30,7 @@ from medeval.types import (
 )
 
 FailureKind = Literal["model", "data", "judge", "internal"]
+Pairing = Literal["id", "position"]
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
@@ -182,6 +183,7 @@ class VerdictRecord(Record):
     score: FiniteFloat | None
     extracted: str | None
     reason: str
+    parts: dict[str, FiniteFloat | None] = Field(default_factory=dict)
 
     @classmethod
     def from_verdict(cls, verdict: Verdict) -> Self:
@@ -201,6 +203,7 @@ class VerdictRecord(Record):
             score=self.score,
             extracted=self.extracted,
             reason=self.reason,
+            parts=self.parts,
         )
 
 
@@ -302,7 +305,8 @@ class BenchmarkPart(Part):
     """Where a benchmark's samples came from.
 
     `revision` is the commit that was read, None where the source has none. `count` is the
-    number of samples read, `expected_count` the published number or None.
+    number of samples read, `expected_count` the published number or None. `pairing` says what
+    makes two trajectories one sample's: its id, or, in imported logs without ids, its position.
     """
 
     origin: str
@@ -310,6 +314,7 @@ class BenchmarkPart(Part):
     count: int
     expected_count: int | None
     files: tuple[FilePart, ...] = ()
+    pairing: Pairing = "id"
 
 
 class SessionPart(Part):

@@ -4,6 +4,7 @@ What a model wrote is data of any length and content: nothing here raises on it,
 takes time linear in its length.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -130,6 +131,34 @@ def read_number(text: str) -> float | None:
         return float(text.rstrip("%")) / 100.0 if text.endswith("%") else float(text)
     except ValueError:
         return None
+
+
+_CURRENCY = "[$\u20ac\u00a3\u00a5\u20b9\u20a9]"
+_CURRENCY_BEFORE = re.compile(rf"([-+]?){_CURRENCY} ?")
+_CURRENCY_AFTER = re.compile(rf" ?{_CURRENCY}\Z")
+_GROUPED = re.compile(r"[-+]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?")
+
+
+def written_numbers(text: str) -> tuple[float, ...]:
+    """The numbers a whole text may stand for: none, one, or both readings of a percentage.
+
+    Thousands separators, a currency sign and a full stop at the end do not count. Anything that
+    `read_number` takes for a finite number is one.
+
+    >>> written_numbers("$1,000."), written_numbers("60%"), written_numbers("2 dogs")
+    ((1000.0,), (60.0, 0.6), ())
+    """
+    plain = text.strip().removesuffix(".").rstrip().replace("\u2212", "-")
+    bare = plain.rstrip("%").rstrip()
+    if before := _CURRENCY_BEFORE.match(bare):
+        bare = before[1] + bare[before.end() :]
+    bare = _CURRENCY_AFTER.sub("", bare)
+    if _GROUPED.fullmatch(bare):
+        bare = bare.replace(",", "")
+    number = read_number(bare)
+    if number is None or not math.isfinite(number):
+        return ()
+    return (number, number / 100.0) if plain.endswith("%") else (number,)
 
 
 def edit_distance(first: str, second: str) -> int:

@@ -329,11 +329,15 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grade:
-    """What a judge found: a score, or None where it cannot decide, with what it read and why."""
+    """What a judge found: a score, or None where it cannot decide, with what it read and why.
+
+    `parts` are the scores of the judges that it is made of, by name, where it is made of several.
+    """
 
     score: float | None
     extracted: str | None = None
     reason: str = ""
+    parts: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,7 +345,7 @@ class Verdict:
     """A grade turned into correct, incorrect or undecided, by one judge identity.
 
     `score` is None exactly where `status` is "undecided". `judge` is
-    `<name>[@<model>]#<first 8 hex of its definition's sha256>`.
+    `<name>[@<model>]#<first 8 hex of its definition's sha256>`. `parts` are the grade's.
     """
 
     sample_id: str
@@ -351,3 +355,4 @@ class Verdict:
     score: float | None
     extracted: str | None = None
     reason: str = ""
+    parts: Mapping[str, float | None] = field(default_factory=dict)

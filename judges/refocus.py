@@ -1,0 +1,80 @@
+"""ReFocus's judge: a model rates an answer 0 or 1, with four examples.
+
+Prompt: zeyofu/ReFocus_Code, src/chart_data.py at commit 8412b5f, `compute_acc_from_raw_answer`,
+word for word with its white space; that repository has no licence file (its data set is
+Apache-2.0), and the prompt is quoted as the rule of the score. As there, `||` in the answer is read as
+`|`, and of an answer with "FINAL ANSWER: ... TERMINATE" on one line only what stands between.
+
+The authors ask gpt-4o at temperature 0 up to ten times until the reply is a whole number, which
+then is the score whatever it is, and write 'Failed' where it never is. Here a reply that is not 0
+or 1, nor a JSON object with such a score, is undecided.
+"""
+
+# The prompt's lines are as long as they are.
+# ruff: noqa: E501
+
+import re
+
+from medeval import Answer, Judge, Sample
+from medeval.inquiry import SCORE, Inquiry, asking, filled
+
+PROMPT = """
+    You are given a prediction for the question. You need to rate it given the correct answer. Disregard the format, and only rate based on the content. If you think the prediction is correct, i.e. same as the correct answer, then return 1, otherwise return 0. Return 0 or 1 only.
+
+    # Example
+    # Question: What is the height of the tower?
+    # Prediction: ANSWER: The tower is built in China from 200 years ago. The total hight of the tower is 180 Meters. TERMINATE
+    # Correct Answer: 80 Meters
+    # Your Response: 0
+
+    # Example
+    # Question: What is the difference?
+    # Prediction: ANSWER: 69%. TERMINATE
+    # Correct Answer: 69
+    # Your Response: 1
+
+    # Example
+    # Question: What is the increase?
+    # Prediction: ANSWER: 3%. TERMINATE
+    # Correct Answer: 0.03
+    # Your Response: 1
+
+    # Example
+    # Question: What is the ratio?
+    # Prediction: ANSWER: 1.541. TERMINATE
+    # Correct Answer: 1.54
+    # Your Response: 1
+
+    # Question: <|question|>
+    # Prediction: <|prediction|>
+    # Correct Answer: <|solution|>
+    # Your Response:"""
+
+# After the first mark, up to the first end of its line's answer.
+_FINAL = re.compile(r"FINAL ANSWER:\s*+(?P<answer>[^\n]*?)\s*TERMINATE")
+
+
+def prediction(text: str) -> str:
+    """The part of an answer that is rated."""
+    text = text.replace("||", "|")
+    found = _FINAL.search(text)
+    return found["answer"] if found else text
+
+
+def inquire(sample: Sample, answer: Answer) -> Inquiry:
+    """The question, what is rated, and the target."""
+    values = {
+        "question": sample.question,
+        "prediction": prediction(answer.text),
+        "solution": sample.targets[0],
+    }
+    return Inquiry(prompt=filled(PROMPT, values), ruling=SCORE)
+
+
+REFOCUS = Judge(
+    name="refocus",
+    metric="accuracy by a model",
+    ask=asking(inquire),
+    source="zeyofu/ReFocus_Code@8412b5f src/chart_data.py compute_acc_from_raw_answer",
+    licence="none given",
+)

@@ -1,0 +1,81 @@
+"""What judges' models replied, kept beside a run, so that judging it again asks nothing anew."""
+
+import hashlib
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from medeval.durable import Appender, read_lines
+from medeval.fingerprints import canonical_json
+from medeval.inquiry import Inquiry
+from medeval.schema import Record, parse_record
+
+FILE_NAME = "judge_replies.jsonl"
+
+
+class JudgeReplyRecord(Record):
+    """One reply that held a verdict; `key` is that of the judge and its inquiry.
+
+    Token counts are None where the server did not tell.
+    """
+
+    key: str
+    judge: str
+    text: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+def reply_key(judge: str, inquiry: Inquiry) -> str:
+    """The sha256 of a judge's identity and all that it sends, which holds the answer.
+
+    How the reply is read is part of the definition, and so of the identity.
+    """
+    sent = {
+        "judge": judge,
+        "system": inquiry.system,
+        "prompt": inquiry.prompt,
+        "max_tokens": inquiry.max_tokens,
+    }
+    return hashlib.sha256(canonical_json(sent).encode()).hexdigest()
+
+
+class JudgeReplies:
+    """Replies by key: in memory, and in a file where one is given. Entered before it is used.
+
+    The file is read at once; one process may hold it.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._appender: Appender | None = None
+        self._texts: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        if self._path is not None:
+            for number, line in read_lines(self._path):
+                record = parse_record(JudgeReplyRecord, line, f"{self._path}, line {number}")
+                self._texts[record.key] = record.text
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._appender is not None:
+            self._appender.close()
+            self._appender = None
+
+    def get(self, key: str) -> str | None:
+        """The reply's text, or None where none was kept."""
+        return self._texts.get(key)
+
+    def keep(self, record: JudgeReplyRecord) -> None:
+        """Keep a reply. Raises RecordError where the file cannot be written."""
+        if self._path is not None:
+            # a run whose judges ask nobody has no such file
+            self._appender = self._appender or Appender(self._path)
+            self._appender.append(record.line())
+        self._texts[record.key] = record.text

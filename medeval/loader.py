@@ -1,0 +1,219 @@
+"""Definition files loaded by path, as a test runner loads a test file.
+
+A reference takes three forms: a shipped name (`vstar`), a path (`./mine.py`) and a dotted module
+(`my_pkg.my_bench`). A file that holds several values of one kind takes `::name` after it.
+Nothing is registered, and neither the working directory nor `sys.path` is touched.
+"""
+
+import difflib
+import hashlib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Generic, TypeVar
+
+from medeval.definitions import Benchmark, EvalProtocol, Judge, Pair
+from medeval.errors import DefinitionError
+
+T = TypeVar("T", Benchmark, EvalProtocol, Pair, Judge)
+
+FOLDERS = {Benchmark: "benchmarks", EvalProtocol: "protocols", Pair: "protocols", Judge: "judges"}
+NOUNS = {Benchmark: "benchmark", EvalProtocol: "protocol", Pair: "pair", Judge: "judge"}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The file a definition was read from, and the sha256 of its bytes in hex."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[T]):
+    """A definition and where it came from."""
+
+    value: T
+    source: Source
+
+
+def load(reference: str, kind: type[T]) -> Loaded[T]:
+    """The definition a reference names.
+
+    Raises DefinitionError where there is none, where there are several, or where the file
+    cannot be executed.
+    """
+    location, _, name = reference.partition("::")
+    if location.endswith(".py") or os.sep in location:
+        return _choose(load_file(Path(location), kind), kind, reference, name)
+    if "." in location:
+        return _choose(_load_module(location, kind), kind, reference, name)
+    return _by_name(shipped(kind), kind, reference)
+
+
+def shipped(kind: type[T]) -> tuple[Loaded[T], ...]:
+    """Every definition of one kind that medeval ships, sorted by name.
+
+    Raises DefinitionError where two files claim one name.
+    """
+    found = [
+        loaded
+        for path in sorted((_root() / FOLDERS[kind]).glob("*.py"))
+        for loaded in load_file(path, kind)
+    ]
+    refuse_shared_names(found, kind)
+    return tuple(sorted(found, key=lambda loaded: loaded.value.name))
+
+
+def load_file(path: Path, kind: type[T]) -> tuple[Loaded[T], ...]:
+    """The values of one kind in a definition file, in the order they are written."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DefinitionError(
+            f"cannot read the definition file {str(path)!r}: {error.strerror}",
+            hint="a reference is a shipped name, a path to a .py file, or a dotted module",
+        ) from error
+    source = Source(path.resolve(), hashlib.sha256(content).hexdigest())
+    return _values(_execute(source, content), kind, source)
+
+
+def refuse_shared_names(definitions: Sequence[Loaded[T]], kind: type[T]) -> None:
+    """Raise DefinitionError where two different definitions claim one name or alias."""
+    seen: dict[str, Loaded[T]] = {}
+    for loaded in definitions:
+        for name in _names(loaded.value):
+            first = seen.setdefault(name, loaded)
+            if first.source != loaded.source or first.value != loaded.value:
+                raise DefinitionError(
+                    f"two definitions claim the {NOUNS[kind]} name {name!r}: "
+                    f"{first.source.path} and {loaded.source.path}",
+                    hint="rename one of them",
+                )
+
+
+def _names(value: Benchmark | EvalProtocol | Pair | Judge) -> tuple[str, ...]:
+    """The name of a definition, and those that other harnesses know it by."""
+    return (value.name, *value.aliases) if isinstance(value, Benchmark) else (value.name,)
+
+
+def _root() -> Path:
+    """The folder that holds benchmarks/, protocols/ and judges/."""
+    package = Path(__file__).resolve().parent
+    for root in (package / "_shipped", package.parent):
+        if all((root / folder).is_dir() for folder in set(FOLDERS.values())):
+            return root
+    raise DefinitionError(
+        f"no definition folders beside {package}", hint="the installation is incomplete: reinstall"
+    )
+
+
+def _execute(source: Source, content: bytes) -> ModuleType:
+    """The module that exactly the hashed bytes make: no bytecode is read or written beside it."""
+    path = source.path
+    if path.suffix != ".py":
+        raise DefinitionError(f"{str(path)!r} is not a Python file", hint="its name ends in .py")
+    place = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    name = f"medeval_definition_{path.stem}_{place}_{source.sha256[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    module = ModuleType(name)
+    module.__file__, module.__package__ = str(path), ""
+    # dataclasses look their own module up while it is being executed
+    sys.modules[name] = module
+    try:
+        with _faults_told(str(path), path):
+            exec(compile(content, str(path), "exec"), vars(module))
+    except DefinitionError:
+        del sys.modules[name]
+        raise
+    return module
+
+
+@contextmanager
+def _faults_told(what: str, path: Path | None) -> Iterator[None]:
+    """Turn whatever executing a file raises into a DefinitionError that names the line."""
+    try:
+        yield
+    except DefinitionError as error:
+        raise DefinitionError(f"{what}: {error.message}", hint=error.hint) from error
+    except (Exception, SystemExit) as error:
+        hint = (
+            "modules must be installed in this environment; a file is named by its path, ./mine.py"
+            if isinstance(error, ImportError)
+            else None
+        )
+        raise DefinitionError(
+            f"{what} cannot be loaded: {_where(error, path)}", hint=hint
+        ) from error
+
+
+def _where(error: BaseException, path: Path | None) -> str:
+    """The error, after the last line that was reached: of the given file, or of any (None)."""
+    line: object = None
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename == str(path):
+            line = frame.lineno
+        elif path is None and not frame.filename.startswith("<frozen"):
+            line = f"{frame.lineno} of {frame.filename}"
+    message = str(error)
+    if isinstance(error, SyntaxError):
+        message = error.msg
+        line = error.lineno if path is not None else f"{error.lineno} of {error.filename}"
+    place = "" if line is None else f"line {line}: "
+    return f"{place}{type(error).__name__}: {message}"
+
+
+def _load_module(dotted: str, kind: type[T]) -> tuple[Loaded[T], ...]:
+    with _faults_told(f"the module {dotted!r}", None):
+        module = importlib.import_module(dotted)
+    if module.__file__ is None:
+        raise DefinitionError(
+            f"the module {dotted!r} has no file", hint="name a module, not a folder"
+        )
+    path = Path(module.__file__)
+    source = Source(path, hashlib.sha256(path.read_bytes()).hexdigest())
+    return _values(module, kind, source)
+
+
+def _values(module: ModuleType, kind: type[T], source: Source) -> tuple[Loaded[T], ...]:
+    values = [value for value in vars(module).values() if isinstance(value, kind)]
+    unique = list({id(value): value for value in values}.values())
+    return tuple(Loaded(value, source) for value in unique)
+
+
+def _choose(found: Sequence[Loaded[T]], kind: type[T], reference: str, name: str) -> Loaded[T]:
+    refuse_shared_names(found, kind)
+    if name:
+        return _by_name(found, kind, name)
+    if not found:
+        raise DefinitionError(
+            f"{reference!r} holds no {NOUNS[kind]}",
+            hint=f"a definition file has a {kind.__name__}(...) value at its top level",
+        )
+    if len(found) > 1:
+        names = ", ".join(loaded.value.name for loaded in found)
+        raise DefinitionError(
+            f"{reference!r} holds several {NOUNS[kind]}s: {names}",
+            hint=f"choose one: {reference}::{found[0].value.name}",
+        )
+    return found[0]
+
+
+def _by_name(found: Sequence[Loaded[T]], kind: type[T], name: str) -> Loaded[T]:
+    for loaded in found:
+        if name in _names(loaded.value):
+            return loaded
+    names = [loaded.value.name for loaded in found]
+    every_name = [known for loaded in found for known in _names(loaded.value)]
+    near = difflib.get_close_matches(name, every_name, n=1)
+    raise DefinitionError(
+        f"no {NOUNS[kind]} named {name!r}; known: {', '.join(names) or 'none'}",
+        hint=f"did you mean {near[0]!r}?" if near else "give a path to a .py file to use your own",
+    )
