@@ -1,0 +1,163 @@
+"""How scores of samples become a benchmark's score, as its authors compute it.
+
+Every function takes decided samples alone and gives shares or means, 0 to 1 where scores are.
+"""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from medeval.analysis.pairs import Result
+from medeval.definitions import Aggregate
+from medeval.errors import DataError
+from medeval.records import SampleRecord
+from medeval.text import LETTERS, chosen_option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """A sample's score, with what aggregates go by; `choice` is the text of the option chosen."""
+
+    sample_id: str
+    score: float
+    groups: Mapping[str, str] = field(default_factory=dict)
+    cluster: str | None = None
+    choice: str | None = None
+
+
+def scored_results(results: Iterable[Result], samples: Mapping[str, SampleRecord]) -> list[Scored]:
+    """The decided results of a cell, ready to be aggregated.
+
+    With repeats, each stands for itself, and a cluster is one question at one repeat.
+    """
+    found = []
+    for result in results:
+        if result.score is not None:
+            sample = samples[result.sample_id]
+            found.append(
+                Scored(
+                    sample_id=result.sample_id,
+                    score=result.score,
+                    groups=sample.groups,
+                    cluster=f"{sample.cluster or sample.id}#{result.repeat}",
+                    choice=_chosen_text(result.answer, sample.options),
+                )
+            )
+    return found
+
+
+def _chosen_text(answer: str | None, options: Sequence[str]) -> str | None:
+    """The text of the option that an answer chooses, read as the judge `choice` reads it."""
+    letter = chosen_option(answer, options) if answer is not None and options else None
+    return None if letter is None else options[LETTERS.index(letter)]
+
+
+def mean_over_samples(scored: Sequence[Scored]) -> float:
+    """The plain mean. Raises DataError where there is none.
+
+    >>> mean_over_samples([Scored(sample_id="a", score=1.0), Scored(sample_id="b", score=0.0)])
+    0.5
+    """
+    if not scored:
+        raise DataError("no decided sample to take a mean of")
+    return sum(one.score for one in scored) / len(scored)
+
+
+def mean_over_cycles(scored: Sequence[Scored]) -> float:
+    """The mean over the groups of `cycle` of each group's mean.
+
+    With the same number of samples in each cycle this is the plain mean; HR-Bench has 200, and
+    differs from it only where some are missing. Raises DataError for a sample without a cycle.
+    Source: VLMEvalKit@36049f0 vlmeval/dataset/utils/hrbench.py `report_acc_hrbench`.
+
+    >>> first = [Scored(sample_id=name, score=1.0, groups={"cycle": "0"}) for name in "ab"]
+    >>> mean_over_cycles([*first, Scored(sample_id="c", score=0.0, groups={"cycle": "1"})])
+    0.5
+    """
+    cycles = group_means(scored, "cycle")
+    if not cycles:
+        raise DataError("no decided sample to take a mean of")
+    return sum(cycles.values()) / len(cycles)
+
+
+def official_score(aggregate: Aggregate, scored: Sequence[Scored]) -> float:
+    """A benchmark's score in its official aggregate."""
+    return (
+        mean_over_cycles(scored) if aggregate == "mean over cycles" else mean_over_samples(scored)
+    )
+
+
+def group_scores(aggregate: Aggregate, scored: Sequence[Scored], grouping: str) -> dict[str, float]:
+    """The official score inside each group of a grouping, sorted by group."""
+    groups = _by_group(scored, grouping)
+    return {group: official_score(aggregate, groups[group]) for group in sorted(groups)}
+
+
+def group_means(scored: Sequence[Scored], grouping: str) -> dict[str, float]:
+    """The plain mean inside each group of a grouping, sorted by group.
+
+    Raises DataError where a sample is in no group of it.
+    """
+    groups = _by_group(scored, grouping)
+    return {group: mean_over_samples(groups[group]) for group in sorted(groups)}
+
+
+def weighted_average(means: Mapping[str, tuple[float, int]]) -> float:
+    """The average of benchmarks' means, each by its number of samples.
+
+    Source: naver-ai/tablevqabench@88d0514 src/evaluate_tablevqa_dataset.py `evaluate_datasets`,
+    where the four parts weigh 750, 250, 250 and 250.
+
+    >>> weighted_average({"vwtq": (0.4, 750), "vtabfact": (0.8, 250)})
+    0.5
+    """
+    total = sum(n for _, n in means.values())
+    if not total:
+        raise DataError("no decided sample to take an average of")
+    return sum(mean * n for mean, n in means.values()) / total
+
+
+def all_correct(scored: Sequence[Scored], *, correct_at: float = 1.0, size: int = 4) -> float:
+    """The share of questions whose samples are all correct, over complete clusters alone.
+
+    A cluster counts where `size` of its samples are decided. Not an official score of HR-Bench.
+    Raises DataError where no cluster is complete.
+    """
+    clusters = _complete_clusters(scored, size)
+    right = sum(all(one.score >= correct_at for one in cluster) for cluster in clusters)
+    return right / len(clusters)
+
+
+def letter_consistency(scored: Sequence[Scored], *, size: int = 4) -> float:
+    """The share of questions for which one option was chosen wherever its letter moved.
+
+    Right or wrong does not matter. A sample that chose no option makes its question inconsistent.
+    Complete clusters alone count, as for `all_correct`. Not an official score of HR-Bench.
+    """
+    clusters = _complete_clusters(scored, size)
+    consistent = sum(
+        None not in (chosen := {one.choice for one in cluster}) and len(chosen) == 1
+        for cluster in clusters
+    )
+    return consistent / len(clusters)
+
+
+def _by_group(scored: Iterable[Scored], grouping: str) -> dict[str, list[Scored]]:
+    groups: dict[str, list[Scored]] = {}
+    for one in scored:
+        if grouping not in one.groups:
+            raise DataError(
+                f"sample {one.sample_id!r} is in no group of {grouping!r}; "
+                f"its groups: {dict(one.groups)!r}"
+            )
+        groups.setdefault(one.groups[grouping], []).append(one)
+    return groups
+
+
+def _complete_clusters(scored: Iterable[Scored], size: int) -> list[list[Scored]]:
+    clusters: dict[Hashable, list[Scored]] = {}
+    for one in scored:
+        clusters.setdefault(one.cluster or ("alone", one.sample_id), []).append(one)
+    complete = [cluster for cluster in clusters.values() if len(cluster) == size]
+    if not complete:
+        raise DataError(f"no question has all of its {size} samples decided")
+    return complete

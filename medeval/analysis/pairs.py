@@ -1,0 +1,129 @@
+"""The arms of a pair joined sample by sample, by id and repeat, never by position."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from medeval.records import OutcomeRecord, SampleRecord
+from medeval.types import StopReason, Trajectory, Verdict, VerdictStatus
+
+Key = tuple[str, int]
+
+CORRECT: Mapping[VerdictStatus, bool | None] = {
+    "correct": True,
+    "incorrect": False,
+    "undecided": None,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What one trajectory came to under one judge: all that outcomes and tables need of it."""
+
+    sample_id: str
+    repeat: int
+    status: VerdictStatus
+    score: float | None
+    judge: str
+    answer: str | None
+    stop: StopReason
+    called: bool
+    attempted: int
+    executed: int
+    observed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairName:
+    """Which pair at which checkpoint outcomes are of; `checkpoint` may be a shared baseline."""
+
+    checkpoint: str
+    series: str
+    step: int | None
+    benchmark: str
+    pair: str
+
+
+def join_verdicts(
+    trajectories: Iterable[Trajectory], verdicts: Iterable[Verdict], judge: str
+) -> Iterator[Result]:
+    """Each trajectory with the given judge's verdict; one without a verdict is left out.
+
+    Where a judge's verdict on a trajectory was written more than once, the last one holds.
+    """
+    by_key: dict[Key, Verdict] = {
+        (verdict.sample_id, verdict.repeat): verdict
+        for verdict in verdicts
+        if verdict.judge == judge
+    }
+    for trajectory in trajectories:
+        verdict = by_key.get((trajectory.sample_id, trajectory.repeat))
+        if verdict is not None:
+            yield Result(
+                sample_id=trajectory.sample_id,
+                repeat=trajectory.repeat,
+                status=verdict.status,
+                score=verdict.score,
+                judge=verdict.judge,
+                answer=None if trajectory.answer is None else trajectory.answer.text,
+                stop=trajectory.stop,
+                called=trajectory.called,
+                attempted=trajectory.attempted,
+                executed=trajectory.executed,
+                observed=trajectory.observed,
+            )
+
+
+def pair_outcomes(
+    name: PairName,
+    samples: Iterable[SampleRecord],
+    free: Iterable[Result],
+    available: Iterable[Result],
+) -> Iterator[OutcomeRecord]:
+    """One outcome for each sample and repeat that has a verdict in both arms.
+
+    In the order of the samples, then by repeat.
+    """
+    by_sample = _by_sample(free)
+    others = {(result.sample_id, result.repeat): result for result in available}
+    for sample in samples:
+        for result in sorted(by_sample.get(sample.id, ()), key=lambda result: result.repeat):
+            other = others.get((sample.id, result.repeat))
+            if other is not None:
+                yield _outcome(name, sample, result, other)
+
+
+def _by_sample(results: Iterable[Result]) -> dict[str, list[Result]]:
+    grouped: dict[str, list[Result]] = {}
+    for result in results:
+        grouped.setdefault(result.sample_id, []).append(result)
+    return grouped
+
+
+def _outcome(
+    name: PairName, sample: SampleRecord, free: Result, available: Result
+) -> OutcomeRecord:
+    return OutcomeRecord(
+        checkpoint=name.checkpoint,
+        series=name.series,
+        step=name.step,
+        benchmark=name.benchmark,
+        pair=name.pair,
+        sample_id=sample.id,
+        groups=sample.groups,
+        cluster=sample.cluster,
+        repeat=free.repeat,
+        free_correct=CORRECT[free.status],
+        available_correct=CORRECT[available.status],
+        free_score=free.score,
+        available_score=available.score,
+        called=available.called,
+        calls_attempted=available.attempted,
+        calls_executed=available.executed,
+        calls_observed=available.observed,
+        free_answer=free.answer,
+        available_answer=available.answer,
+        targets=sample.targets,
+        free_stop=free.stop,
+        available_stop=available.stop,
+        judge=available.judge,
+    )

@@ -1,0 +1,86 @@
+"""The command line's main jobs as functions."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from medeval.checkpoints import Checkpoint
+from medeval.definitions import Judge
+from medeval.engines import model_opener
+from medeval.errors import UsageError
+from medeval.frames import Run
+from medeval.loader import load
+from medeval.models.base import Model
+from medeval.plan import PlanFile, judge_client, read_options, ready_judge, resolve
+from medeval.scoring import score_lines
+from medeval.sweep import carry_out
+
+
+class _Silent:
+    def expect(self, n_trajectories: int) -> None:
+        pass
+
+    def advance(self, *, scored: bool) -> None:
+        pass
+
+    def tell(self, message: str) -> None:
+        pass
+
+
+def run(
+    plan: str | Path | None = None,
+    *,
+    open_model: Callable[[Checkpoint], Model] | None = None,
+    **options: Any,
+) -> Run:
+    """Run, resume or extend a plan, as `medeval run` does, and return the run.
+
+    `options` are the command line's long flags with underscores (`checkpoints=["runs/rl"]`,
+    `benchmarks=["vstar"]`, `output_dir="outputs/x"`); they win over the plan file's. `open_model`
+    takes the place of the backend: a function from a checkpoint to a model of your own.
+
+    Raises UsageError, DefinitionError, DataError or RecordError where the plan cannot be
+    carried out. Cells that stopped and samples left unscored are in the frames, not raised.
+    """
+    unknown = [name for name in options if name not in PlanFile.model_fields]
+    if unknown:
+        raise UsageError(
+            f"run() has no option {unknown[0]!r}; known: {', '.join(PlanFile.model_fields)}"
+        )
+    listed = {name: _listed(name, value) for name, value in options.items()}
+    resolved = resolve(read_options(None if plan is None else Path(plan), listed))
+    report = carry_out(resolved, open_model or model_opener(resolved), _Silent())
+    return Run(report.folder.path)
+
+
+def _listed(name: str, value: object) -> object:
+    """A single name where a list of names is asked for, as that list; paths as text."""
+    if isinstance(value, Path):
+        value = str(value)
+    wants_names = PlanFile.model_fields[name].annotation == tuple[str, ...]
+    if wants_names:
+        items = [value] if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+        return tuple(str(item) for item in items)
+    return value
+
+
+def load_run(path: str | Path) -> Run:
+    """A run folder as pandas frames. Raises RecordError where it is none."""
+    return Run(path)
+
+
+def score(lines: Iterable[Mapping[str, Any]], judge: str, **options: Any) -> list[dict[str, Any]]:
+    """Judge predictions made elsewhere, as `medeval score` does.
+
+    Each line holds `answer` and what the judge reads of a sample (`targets`, `question`, ...).
+    `options` are those of a judge that asks a model: `judge_model`, `judge_base_url`, ...
+    Raises DataError naming the line and the field that is missing.
+
+    >>> score([{"answer": "19.0", "targets": ["19.4"]}], "relaxed_accuracy")[0]["verdict"]
+    'correct'
+    """
+    read = read_options(None, options)
+    client = judge_client(read)
+    loaded = ready_judge(load(judge, Judge), client)
+    scored = score_lines(lines, loaded, client=client, places=read.judge_concurrency)
+    return [line.model_dump() for line in scored]

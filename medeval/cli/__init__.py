@@ -1,0 +1,83 @@
+"""The command line: data on stdout, people on stderr.
+
+Each command lives in a module of its own that is imported when the command is used.
+"""
+
+import logging
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from medeval import __version__
+from medeval.errors import DefinitionError, MedevalError, UsageError
+
+COMMANDS = {
+    "run": ("medeval.cli.run", "Evaluate checkpoints on benchmarks, without and with tools."),
+    "grade": ("medeval.cli.grade", "Judge a run's answers anew, from its folder alone."),
+    "score": ("medeval.cli.score", "Judge predictions that were made elsewhere."),
+    "import-med": ("medeval.cli.import_med", "Read MED's published logs into a run folder."),
+    "export": ("medeval.cli.export", "Write a run for MED's scripts, inspect view or lmms-eval."),
+    "analyze": ("medeval.cli.analyze", "Measure, explain and diagnose what the tools do."),
+    "list": ("medeval.cli.definitions", "List the benchmarks, protocols, pairs and judges."),
+    "show": ("medeval.cli.definitions", "Show a definition, and what a model would read."),
+    "fetch": ("medeval.cli.fetch", "Fetch benchmarks ahead, for machines without a network."),
+    "validate": ("medeval.cli.definitions", "Load a benchmark and check its rows and images."),
+    "demo": ("medeval.cli.demo", "Build tiny checkpoints and evaluate them: no GPU, no network."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and help, and imports one only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands' names, in the order of a user's way."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command, imported now, or None where there is no such name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _ = COMMANDS[cmd_name]
+        attribute = f"{cmd_name.replace('-', '_')}_command"
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table of commands, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="medeval %(version)s")
+@click.option("--verbose", is_flag=True, help="Tell more on stderr.")
+@click.pass_context
+def group(ctx: click.Context, verbose: bool) -> None:
+    """Evaluate vision-language models twice: without and with their visual tools."""
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(levelname)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+def main() -> None:
+    """Run the command line; a user's mistake shows a message, never a traceback.
+
+    click turns Ctrl-C into Abort, and ends with 1 where the reader of stdout has gone.
+    """
+    try:
+        sys.exit(group.main(prog_name="medeval", standalone_mode=False) or 0)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except MedevalError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2 if isinstance(error, UsageError | DefinitionError) else 1)

@@ -1,0 +1,142 @@
+"""`medeval analyze`: Measure, Explain and Diagnose a run."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from medeval.cli.parsing import CommaSeparated
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medeval.analysis.report import Analysis
+
+TABLES = ("coverage", "measure", "explain", "diagnose", "contribution", "changes")
+
+
+@click.command("analyze")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--series", help="Only this series.")
+@click.option("--pair", help="Only this pair.")
+@click.option("--benchmarks", "--tasks", type=CommaSeparated(), help="Only these benchmarks.")
+@click.option("--by-group", metavar="NAME", help="Split each benchmark by a group of its samples.")
+@click.option(
+    "--called-by",
+    type=click.Choice(["attempted", "executed", "observed"]),
+    help="What counts as a call. Default: a call that was executed or rejected.",
+)
+@click.option("--allow-missing", is_flag=True, help="Analyse what is there; marks every table.")
+@click.option(
+    "--max-undecided",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="The share of an arm's verdicts that may be undecided.",
+)
+@click.option("--noise-floor", is_flag=True, help="Compare two repeats of the free arm as well.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the resampling.")
+@click.option(
+    "--resamples",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="Bootstrap resamples.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="What to print: tables for people, or every number.",
+)
+@click.option(
+    "--output-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the CSV files go. Default: the run's own tables folder.",
+)
+def analyze_command(
+    run: Path,
+    noise_floor: bool,
+    form: str,
+    output_dir: Path | None,
+    called_by: Any,
+    **options: Any,
+) -> None:
+    """Measure, explain and diagnose what the tools of a run do.
+
+    Prints the tables and writes each, with every interval, as a CSV file.
+    """
+    from medeval.analysis.report import analyze
+
+    analysis = analyze(run, called_by=called_by or "called", **options)
+    frames = _frames(analysis, noise_floor)
+    for name, frame in frames.items():
+        _write(frame, run, output_dir, f"{name}.csv")
+    _tell(analysis)
+    if form == "json":
+        rows = {name: json.loads(frame.to_json(orient="records")) for name, frame in frames.items()}
+        click.echo(json.dumps(rows))
+    elif form == "csv":
+        click.echo(
+            "\n".join(f"# {name}\n{_csv(frame)}" for name, frame in frames.items()), nl=False
+        )
+    else:
+        from medeval.cli.analysis_tables import analysis_text
+
+        click.echo(analysis_text(frames))
+
+
+def _frames(analysis: "Analysis", noise_floor: bool) -> Mapping[str, "pd.DataFrame"]:
+    drift = {"contribution", "changes"}
+    names = [name for name in TABLES if analysis.has_drift or name not in drift]
+    if noise_floor:
+        names.append("noise_floor")
+    if not analysis.excluded.empty:
+        names.append("excluded")
+    return {name: getattr(analysis, name) for name in names}
+
+
+def _write(frame: "pd.DataFrame", run: Path, output_dir: Path | None, name: str) -> None:
+    from medeval.durable import make_folder, write_whole
+    from medeval.store import RunFolder
+
+    if output_dir is None:
+        RunFolder.open(run).write_table(name, _csv(frame))
+    else:
+        make_folder(output_dir)
+        write_whole(output_dir / name, [_csv(frame).encode()])
+
+
+def _csv(frame: "pd.DataFrame") -> str:
+    # a step is missing for single models, which must not turn the others into 10.0
+    steps = {name: "Int64" for name in ("step", "since", "baseline") if name in frame.columns}
+    return str(frame.astype(steps).to_csv(index=False))
+
+
+def _tell(analysis: "Analysis") -> None:
+    """What a reader must know of the numbers, on stderr."""
+    for found in analysis.sets:
+        series = found.outcomes.series
+        if found.baseline is None or len(found.outcomes.steps) < 2:
+            click.echo(
+                f"{series}: no drift and no tool contribution, for they need at least two steps "
+                "of one series; evaluate several checkpoints of a training run",
+                err=True,
+            )
+        elif found.baseline != 0:
+            click.echo(
+                f"{series}: there is no step 0, so drifts are measured from step {found.baseline}",
+                err=True,
+            )
+        if found.allowed_missing:
+            click.echo(f"{series}: outcomes are missing, and every table says so", err=True)
+        if found.excluded:
+            click.echo(
+                f"{series}: {len(found.excluded)} samples are left out of the analysis set; "
+                "excluded.csv lists them",
+                err=True,
+            )

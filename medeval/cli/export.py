@@ -1,0 +1,68 @@
+"""`medeval export`: a run in the formats of other tools."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command("export")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(["med", "med-csv", "inspect", "lmms-eval"]),
+    required=True,
+    help="med: the layout of MED's published logs; med-csv: its 110-column tables; "
+    "inspect: logs for inspect view; lmms-eval: its logged samples.",
+)
+@click.option(
+    "--output-dir",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="Where the files go; files of the same name are replaced.",
+)
+@click.option("--pair", metavar="NAME", help="For med formats, where the run has several pairs.")
+@click.option(
+    "--model-family",
+    type=click.Choice(["qwen25vl_instruct", "qwen3vl_instruct"]),
+    help="For med formats: the prefix by which MED's scripts find the baseline."
+    "  [default: as the series' names say, else qwen25vl_instruct]",
+)
+@click.option(
+    "--allow-missing",
+    is_flag=True,
+    help="For med formats: leave samples that are unscored anywhere out everywhere.",
+)
+def export_command(
+    run: Path,
+    format_name: str,
+    output_dir: Path,
+    pair: str | None,
+    model_family: str | None,
+    allow_missing: bool,
+) -> None:
+    """Write a run in another tool's format; the paths of the files go to stdout.
+
+    In DIR, MED's own create_csv.py and plot scripts run on what `med` and `med-csv` write.
+    """
+    from medeval.store import RunFolder
+
+    folder = RunFolder.open(run)
+    if format_name in ("med", "med-csv"):
+        from medeval.interchange.med_export import export_med, export_med_csv
+
+        export = export_med if format_name == "med" else export_med_csv
+        written = export(
+            folder, output_dir, pair=pair, family=model_family, allow_missing=allow_missing
+        )
+    elif format_name == "inspect":
+        from medeval.interchange.inspect_logs import export_inspect
+
+        written = export_inspect(folder, output_dir)
+    else:
+        from medeval.interchange.lmms_eval import export_lmms_eval
+
+        written = export_lmms_eval(folder, output_dir)
+    for path in written:
+        click.echo(path)

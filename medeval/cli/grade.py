@@ -1,0 +1,54 @@
+"""`medeval grade`: a run judged anew, from its folder alone."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from medeval.cli.judges import judge_options
+from medeval.cli.parsing import CommaSeparated, given_flags
+
+
+@click.command("grade")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--judge",
+    "judges",
+    multiple=True,
+    type=CommaSeparated(),
+    help="Judges beside each benchmark's own: names, paths or modules. Several are compared.",
+)
+@judge_options
+@click.option("--again", is_flag=True, help="Judge answers that have a verdict as well.")
+@click.pass_context
+def grade_command(
+    ctx: click.Context, /, run: Path, judges: tuple[tuple[str, ...], ...], again: bool, **_: Any
+) -> None:
+    """Judge a run's answers that lack a verdict, and rebuild its outcomes and table.
+
+    With two judges or more, a second table says how far they agree, and
+    tables/disagreements.csv in the run's folder lists where they do not.
+    """
+    from medeval.cli.tables import agreement_table, summary_table
+    from medeval.definitions import Judge
+    from medeval.grading import judge_identity
+    from medeval.loader import load
+    from medeval.plan import judge_client, read_options, ready_judge
+    from medeval.regrading import Regrading, regrade, write_agreements
+    from medeval.store import RunFolder
+
+    named = {name: value for name, value in given_flags(ctx).items() if name.startswith("judge_")}
+    options = read_options(None, named)
+    client = judge_client(options)
+    loaded = [ready_judge(load(name, Judge), client) for group in judges for name in group]
+    folder = RunFolder.open(run)
+    how = Regrading(
+        client=client,
+        places=options.judge_concurrency,
+        again=again,
+        tell=lambda message: click.echo(message, err=True),
+    )
+    summaries = regrade(folder, loaded, how)
+    click.echo(summary_table(summaries, folder.record()))
+    if agreements := write_agreements(folder, [judge_identity(judge) for judge in loaded]):
+        click.echo(f"\n{agreement_table(agreements)}")

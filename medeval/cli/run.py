@@ -1,0 +1,190 @@
+"""`medeval run`: a plan from flags or a file, carried out and summed up."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from medeval.cli.judges import judge_options
+from medeval.cli.parsing import CommaSeparated, KeyValues, given_flags
+
+NAMES = CommaSeparated()
+
+
+@click.command("run")
+@click.option(
+    "--plan",
+    type=click.Path(path_type=Path),
+    help="A TOML file with these options; flags win over it.",
+)
+@click.option(
+    "--checkpoints",
+    multiple=True,
+    metavar="[NAME=]DIR",
+    help="A series: a folder of global_step_N or checkpoint-N; or one model's folder. Repeatable.",
+)
+@click.option(
+    "--model",
+    multiple=True,
+    metavar="[NAME=]MODEL",
+    help="A single model: a folder, or the name a server knows it by. Repeatable.",
+)
+@click.option("--baseline", metavar="MODEL", help="Step 0 of every series, evaluated once.")
+@click.option("--steps", type=CommaSeparated(click.INT), help="Only these steps of each series.")
+@click.option(
+    "--processor",
+    metavar="DIR",
+    help="Tokenizer, template and image processor, where they are not beside the weights.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["transformers", "openai"]),
+    help="The engine; openai where --base-url is given, else transformers.",
+)
+@click.option("--model-args", type=KeyValues(), help="Arguments of the engine.")
+@click.option("--base-url", metavar="URL", help="An OpenAI-compatible server.")
+@click.option(
+    "--benchmarks",
+    "--tasks",
+    multiple=True,
+    type=NAMES,
+    help="Benchmarks: names, paths or modules.",
+)
+@click.option(
+    "--data-dir",
+    multiple=True,
+    metavar="[NAME=]DIR",
+    help="A benchmark's rows from a local folder. Repeatable.",
+)
+@click.option(
+    "--pairs", multiple=True, type=NAMES, help="Pairs of protocols.  [default: crop_zoom]"
+)
+@click.option("--protocols", multiple=True, type=NAMES, help="Single protocols instead of pairs.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Only the first N samples of each benchmark.",
+)
+@click.option("--sample-id", multiple=True, type=NAMES, help="Only these samples.")
+@click.option(
+    "--allow-count-mismatch",
+    is_flag=True,
+    help="Run a data set that is shorter or longer than published.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=32,
+    show_default=True,
+    help="Samples in flight at once.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Trajectories for each sample and arm (Avg@k).",
+)
+@click.option(
+    "--seed",
+    type=int,
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Seed of the run; each request's seed comes from it.",
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0),
+    metavar="T",
+    help="In place of the protocol's, in both arms.",
+)
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Tokens a turn, in place of the protocol's, in both arms.",
+)
+@click.option(
+    "--judge",
+    multiple=True,
+    metavar="[NAME=]JUDGE",
+    help="In place of a benchmark's own judge; the first is the primary one. Repeatable.",
+)
+@judge_options
+@click.option(
+    "--defer-grading", is_flag=True, help="Only make trajectories; medeval grade judges them later."
+)
+@click.option(
+    "--max-unscored",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Exit with 1 where more samples are left unscored.",
+)
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Finish what is in flight and exit with 3 after this long.",
+)
+@click.option(
+    "--output-dir",
+    metavar="DIR",
+    help="The run folder; an existing one is resumed or extended.  [default: outputs/<series>]",
+)
+@click.option("--fresh", is_flag=True, help="Delete the plan's cells in the run folder first.")
+@click.option(
+    "--keep-images",
+    type=click.IntRange(min=-1),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Keep tool-made images of the first N samples; -1 keeps all.",
+)
+@click.option("--dry-run", is_flag=True, help="Show the cells and what is done, and stop.")
+@click.pass_context
+def run_command(ctx: click.Context, /, plan: Path | None, dry_run: bool, **_: Any) -> None:
+    """Evaluate checkpoints on benchmarks, without and with tools.
+
+    \b
+    A series of checkpoints on two benchmarks:
+      medeval run --checkpoints runs/crop_rl --baseline models/Qwen2.5-VL-7B-Instruct \\
+                  --benchmarks vstar,chartqa
+    A model behind a server:
+      medeval run --model my-model --base-url http://127.0.0.1:8000 --benchmarks vstar
+    """  # noqa: D301 - click reads the backspace, and a raw text would not hold one
+    from medeval.plan import read_options, resolve
+
+    flags = given_flags(ctx)
+    flags.pop("plan", None)
+    flags.pop("dry_run", None)
+    resolved = resolve(read_options(plan, flags))
+    if dry_run:
+        from medeval.cli.tables import plan_table
+        from medeval.sweep import preview
+
+        click.echo(plan_table(preview(resolved)))
+        return
+    ctx.exit(run_and_report(resolved))
+
+
+def run_and_report(resolved: Any) -> int:
+    """Carry a resolved plan out, print its table, and return the exit code."""
+    from medeval.cli.progress import BarProgress
+    from medeval.cli.tables import summary_table
+    from medeval.engines import model_opener
+    from medeval.sweep import carry_out
+
+    progress = BarProgress()
+    try:
+        report = carry_out(resolved, model_opener(resolved), progress)
+    finally:
+        progress.close()
+    click.echo(summary_table(report.summaries, report.folder.record()))
+    click.echo(f"\n{report.closing_words}", err=True)
+    return report.exit_code

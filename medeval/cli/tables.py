@@ -1,0 +1,116 @@
+"""Tables for people, on stdout."""
+
+from collections.abc import Collection, Sequence
+
+from tabulate import tabulate
+
+from medeval.analysis.agreement import Agreement, disagreement_rows
+from medeval.analysis.summary import CellSummary
+from medeval.analysis.uncertainty import Rate
+from medeval.records import BenchmarkPart, RunRecord
+from medeval.sweep import CellPreview
+
+
+def summary_table(summaries: Sequence[CellSummary], record: RunRecord) -> str:
+    """The table a run ends with, one line a cell.
+
+    A benchmark that was run on more or fewer rows than published is marked, and a line below
+    the table says so.
+    """
+    wrong = {name for name, part in record.benchmarks.items() if is_miscounted(part)}
+    rows = [
+        {
+            "checkpoint": summary.checkpoint,
+            "benchmark": summary.benchmark + ("*" if summary.benchmark in wrong else ""),
+            "arm": summary.protocol,
+            "metric": record.metrics[summary.judge].name,
+            "score [95% interval]": _with_interval(summary.score),
+            "n": summary.score.n,
+            "called": _percent(summary.called),
+            "truncated": _percent(summary.truncated),
+            "unanswered": _percent(summary.unanswered),
+            "not offered": _percent(summary.not_offered),
+            "undecided": summary.undecided,
+            "unscored": summary.unscored,
+        }
+        for summary in summaries
+    ]
+    table = tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True)
+    shown = {summary.benchmark for summary in summaries}
+    return "\n".join([table, *count_notes(record, shown)])
+
+
+def is_miscounted(part: BenchmarkPart) -> bool:
+    """Whether a benchmark had another number of rows than was published."""
+    return part.expected_count is not None and part.count != part.expected_count
+
+
+def count_notes(record: RunRecord, benchmarks: Collection[str]) -> list[str]:
+    """One line for each of the benchmarks that was run on another number of rows than published."""
+    return [
+        f"* {name}: {part.count:,} rows here, {part.expected_count:,} were published: "
+        "this is not the benchmark's score"
+        for name, part in sorted(record.benchmarks.items())
+        if name in benchmarks and is_miscounted(part)
+    ]
+
+
+def plan_table(cells: Sequence[CellPreview]) -> str:
+    """The cells of a plan, and how much of each is done."""
+    rows = [
+        {
+            "checkpoint": cell.key.checkpoint,
+            "benchmark": cell.key.benchmark,
+            "arm": cell.key.protocol,
+            "trajectories": cell.wanted,
+            "done": cell.done,
+            "to do": cell.wanted - cell.done,
+        }
+        for cell in cells
+    ]
+    return tabulate(rows, headers="keys", tablefmt="simple")
+
+
+# Shown to people; all of them are in tables/disagreements.csv.
+MAX_SHOWN = 20
+
+
+def agreement_table(agreements: Sequence[Agreement]) -> str:
+    """How far judges agree, and the first answers on which they do not."""
+    rows = [
+        {
+            "judge": found.first,
+            "other judge": found.second,
+            "n": found.n,
+            "agreed": _number(found.agreed),
+            "Cohen's kappa": _number(found.kappa),
+            "undecided": found.undecided,
+            "disagreements": len(found.disagreements),
+        }
+        for found in agreements
+    ]
+    table = tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True)
+    listed = [row for found in agreements for row in disagreement_rows(found)]
+    if not listed:
+        return table
+    lines = [
+        f"{' x '.join(cell)}, {sample} (repeat {repeat}): {first} is {one}, {second} is {other}"
+        for first, second, *cell, sample, repeat, one, other in listed[:MAX_SHOWN]
+    ]
+    if len(listed) > MAX_SHOWN:
+        lines.append(f"and {len(listed) - MAX_SHOWN} more in tables/disagreements.csv")
+    return "\n".join([table, "", *lines])
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _with_interval(rate: Rate) -> str:
+    if rate.value is None:
+        return "undefined"
+    return f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]"
+
+
+def _percent(rate: Rate) -> str:
+    return "undefined" if rate.value is None else f"{100 * rate.value:.1f}%"

@@ -1,0 +1,125 @@
+"""A run folder as pandas frames."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medeval.analysis.summary import as_columns
+from medeval.records import OutcomeRecord, RunRecord, SampleRecord
+from medeval.results import summarize_cells
+from medeval.schema import Record
+from medeval.store import CellKey, RunFolder
+from medeval.types import Verdict
+
+# The columns that name a cell, and those of a trajectory in it.
+CELL = ("checkpoint", "series", "step", "benchmark", "protocol")
+TRAJECTORY = (
+    "sample_id",
+    "repeat",
+    "stop",
+    "answer",
+    "called",
+    "attempted",
+    "executed",
+    "observed",
+    "n_turns",
+    "n_images",
+    "prompt_tokens",
+    "completion_tokens",
+    "seconds",
+)
+
+
+class Run:
+    """A run folder, read when a frame is first asked for and kept then.
+
+    Every frame has the columns `checkpoint`, `series`, `step` and `benchmark` where they mean
+    something, so that frames join on them with `sample_id` and `repeat`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.folder = RunFolder.open(Path(path))
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder.path)!r})"
+
+    @property
+    def record(self) -> RunRecord:
+        """run.json."""
+        return self.folder.record()
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """One row a sample."""
+        rows = (
+            {"benchmark": benchmark, **sample.model_dump(exclude={"schema_version"})}
+            for benchmark in self.folder.benchmarks()
+            for sample in self.folder.samples(benchmark)
+        )
+        frame = pd.DataFrame(rows, columns=["benchmark", *_fields(SampleRecord)])
+        return frame.rename(columns={"id": "sample_id"})
+
+    @cached_property
+    def trajectories(self) -> pd.DataFrame:
+        """One row a trajectory, without its conversation, which `folder.cell(key)` gives."""
+        return pd.DataFrame(self._trajectory_rows(), columns=[*CELL, *TRAJECTORY])
+
+    def _trajectory_rows(self) -> Iterator[dict[str, Any]]:
+        for key in self.folder.cells():
+            for trajectory in self.folder.cell(key).trajectories():
+                usage = trajectory.usage
+                yield {
+                    **_names(key),
+                    "sample_id": trajectory.sample_id,
+                    "repeat": trajectory.repeat,
+                    "stop": trajectory.stop,
+                    "answer": None if trajectory.answer is None else trajectory.answer.text,
+                    "called": trajectory.called,
+                    "attempted": trajectory.attempted,
+                    "executed": trajectory.executed,
+                    "observed": trajectory.observed,
+                    "n_turns": len(trajectory.turns),
+                    "n_images": len(trajectory.images),
+                    "prompt_tokens": usage.prompt_tokens,
+                    "completion_tokens": usage.completion_tokens,
+                    "seconds": trajectory.seconds,
+                }
+
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """One row a verdict: the last by each judge on each trajectory."""
+        rows = (
+            {**_names(key), **asdict(verdict)}
+            for key in self.folder.cells()
+            for verdict in self.folder.cell(key).verdicts()
+        )
+        columns = [*CELL, *(field.name for field in fields(Verdict))]
+        return pd.DataFrame(rows, columns=columns)
+
+    @cached_property
+    def outcomes(self) -> pd.DataFrame:
+        """One row an outcome, by the primary judges: the paired log that MED reads."""
+        rows = (
+            outcome.model_dump(exclude={"schema_version"})
+            for key in self.folder.outcome_keys()
+            if key.judge is None
+            for outcome in self.folder.outcomes(key.series, key.step, key.benchmark, key.pair)
+        )
+        return pd.DataFrame(rows, columns=_fields(OutcomeRecord))
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """One row a cell: the table a run ends with, each rate with its interval."""
+        return pd.DataFrame(as_columns(summarize_cells(self.folder, self.folder.cells())))
+
+
+def _names(key: CellKey) -> dict[str, Any]:
+    return {name: getattr(key, name) for name in CELL}
+
+
+def _fields(kind: type[Record]) -> list[str]:
+    return [name for name in kind.model_fields if name != "schema_version"]

@@ -1,0 +1,104 @@
+"""From a trajectory to a verdict. A score is never a guess.
+
+A model that gave no answer is incorrect, with its stop reason. A judge that could not look, or
+failed, leaves the verdict undecided; nothing is scored 0 by default.
+"""
+
+import inspect
+import math
+import traceback
+from dataclasses import dataclass
+
+from medeval.definitions import Judge
+from medeval.errors import JudgeError, ModelError, RecordError
+from medeval.loader import Loaded
+from medeval.types import Answer, Grade, Sample, StopReason, Verdict, VerdictStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graded:
+    """A verdict, and the traceback of the judge's own failure where there was one.
+
+    Not `is_scored` where the judge's endpoint did not answer: the verdict, undecided, then says
+    why, and is not to be kept.
+    """
+
+    verdict: Verdict
+    failure: str | None = None
+    is_scored: bool = True
+
+
+def judge_identity(judge: Loaded[Judge]) -> str:
+    """`<name>[@<model>]#<first 8 hex of its definition's sha256>`."""
+    model = "" if judge.value.model is None else f"@{judge.value.model}"
+    return f"{judge.value.name}{model}#{judge.source.sha256[:8]}"
+
+
+async def grade_answer(
+    sample: Sample,
+    answer: Answer | None,
+    stop: StopReason,
+    judge: Loaded[Judge],
+    *,
+    repeat: int = 0,
+) -> Graded:
+    """One judge's verdict on an answer, or on its absence, whose stop reason is given.
+
+    Raises RecordError where a reply of the judge's model cannot be kept.
+    """
+    if answer is None or not answer.text.strip():
+        reason = f"no answer: {stop}" if answer is None else "the answer is empty"
+        grade = Grade(score=0.0, reason=reason)
+        return Graded(verdict=_verdict(sample, repeat, judge, grade))
+    missing = missing_fields(sample, judge.value)
+    if missing:
+        grade = Grade(score=None, reason=f"no label: the sample has no {', '.join(missing)}")
+        return Graded(verdict=_verdict(sample, repeat, judge, grade))
+    try:
+        outcome = judge.value.grade(sample, answer)
+        grade = await outcome if inspect.isawaitable(outcome) else outcome
+        return Graded(verdict=_verdict(sample, repeat, judge, grade))
+    except JudgeError as error:
+        failed = Grade(score=None, reason=error.message)
+        return Graded(verdict=_verdict(sample, repeat, judge, failed), failure=None)
+    except RecordError:
+        raise
+    except ModelError as error:
+        failed = Grade(score=None, reason=f"not judged: {error.message}")
+        return Graded(
+            verdict=_verdict(sample, repeat, judge, failed),
+            failure=traceback.format_exc(),
+            is_scored=False,
+        )
+    except Exception as error:  # noqa: BLE001 - the boundary of one judging: recorded, not raised
+        failed = Grade(score=None, reason=f"the judge failed: {type(error).__name__}: {error}")
+        return Graded(
+            verdict=_verdict(sample, repeat, judge, failed), failure=traceback.format_exc()
+        )
+
+
+def missing_fields(sample: Sample, judge: Judge) -> tuple[str, ...]:
+    """The Sample fields a judge reads that this sample leaves empty."""
+    return tuple(name for name in judge.reads if not getattr(sample, name))
+
+
+def _verdict(sample: Sample, repeat: int, judge: Loaded[Judge], grade: Grade) -> Verdict:
+    score = grade.score
+    if score is not None and not math.isfinite(score):
+        raise JudgeError(f"judge {judge.value.name!r} gave the score {score!r}")
+    return Verdict(
+        sample_id=sample.id,
+        repeat=repeat,
+        judge=judge_identity(judge),
+        status=_status(score, judge.value.correct_at),
+        score=score,
+        extracted=grade.extracted,
+        reason=grade.reason,
+        parts=grade.parts,
+    )
+
+
+def _status(score: float | None, correct_at: float) -> VerdictStatus:
+    if score is None:
+        return "undecided"
+    return "correct" if score >= correct_at else "incorrect"

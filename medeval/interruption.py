@@ -1,0 +1,60 @@
+"""Ending a run early: by a signal or a time limit, with nothing lost."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+Interruption = Literal["SIGINT", "SIGTERM", "time limit"]
+
+SIGNALS: dict[signal.Signals, Interruption] = {
+    signal.SIGINT: "SIGINT",
+    signal.SIGTERM: "SIGTERM",
+}
+
+
+class Interrupt:
+    """A request to end early: work in flight is finished, nothing new is begun.
+
+    A second signal drops the work in flight as well; what is on disk stays whole either way.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.reason: Interruption | None = None
+        self._tell = tell
+        self._task: asyncio.Task[Any] | None = None
+
+    def ask(self, reason: Interruption) -> None:
+        """Ask to end."""
+        if self.reason is None:
+            self.reason = reason
+            again = "" if reason == "time limit" else "; once more to drop them"
+            self._tell(f"{reason}: finishing the samples in flight{again}")
+        elif reason != "time limit" and self._task is not None:
+            self._task.cancel()
+
+    @contextmanager
+    def covering(self, time_limit_s: float | None) -> Iterator[None]:
+        """Listen to signals and the time limit while the current task runs the body."""
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        installed = [name for name in SIGNALS if self._listens(loop, name)]
+        timer = (
+            None if time_limit_s is None else loop.call_later(time_limit_s, self.ask, "time limit")
+        )
+        try:
+            yield
+        finally:
+            self._task = None
+            for name in installed:
+                loop.remove_signal_handler(name)
+            if timer is not None:
+                timer.cancel()
+
+    def _listens(self, loop: asyncio.AbstractEventLoop, name: signal.Signals) -> bool:
+        try:
+            loop.add_signal_handler(name, self.ask, SIGNALS[name])
+        except (RuntimeError, ValueError, NotImplementedError):
+            return False  # not the main thread: whoever owns that one handles signals
+        return True

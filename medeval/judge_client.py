@@ -1,0 +1,220 @@
+"""The model that judges ask: one endpoint, its budget, and what it replied before."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from medeval.definitions import Judge
+from medeval.errors import FatalModelError, ModelError
+from medeval.grading import judge_identity
+from medeval.inquiry import Inquiry
+from medeval.judge_replies import FILE_NAME, JudgeReplies, JudgeReplyRecord, reply_key
+from medeval.loader import Loaded
+from medeval.models.base import Model, Reply, Request, Sampling
+from medeval.types import Grade, JsonValue, Message, Role, Text, Usage
+
+# The seed that CharXiv's script sends; with temperature 0 it should not matter.
+SEED = 42
+# Each failure has used up the client's retries: an endpoint that fails so often is down.
+MAX_FAILURES_IN_A_ROW = 20
+
+
+class JudgeClient:
+    """Puts inquiries to a model, whose name becomes part of the judges' identities.
+
+    `model` None answers from kept replies alone. `max_calls` bounds the calls that are sent while
+    the client is open. What is asked twice is sent once, and what was answered with a verdict
+    never again. How many calls are under way at once is the caller's to bound.
+
+    Inquiries raise ModelError where there is no reply; then nothing was judged.
+    """
+
+    def __init__(self, name: str, model: Model | None, *, max_calls: int | None = None) -> None:
+        self.name = name
+        self._model = model
+        self._max_calls = max_calls
+        self._replies = JudgeReplies()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._starting = asyncio.Lock()
+        self._started = False
+        self._broken: FatalModelError | None = None
+        self._failures_in_a_row = 0
+        self.calls = 0
+        self.from_kept = 0
+        self.usage = Usage()
+
+    def bound(self, judge: Loaded[Judge]) -> Loaded[Judge]:
+        """The judge as it asks this model; one that asks none stays as it is."""
+        if not judge.value.needs_endpoint:
+            return judge
+        named = Loaded(judge.value.bound(self.name, _refuse), judge.source)
+        ask = partial(self.ask, judge_identity(named))
+        return Loaded(judge.value.bound(self.name, ask), judge.source)
+
+    @asynccontextmanager
+    async def open(self, replies: Path | None = None) -> AsyncIterator[None]:
+        """Keep replies in a file, or only in memory, and close the connections in the end."""
+        with JudgeReplies(replies) as self._replies:
+            try:
+                yield
+            finally:
+                if self._model is not None:
+                    await self._model.close()
+                self._started = False
+
+    async def start(self) -> None:
+        """Connect, unless that was done. Raises FatalModelError where it cannot be done."""
+        async with self._starting:
+            if self._started:
+                return
+            if self._broken is not None:
+                raise self._broken
+            if self._model is None:
+                self._broken = FatalModelError(
+                    f"the judge's model {self.name!r} is not there to be asked",
+                    hint="name its server: --judge-base-url URL",
+                )
+                raise self._broken
+            try:
+                await self._model.start()
+            except ModelError as error:
+                self._broken = FatalModelError(
+                    f"the judges' model cannot be asked: {error.message}",
+                    hint="check --judge-model, --judge-base-url and the judge's key",
+                )
+                raise self._broken from error
+            self._started = True
+
+    async def ask(self, judge: str, inquiry: Inquiry) -> Grade:
+        """The ruling of a kept reply, or of a new one; a reply with a verdict is kept."""
+        key = reply_key(judge, inquiry)
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            kept = self._replies.get(key)
+            if kept is not None:
+                self.from_kept += 1
+                return inquiry.ruling.read(kept)
+            reply = await self._call(inquiry)
+            grade = inquiry.ruling.read(reply.text) if reply.text else _without_text(reply)
+            if grade.score is not None:
+                self._replies.keep(_record(key, judge, reply))
+            return grade
+
+    async def _call(self, inquiry: Inquiry) -> Reply:
+        await self.start()
+        if self._broken is not None:
+            raise self._broken
+        if self._max_calls is not None and self.calls >= self._max_calls:
+            raise FatalModelError(
+                f"the judge's budget of {self._max_calls} calls is spent",
+                hint="raise --judge-max-calls, then run the same command again",
+            )
+        assert self._model is not None, "a client that was started has a model"
+        self.calls += 1
+        try:
+            reply = await self._model.generate(_request(inquiry))
+        except ModelError as error:
+            self._count_failure(error)
+            raise
+        self._failures_in_a_row = 0
+        self.usage += reply.usage
+        return reply
+
+    def _count_failure(self, error: ModelError) -> None:
+        """Give up on an endpoint that keeps failing; one refusal may be about one prompt."""
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            self._broken = FatalModelError(
+                f"the judge's endpoint failed {self._failures_in_a_row} times in a row: "
+                f"{error.message}",
+                hint=error.hint,
+            )
+
+    def notes(self) -> tuple[str, ...]:
+        """What people should be told in the end: what was asked, and what it took."""
+        if not self.calls and not self.from_kept:
+            return ()
+        tokens = ", ".join(
+            f"{count:,} {kind} tokens"
+            for kind, count in (
+                ("prompt", self.usage.prompt_tokens),
+                ("completion", self.usage.completion_tokens),
+            )
+            if count is not None
+        )
+        spent = f" ({tokens})" if tokens else ""
+        said = f"judge {self.name}: {self.calls:,} calls{spent}, {self.from_kept:,} replies kept"
+        return (said, *(self._model.notes() if self._model is not None else ()))
+
+
+@asynccontextmanager
+async def opened(
+    client: JudgeClient | None, folder: Path, tell: Callable[[str], None], *, at_once: bool = False
+) -> AsyncIterator[None]:
+    """A run's judges' model while it is judged, where there is one; told in the end what it took.
+
+    `at_once` connects before anything else happens: raises FatalModelError where that fails.
+    """
+    if client is None:
+        yield
+        return
+    async with client.open(folder / FILE_NAME):
+        if at_once:
+            await client.start()
+        yield
+        for note in client.notes():
+            tell(note)
+
+
+async def _refuse(inquiry: Inquiry) -> Grade:
+    raise AssertionError("a judge that only has a name yet is asked nothing")
+
+
+def _request(inquiry: Inquiry) -> Request:
+    texts: tuple[tuple[Role, str], ...] = (("system", inquiry.system), ("user", inquiry.prompt))
+    return Request(
+        messages=tuple(Message(role=role, content=(Text(text),)) for role, text in texts if text),
+        images=(),
+        sampling=Sampling(temperature=0.0, max_tokens=inquiry.max_tokens),
+        seed=SEED,
+    )
+
+
+def _without_text(reply: Reply) -> Grade:
+    return Grade(score=None, reason=f"the judge replied nothing (it stopped by {reply.finish!r})")
+
+
+def _record(key: str, judge: str, reply: Reply) -> JudgeReplyRecord:
+    return JudgeReplyRecord(
+        key=key,
+        judge=judge,
+        text=reply.text,
+        prompt_tokens=reply.usage.prompt_tokens,
+        completion_tokens=reply.usage.completion_tokens,
+    )
+
+
+def open_client(
+    *,
+    name: str,
+    base_url: str | None,
+    api_key_variable: str,
+    max_calls: int | None,
+    arguments: Mapping[str, JsonValue],
+) -> JudgeClient:
+    """The client of a model on an OpenAI-compatible server; of kept replies without a server."""
+    if base_url is None:
+        return JudgeClient(name, None, max_calls=max_calls)
+    from medeval.models.openai import OpenAIModel
+
+    given: dict[str, object] = dict(arguments)
+    model = OpenAIModel(
+        model=name,
+        base_url=base_url,
+        api_key_variable=api_key_variable,
+        name=f"{name} (judge)",
+        **given,  # type: ignore[arg-type]
+    )
+    return JudgeClient(name, model, max_calls=max_calls)

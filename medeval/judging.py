@@ -1,0 +1,169 @@
+"""Verdicts written beside trajectories: as each one lands, or afterwards from the run folder."""
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+
+from medeval.cells import CellFolder, CellWriter
+from medeval.definitions import Judge
+from medeval.errors import MedevalError, RecordError
+from medeval.grading import Graded, grade_answer, judge_identity
+from medeval.loader import Loaded
+from medeval.provenance import now
+from medeval.records import FailureKind, FailureRecord, SampleRecord
+from medeval.types import Sample, Trajectory
+
+# Answers that wait for a judge, each with its conversation; then those who make more wait too.
+MAX_WAITING = 1024
+
+
+def failure(
+    key: tuple[str, int], kind: FailureKind, error: Exception, *, try_number: int
+) -> FailureRecord:
+    """The record of a failure that is being handled, with its traceback."""
+    sample_id, repeat = key
+    return FailureRecord(
+        sample_id=sample_id,
+        repeat=repeat,
+        kind=kind,
+        try_number=try_number,
+        error=error.message
+        if isinstance(error, MedevalError)
+        else f"{type(error).__name__}: {error}",
+        traceback="".join(traceback.format_exception(error)),
+        when=now(),
+    )
+
+
+async def judge_trajectory(
+    writer: CellWriter, sample: Sample, trajectory: Trajectory, judges: Sequence[Loaded[Judge]]
+) -> None:
+    """Append each judge's verdict on a trajectory; none where its endpoint did not answer."""
+    for judge in judges:
+        graded = await grade_answer(
+            sample, trajectory.answer, trajectory.stop, judge, repeat=trajectory.repeat
+        )
+        if graded.failure is not None:
+            writer.append_failure(_judge_failure(graded))
+        if graded.is_scored:
+            writer.append_verdict(graded.verdict)
+
+
+class JudgeQueue:
+    """Where answers wait for judges that ask a model, so that whoever makes answers does not.
+
+    Their verdicts are tasks of `group`, of which `places` are under way at once; once `is_over`
+    says so, those that wait are left for another time. Other judges are quick, and judge at once.
+    """
+
+    def __init__(
+        self, group: asyncio.TaskGroup, *, places: int, is_over: Callable[[], bool]
+    ) -> None:
+        self._group = group
+        self._places = asyncio.Semaphore(places)
+        self._waiting_room = asyncio.Semaphore(places + MAX_WAITING)
+        self._is_over = is_over
+
+    async def judge(
+        self,
+        writer: CellWriter,
+        sample: Sample,
+        trajectory: Trajectory,
+        judges: Sequence[Loaded[Judge]],
+    ) -> None:
+        """Append the verdicts of rules, and have those of models appended as they come."""
+        quick = [judge for judge in judges if not judge.value.needs_endpoint]
+        await judge_trajectory(writer, sample, trajectory, quick)
+        for judge in judges:
+            if judge.value.needs_endpoint:
+                await self._waiting_room.acquire()
+                self._group.create_task(self._hear(writer, sample, trajectory, judge))
+
+    async def _hear(
+        self, writer: CellWriter, sample: Sample, trajectory: Trajectory, judge: Loaded[Judge]
+    ) -> None:
+        try:
+            async with self._places:
+                if not self._is_over():
+                    await judge_trajectory(writer, sample, trajectory, (judge,))
+        finally:
+            self._waiting_room.release()
+
+
+async def judge_cell(
+    cell: CellFolder,
+    samples: Iterable[SampleRecord],
+    judges: Sequence[Loaded[Judge]],
+    *,
+    again: bool = False,
+    is_over: Callable[[], bool] = lambda: False,
+    places: int = 1,
+) -> int:
+    """Judge a cell's trajectories that lack a verdict by one of the judges; how many there were.
+
+    `again` judges all of them; `is_over` is asked before each whether to leave the rest; `places`
+    inquiries to a model are under way at once. Raises RecordError where a trajectory's sample is
+    not among `samples`.
+    """
+    judged = set() if again else cell.judged()
+    missing = {
+        judge_identity(judge): {
+            key for key in cell.done() if (*key, judge_identity(judge)) not in judged
+        }
+        for judge in judges
+    }
+    if not any(missing.values()):
+        return 0
+    by_id = {record.id: record.sample() for record in samples}
+    n_judged = 0
+    with cell.writer() as writer:
+        async with first_error_alone(), asyncio.TaskGroup() as group:
+            queue = JudgeQueue(group, places=places, is_over=is_over)
+            for trajectory in cell.trajectories():
+                # a judge that awaits nothing would keep signals from being heard
+                await asyncio.sleep(0)
+                if is_over():
+                    break
+                key = (trajectory.sample_id, trajectory.repeat)
+                lacking = [judge for judge in judges if key in missing[judge_identity(judge)]]
+                if lacking:
+                    sample = _sample_of(by_id, trajectory)
+                    await queue.judge(writer, sample, trajectory, lacking)
+                    n_judged += 1
+    return n_judged
+
+
+@asynccontextmanager
+async def first_error_alone() -> AsyncIterator[None]:
+    """Raise the first of our own errors in place of the group it comes in."""
+    try:
+        yield
+    except* MedevalError as errors:
+        raise _first(errors) from None
+
+
+def _first(errors: BaseExceptionGroup[MedevalError]) -> MedevalError:
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _sample_of(samples: dict[str, Sample], trajectory: Trajectory) -> Sample:
+    if trajectory.sample_id not in samples:
+        raise RecordError(
+            f"the run has a trajectory of sample {trajectory.sample_id!r}, but no such sample",
+            hint="samples/<benchmark>.jsonl was changed: restore it from a copy",
+        )
+    return samples[trajectory.sample_id]
+
+
+def _judge_failure(graded: Graded) -> FailureRecord:
+    return FailureRecord(
+        sample_id=graded.verdict.sample_id,
+        repeat=graded.verdict.repeat,
+        kind="judge",
+        try_number=1,
+        error=graded.verdict.reason,
+        traceback=graded.failure or "",
+        when=now(),
+    )

@@ -1,0 +1,350 @@
+"""A plan: which checkpoints, benchmarks and protocols, from flags or a TOML file, resolved.
+
+A plan file holds the same names as the command line's long flags, with underscores. Flags given
+beside a file win over it.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, JsonValue, BeforeValidator, ConfigDict, Field, ValidationError
+
+from medeval.checkpoints import Checkpoint, discover, located, model_directory
+from medeval.definitions import Benchmark, EvalProtocol, Judge, Pair
+from medeval.errors import UsageError
+from medeval.judge_client import JudgeClient, open_client
+from medeval.loader import Loaded, load, refuse_shared_names
+from medeval.models.base import Sampling
+from medeval.store import CellKey
+
+
+def _listed(value: object) -> object:
+    """A single name where a list of names is asked for, as that list."""
+    return (value,) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Scalar = bool | int | float | str
+
+
+class PlanFile(BaseModel):
+    """The options of a run as flags and plan files give them, checked but not yet resolved."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Names = ()
+    checkpoints: Names = ()
+    baseline: str | None = None
+    steps: tuple[int, ...] | None = None
+    processor: str | None = None
+    backend: Literal["transformers", "openai"] | None = None
+    model_args: dict[str, JsonValue] = Field(default_factory=dict)
+    base_url: str | None = None
+    benchmarks: Names = ()
+    data_dir: Names = ()
+    pairs: Names = ()
+    protocols: Names = ()
+    limit: int | None = Field(default=None, ge=1)
+    sample_id: Names = ()
+    allow_count_mismatch: bool = False
+    concurrency: int = Field(default=32, ge=1)
+    repeats: int = Field(default=1, ge=1)
+    seed: int = 0
+    max_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0)
+    judge: Names = ()
+    judge_model: str | None = None
+    judge_base_url: str | None = None
+    judge_api_key_variable: str = "OPENAI_API_KEY"
+    judge_concurrency: int = Field(default=32, ge=1)
+    judge_max_calls: int | None = Field(default=None, ge=1)
+    judge_args: dict[str, Scalar] = Field(default_factory=dict)
+    defer_grading: bool = False
+    max_unscored: int = Field(default=0, ge=0)
+    time_limit: float | None = Field(default=None, gt=0)
+    output_dir: str | None = None
+    fresh: bool = False
+    keep_images: int = Field(default=0, ge=-1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedBenchmark:
+    """A benchmark, where its rows come from if not the hub, and its judges, the primary first."""
+
+    loaded: Loaded[Benchmark]
+    data_dir: Path | None
+    judges: tuple[Loaded[Judge], ...]
+
+    @property
+    def name(self) -> str:
+        """The benchmark's name."""
+        return self.loaded.value.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything a run does, resolved: definitions loaded, checkpoints found."""
+
+    options: PlanFile
+    backend: Literal["transformers", "openai"]
+    checkpoints: tuple[Checkpoint, ...]
+    baseline: Checkpoint | None
+    benchmarks: tuple[PlannedBenchmark, ...]
+    protocols: tuple[Loaded[EvalProtocol], ...]
+    pairs: tuple[Loaded[Pair], ...]
+    output_dir: Path
+    judge_client: JudgeClient | None = None
+
+    @property
+    def all_checkpoints(self) -> tuple[Checkpoint, ...]:
+        """The baseline, where there is one, and then the checkpoints."""
+        return self.checkpoints if self.baseline is None else (self.baseline, *self.checkpoints)
+
+    def cells(self) -> Iterator[tuple[Checkpoint, PlannedBenchmark, Loaded[EvalProtocol]]]:
+        """Every cell in the order it is run: by checkpoint, then benchmark, then protocol."""
+        for checkpoint in self.all_checkpoints:
+            for benchmark in self.benchmarks:
+                for protocol in self.protocols:
+                    yield checkpoint, benchmark, protocol
+
+
+def cell_key(checkpoint: Checkpoint, benchmark: str, protocol: str) -> CellKey:
+    """The store's key of one cell."""
+    return CellKey(
+        series=checkpoint.series, step=checkpoint.step, benchmark=benchmark, protocol=protocol
+    )
+
+
+def read_options(path: Path | None, flags: Mapping[str, object]) -> PlanFile:
+    """The options of a plan file, if one is given, with the flags that were given over them.
+
+    Raises UsageError naming the key or flag that cannot be meant.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"cannot read the plan {str(path)!r}: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"the plan {str(path)!r} is not TOML: {error}") from error
+    values.update(flags)
+    try:
+        return PlanFile.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise _unknown_option(name) from error
+        raise UsageError(f"{name!r}: {first['msg']}, got {first['input']!r}") from error
+
+
+def _unknown_option(name: str) -> UsageError:
+    known = list(PlanFile.model_fields)
+    near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
+    return UsageError(
+        f"a plan has no option {name!r}; known: {', '.join(known)}",
+        hint=f"did you mean {near[0]!r}?" if near else None,
+    )
+
+
+def resolve(options: PlanFile) -> Plan:
+    """Load what the options name. Raises UsageError or DefinitionError, never later than here."""
+    if not options.benchmarks:
+        raise UsageError("no benchmark to run", hint="--benchmarks NAME[,NAME]; see medeval list")
+    backend = options.backend or ("openai" if options.base_url else "transformers")
+    if backend != "openai" and options.base_url:
+        raise UsageError(
+            f"--base-url names a server, but the backend is {backend!r}", hint="--backend openai"
+        )
+    if backend == "openai" and not options.base_url:
+        raise UsageError(
+            "the openai backend needs a server", hint="--base-url http://127.0.0.1:8000"
+        )
+    checkpoints, baseline = _resolve_checkpoints(options, backend)
+    pairs, protocols = _resolve_protocols(options)
+    client = judge_client(options)
+    return Plan(
+        options=options,
+        backend=backend,
+        checkpoints=checkpoints,
+        baseline=baseline,
+        benchmarks=tuple(
+            replace(planned, judges=_ready(planned, client, options))
+            for planned in plan_benchmarks(options)
+        ),
+        protocols=protocols,
+        pairs=pairs,
+        output_dir=Path(options.output_dir or f"outputs/{_slug(checkpoints[0].series)}"),
+        judge_client=client,
+    )
+
+
+def judge_client(options: PlanFile) -> JudgeClient | None:
+    """The model that judges ask, None where the options name none; nothing is asked yet."""
+    if options.judge_model is None:
+        if options.judge_base_url is not None:
+            raise UsageError(
+                "--judge-base-url names a server, but no model on it", hint="--judge-model NAME"
+            )
+        return None
+    return open_client(
+        name=options.judge_model,
+        base_url=options.judge_base_url,
+        api_key_variable=options.judge_api_key_variable,
+        max_calls=options.judge_max_calls,
+        arguments=options.judge_args,
+    )
+
+
+def _ready(
+    planned: PlannedBenchmark, client: JudgeClient | None, options: PlanFile
+) -> tuple[Loaded[Judge], ...]:
+    """The judges of a benchmark, able to grade. Raises UsageError where one is not."""
+    if options.defer_grading and client is None:
+        return planned.judges
+    return tuple(ready_judge(judge, client, f"of {planned.name!r} ") for judge in planned.judges)
+
+
+def ready_judge(judge: Loaded[Judge], client: JudgeClient | None, whose: str = "") -> Loaded[Judge]:
+    """A judge that is able to grade. Raises UsageError where it lacks a model or a package."""
+    judge.value.check()
+    if not judge.value.needs_endpoint:
+        return judge
+    if client is None:
+        raise UsageError(
+            f"judge {judge.value.name!r} {whose}asks a model, and none is named",
+            hint="--judge-model NAME --judge-base-url URL; medeval run --defer-grading leaves "
+            "the judging to medeval grade",
+        )
+    return client.bound(judge)
+
+
+def _resolve_checkpoints(
+    options: PlanFile, backend: str
+) -> tuple[tuple[Checkpoint, ...], Checkpoint | None]:
+    there = [checkpoint for argument in options.checkpoints for checkpoint in discover(argument)]
+    found = [located(checkpoint) for checkpoint in _choose_steps(there, options.steps)]
+    found.extend(_single(model, backend) for model in options.model)
+    if not found:
+        raise UsageError(
+            "no checkpoint to evaluate", hint="--checkpoints DIR for a series, --model for one"
+        )
+    ids = [checkpoint.id for checkpoint in found]
+    for identity in ids:
+        if ids.count(identity) > 1:
+            raise UsageError(
+                f"two checkpoints are called {identity!r}", hint="name them apart: NAME=DIR"
+            )
+    if options.baseline is None:
+        return tuple(found), None
+    baseline = replace(_single(options.baseline, backend), series="baseline", step=0)
+    for checkpoint in found:
+        if checkpoint.step == 0 or checkpoint.series == "baseline":
+            raise UsageError(
+                f"--baseline is step 0 of every series, but {checkpoint.id!r} is there already",
+                hint="leave one out: --steps chooses the steps of a series",
+            )
+    return tuple(found), baseline
+
+
+def _choose_steps(found: list[Checkpoint], steps: tuple[int, ...] | None) -> list[Checkpoint]:
+    if steps is None:
+        return found
+    for series in dict.fromkeys(checkpoint.series for checkpoint in found):
+        there = [c.step for c in found if c.series == series]
+        missing = [step for step in steps if step not in there]
+        if missing:
+            raise UsageError(f"series {series!r} has no step {missing!r}; found: {there!r}")
+    return [checkpoint for checkpoint in found if checkpoint.step in steps]
+
+
+def _single(model: str, backend: str) -> Checkpoint:
+    name, separator, location = model.partition("=")
+    if not separator:
+        name, location = Path(model).resolve().name if Path(model).is_dir() else model, model
+    if backend != "openai" and Path(location).is_dir():
+        location = str(model_directory(Path(location).resolve()))
+    return Checkpoint(series=name, step=None, location=location)
+
+
+def _resolve_protocols(
+    options: PlanFile,
+) -> tuple[tuple[Loaded[Pair], ...], tuple[Loaded[EvalProtocol], ...]]:
+    if options.pairs and options.protocols:
+        raise UsageError("give --pairs or --protocols, not both", hint="a pair names two protocols")
+    names = options.pairs or (() if options.protocols else ("crop_zoom",))
+    pairs = tuple(_with_overrides(load(name, Pair), options) for name in names)
+    arms = [Loaded(arm, pair.source) for pair in pairs for arm in pair.value.arms]
+    arms += [
+        Loaded(_override(loaded.value, options), loaded.source)
+        for loaded in (load(name, EvalProtocol) for name in options.protocols)
+    ]
+    refuse_shared_names(arms, EvalProtocol)
+    return pairs, tuple({arm.value.name: arm for arm in arms}.values())
+
+
+def _with_overrides(pair: Loaded[Pair], options: PlanFile) -> Loaded[Pair]:
+    free, available = (_override(arm, options) for arm in pair.value.arms)
+    return Loaded(replace(pair.value, free=free, available=available), pair.source)
+
+
+def _override(protocol: EvalProtocol, options: PlanFile) -> EvalProtocol:
+    """The protocol with the sampling settings that the options change, in both arms alike."""
+    changes = {
+        name: value
+        for name in ("max_tokens", "temperature")
+        if (value := getattr(options, name)) is not None
+    }
+    sampling: Sampling = replace(protocol.sampling, **changes)
+    return replace(protocol, sampling=sampling)
+
+
+def plan_benchmarks(options: PlanFile) -> tuple[PlannedBenchmark, ...]:
+    """The benchmarks that options name, with their rows and judges."""
+    loaded = [load(name, Benchmark) for name in options.benchmarks]
+    refuse_shared_names(loaded, Benchmark)
+    names = [benchmark.value.name for benchmark in loaded]
+    directories = _by_benchmark(options.data_dir, names, "--data-dir")
+    for name, given in directories.items():
+        if len(given) > 1:
+            raise UsageError(f"--data-dir names {len(given)} folders for {name!r}: {given!r}")
+    judges = _by_benchmark(options.judge, names, "--judge")
+    return tuple(
+        PlannedBenchmark(
+            loaded=benchmark,
+            data_dir=Path(directories[name][0]) if name in directories else None,
+            judges=tuple(load(judge, Judge) for judge in judges.get(name, [benchmark.value.judge])),
+        )
+        for name, benchmark in {b.value.name: b for b in loaded}.items()
+    )
+
+
+def _by_benchmark(arguments: tuple[str, ...], names: list[str], flag: str) -> dict[str, list[str]]:
+    """Values of a `[NAME=]VALUE` flag by benchmark; one without a name is for all of them."""
+    values: dict[str, list[str]] = {}
+    for argument in arguments:
+        name, separator, value = argument.partition("=")
+        if not separator or Path(argument).exists():
+            if flag == "--data-dir" and len(names) > 1:
+                raise UsageError(
+                    f"{flag} {argument!r} does not say which benchmark it holds",
+                    hint=f"{flag} NAME=DIR, with NAME one of {', '.join(names)}",
+                )
+            for benchmark in names:
+                values.setdefault(benchmark, []).append(argument)
+        elif name in names:
+            values.setdefault(name, []).append(value)
+        else:
+            raise UsageError(
+                f"{flag} {argument!r} names no benchmark of this run: {', '.join(names)}"
+            )
+    return values
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)

@@ -1,0 +1,181 @@
+"""A run judged anew from its folder alone: no data set, no engine."""
+
+import asyncio
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from medeval.analysis.agreement import (
+    DISAGREEMENT_COLUMNS,
+    Agreement,
+    disagreement_rows,
+    judge_agreements,
+)
+from medeval.analysis.summary import CellSummary
+from medeval.definitions import Judge
+from medeval.errors import RecordError, UsageError
+from medeval.grading import judge_identity
+from medeval.judge_client import JudgeClient, opened
+from medeval.judging import judge_cell
+from medeval.loader import Loaded, load_file
+from medeval.plan import ready_judge
+from medeval.records import DefinitionPart, MetricPart, RunRecord
+from medeval.results import write_results
+from medeval.store import CellKey, RunFolder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regrading:
+    """How a run is judged anew: who is asked, `places` at once, and who is told of it.
+
+    `again` judges answers that have a verdict as well.
+    """
+
+    client: JudgeClient | None = None
+    places: int = 1
+    again: bool = False
+    tell: Callable[[str], None] = lambda _: None
+
+
+def regrade(
+    folder: RunFolder, judges: Sequence[Loaded[Judge]], how: Regrading | None = None
+) -> list[CellSummary]:
+    """Judge every cell, by the given judges or, without any, by each benchmark's own.
+
+    Only trajectories without a verdict by the judge are judged, unless all of them again. The
+    benchmark's own judge is the copy that the run kept, so its identity stays. Outcomes and the
+    table are rebuilt; those of a given judge stand beside the primary judge's, under its name.
+
+    A judge that asks a model needs `client`, except that a benchmark's own may do with the
+    replies that the run kept. Raises UsageError where that cannot be.
+    """
+    how = how or Regrading()
+    with folder.lock():
+        record, cells = folder.record(), folder.cells()
+        judges = [ready_judge(judge, how.client) for judge in judges]
+        if judges:
+            chosen = {key.benchmark: judges for key in cells}
+            folder.write_record(_with_judges(folder, record, judges))
+        else:
+            client, own = _own_judges(folder, record, cells, how.client)
+            how = replace(how, client=client)
+            chosen = {benchmark: [judge] for benchmark, judge in own.items()}
+            _record_models(folder, record, own)
+        asyncio.run(_judge(folder, cells, chosen, how))
+        identities: list[str | None] = [judge_identity(judge) for judge in judges]
+        return [
+            summary
+            for identity in identities or [None]
+            for summary in write_results(folder, cells, judge=identity)
+        ]
+
+
+async def _judge(
+    folder: RunFolder,
+    cells: Sequence[CellKey],
+    chosen: dict[str, list[Loaded[Judge]]],
+    how: Regrading,
+) -> None:
+    async with opened(how.client, folder.path, how.tell):
+        for key in cells:
+            await judge_cell(
+                folder.cell(key),
+                folder.samples(key.benchmark),
+                chosen[key.benchmark],
+                again=how.again,
+                places=how.places,
+            )
+
+
+def write_agreements(folder: RunFolder, judges: Sequence[str]) -> list[Agreement]:
+    """How far judges agree over a run, those that saw the same answers; each by its identity.
+
+    Without any, the benchmarks' own. What they disagree on goes to `tables/disagreements.csv`.
+    """
+    judges = judges or sorted(set(folder.record().judges.values()))
+    found = [
+        agreement
+        for agreement in judge_agreements(folder, judges)
+        if agreement.n or agreement.undecided
+    ]
+    if found:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(DISAGREEMENT_COLUMNS)
+        writer.writerows(row for agreement in found for row in disagreement_rows(agreement))
+        folder.write_table("disagreements.csv", text.getvalue())
+    return found
+
+
+def _own_judges(
+    folder: RunFolder, record: RunRecord, cells: Sequence[CellKey], client: JudgeClient | None
+) -> tuple[JudgeClient | None, dict[str, Loaded[Judge]]]:
+    """Each benchmark's own judge, able to grade, and the client that those share."""
+    own = {key.benchmark: kept_judge(folder, record, key.benchmark) for key in cells}
+    for benchmark, judge in own.items():
+        model = judge.value.model
+        if judge.value.needs_endpoint and model is not None:
+            # the replies that were kept may be all that is needed
+            client = client or JudgeClient(model, None)
+            if client.name != model:
+                raise UsageError(
+                    f"{benchmark!r} is judged by {judge_identity(judge)!r}, not by {client.name!r}",
+                    hint=f"--judge {judge.value.name} adds another model's verdicts beside",
+                )
+    return client, {
+        benchmark: ready_judge(judge, client, f"of {benchmark!r} ")
+        for benchmark, judge in own.items()
+    }
+
+
+def _record_models(folder: RunFolder, record: RunRecord, own: dict[str, Loaded[Judge]]) -> None:
+    """Write down which model judges, where grading was deferred before one was named."""
+    named = {benchmark: judge_identity(judge) for benchmark, judge in own.items()}
+    if any(record.judges[benchmark] != identity for benchmark, identity in named.items()):
+        later = RunRecord(sessions=(), judges=named, metrics=_metrics(list(own.values())))
+        folder.write_record(record.extended(later))
+
+
+def kept_judge(folder: RunFolder, record: RunRecord, benchmark: str) -> Loaded[Judge]:
+    """The primary judge of a benchmark, from the copy of its definition in the run folder.
+
+    Where it asks a model, it has the model's name, and still nobody to ask.
+    """
+    identity = record.judges[benchmark]
+    _, _, model = identity.partition("#")[0].partition("@")
+    for part in record.definitions:
+        if part.kind == "judge":
+            for judge in load_file(folder.path / "definitions" / part.copy_name, Judge):
+                named = Loaded(replace(judge.value, model=model or None), judge.source)
+                if judge_identity(named) == identity:
+                    return named
+    raise RecordError(
+        f"the run keeps no definition of its judge {identity!r}",
+        hint="definitions/ was changed: restore it from a copy, or name a judge with --judge",
+    )
+
+
+def _metrics(judges: Sequence[Loaded[Judge]]) -> dict[str, MetricPart]:
+    return {
+        judge_identity(judge): MetricPart(
+            name=judge.value.metric, correct_at=judge.value.correct_at
+        )
+        for judge in judges
+    }
+
+
+def _with_judges(
+    folder: RunFolder, record: RunRecord, judges: Sequence[Loaded[Judge]]
+) -> RunRecord:
+    parts = tuple(
+        DefinitionPart(
+            kind="judge",
+            name=judge.value.name,
+            path=str(judge.source.path),
+            sha256=judge.source.sha256,
+            copy_name=folder.keep_definition(judge.source.path, "judge", judge.value.name),
+        )
+        for judge in judges
+    )
+    return record.extended(RunRecord(sessions=(), definitions=parts, metrics=_metrics(judges)))

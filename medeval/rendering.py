@@ -1,0 +1,64 @@
+"""What a model would read: the opening messages of a protocol as plain text, and their diff."""
+
+import difflib
+from collections.abc import Sequence
+
+from medeval.definitions import EvalProtocol, Pair
+from medeval.images import Picture
+from medeval.types import ImageSource, Sample, Text
+
+
+def _no_bytes() -> bytes:
+    raise AssertionError("the example sample's image is never read")
+
+
+EXAMPLE = Sample(
+    id="example",
+    question="What is written on the sign?",
+    images=(ImageSource(name="an image", read=_no_bytes),),
+    targets=("STOP",),
+)
+
+
+def render_opening(
+    protocol: EvalProtocol, sample: Sample, pictures: Sequence[Picture] | None = None
+) -> str:
+    """The messages before the first reply, each under its role; images are described.
+
+    Native tools, which a server renders itself, are listed after the messages.
+    """
+    blocks = []
+    for message in protocol.opening(sample):
+        parts = [
+            part.text if isinstance(part, Text) else _describe(part.index, sample, pictures) + "\n"
+            for part in message.content
+        ]
+        blocks.append(f"[{message.role}]\n{''.join(parts)}")
+    if protocol.call_syntax == "openai" and protocol.tools:
+        blocks.append(f"[tools, in the request]\n{protocol.tools_text}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _describe(index: int, sample: Sample, pictures: Sequence[Picture] | None) -> str:
+    if pictures is None:
+        return f"<image {index}: {sample.images[index].name}>"
+    picture = pictures[index]
+    raw, sent = picture.raw, picture.sent
+    turned = (
+        ""
+        if picture.exif_orientation is None
+        else (f", turned upright by EXIF orientation {picture.exif_orientation}")
+    )
+    return (
+        f"<image {index}: {raw.width_px}x{raw.height_px}{turned}, "
+        f"sent as {sent.width_px}x{sent.height_px} {picture.encoded.media_type}, "
+        f"{len(picture.encoded.data)} bytes, sha256 {picture.encoded.sha256[:12]}>"
+    )
+
+
+def render_difference(pair: Pair, sample: Sample) -> str:
+    """A unified diff from the free arm's opening to the available arm's."""
+    free, available = (render_opening(arm, sample).splitlines() for arm in pair.arms)
+    return "\n".join(
+        difflib.unified_diff(free, available, pair.free.name, pair.available.name, lineterm="")
+    )

@@ -1,0 +1,125 @@
+"""A planned benchmark's samples: read lazily, and recorded before the first request."""
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+
+from medeval.definitions import Benchmark
+from medeval.errors import DataError
+from medeval.images import prepare
+from medeval.plan import PlanFile, PlannedBenchmark
+from medeval.records import SampleImagePart, SampleRecord
+from medeval.rows import Origin, Row, Rows, open_rows
+from medeval.types import ImageSource, Sample
+
+# What a definition's own code raises at a row that is not as it expects.
+UNEXPECTED = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
+
+
+class BenchmarkSamples:
+    """The samples a run asks for, in the order of the rows; iterating reads them anew.
+
+    `count` is the number of rows there are, asked for or not.
+    Raises DataError where the number of rows is not the published one, unless the options
+    allow it, where a column is missing or `to_sample` fails, or where two rows give one id.
+    """
+
+    def __init__(self, planned: PlannedBenchmark, options: PlanFile) -> None:
+        self.benchmark: Benchmark = planned.loaded.value
+        self._rows: Rows = open_rows(self.benchmark.rows, planned.data_dir)
+        self._limit = options.limit
+        self._ids = frozenset(options.sample_id)
+        self.count = len(self._rows)
+        self._seen: tuple[str, ...] | None = None
+        check_count(self.benchmark, self.count, allow=self._is_part or options.allow_count_mismatch)
+
+    @property
+    def _is_part(self) -> bool:
+        return self._limit is not None or bool(self._ids)
+
+    @property
+    def origin(self) -> Origin:
+        """Where the rows came from."""
+        return self._rows.origin
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the samples, in order; the rows are read for them once."""
+        if self._seen is None:
+            self._seen = tuple(sample.id for sample in self)
+        return self._seen
+
+    def __iter__(self) -> Iterator[Sample]:
+        chosen = (
+            sample
+            for sample in map(self._to_sample, self._rows)
+            if not self._ids or sample.id in self._ids
+        )
+        return itertools.islice(chosen, self._limit)
+
+    def _to_sample(self, row: Row) -> Sample:
+        missing = [column for column in self.benchmark.columns if column not in row]
+        if missing:
+            raise DataError(
+                f"benchmark {self.benchmark.name!r}: row {row.index} has no column {missing[0]!r}; "
+                f"its columns: {', '.join(row)}",
+                hint="are these rows the ones the definition was written for?",
+            )
+        try:
+            return self.benchmark.to_sample(row)
+        except UNEXPECTED as error:
+            raise DataError(
+                f"benchmark {self.benchmark.name!r}: row {row.index} became no sample: "
+                f"{type(error).__name__}: {error}",
+                hint="is this row as the definition's to_sample expects it?",
+            ) from error
+
+    def records(self) -> Iterator[SampleRecord]:
+        """Every sample in full, its images read once for size and hash."""
+        seen: dict[str, None] = {}
+        for sample in self:
+            if sample.id in seen:
+                raise DataError(
+                    f"benchmark {self.benchmark.name!r} has the sample id {sample.id!r} twice",
+                    hint="ids pair the arms, so each must name one sample",
+                )
+            seen[sample.id] = None
+            yield SampleRecord.from_sample(sample, tuple(map(inspect_image, sample.images)))
+        absent = sorted(self._ids - seen.keys())
+        if absent:
+            raise DataError(
+                f"benchmark {self.benchmark.name!r} has no sample {absent[0]!r}",
+                hint="--sample-id takes ids as in samples/<benchmark>.jsonl",
+            )
+        self._seen = tuple(seen)
+
+
+def check_count(benchmark: Benchmark, count: int, *, allow: bool) -> None:
+    """Raise DataError where a data set is shorter or longer than the published one."""
+    if benchmark.count is not None and count != benchmark.count and not allow:
+        raise DataError(
+            f"benchmark {benchmark.name!r} has {count} rows here, but {benchmark.count} "
+            "were published",
+            hint="--limit or --allow-count-mismatch runs a part; its score is not the benchmark's",
+        )
+
+
+def inspect_image(source: ImageSource) -> SampleImagePart:
+    """Size, type and hash of an image's own bytes; an unreadable one is recorded with its error."""
+    part = SampleImagePart(
+        source=source.name,
+        sha256=None,
+        width_px=None,
+        height_px=None,
+        media_type=None,
+        size_bytes=None,
+    )
+    try:
+        data = source.read()
+        digest = hashlib.sha256(data).hexdigest()
+        part = part.model_copy(update={"sha256": digest, "size_bytes": len(data)})
+        picture = prepare(data, name=source.name)
+    except DataError as error:
+        return part.model_copy(update={"error": error.message})
+    size = {"width_px": picture.raw.width_px, "height_px": picture.raw.height_px}
+    return part.model_copy(update={**size, "media_type": picture.encoded.media_type})

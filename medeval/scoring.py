@@ -1,0 +1,153 @@
+"""Predictions made elsewhere, judged by the same judges: lines in, verdict lines out."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from medeval.definitions import Judge
+from medeval.errors import DataError
+from medeval.grading import grade_answer
+from medeval.judge_client import JudgeClient
+from medeval.loader import Loaded
+from medeval.parts import BoxPart
+from medeval.types import Answer, Sample, VerdictStatus
+
+
+class Prediction(BaseModel):
+    """An answer with what a judge needs of its sample; other keys of a line are ignored.
+
+    `answer` None means that the model gave none. `reply` is the whole reply, for judges that
+    read it.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    answer: str | None
+    question: str = ""
+    targets: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    instruction: str = ""
+    groups: dict[str, str] = {}
+    metadata: dict[str, Any] = {}
+    cluster: str | None = None
+    chance: float | None = None
+    transform: str | None = None
+    target_boxes: tuple[BoxPart, ...] = ()
+    id: str | int | None = None
+    reply: str | None = None
+
+
+class ScoredLine(BaseModel):
+    """One verdict on a prediction; `id` is the prediction's, or its line number as text."""
+
+    id: str
+    verdict: VerdictStatus
+    score: float | None
+    extracted: str | None
+    reason: str
+    judge: str
+
+
+def score_lines(
+    lines: Iterable[Mapping[str, Any]],
+    judge: Loaded[Judge],
+    *,
+    client: JudgeClient | None = None,
+    places: int = 1,
+) -> Iterator[ScoredLine]:
+    """Judge predictions, in order; a judge that asks a model `places` of them at once.
+
+    `client` is whom the judge asks, if it asks; where that does not answer, the verdict is
+    undecided and says so. Raises DataError, with the line's number counted from 1, where a line
+    lacks a field that the judge reads or holds one of another type.
+    """
+    numbered = (
+        (_prediction(line, number, judge.value), number)
+        for number, line in enumerate(lines, start=1)
+    )
+    # one event loop for all lines, so that a judge may keep its connections open
+    with asyncio.Runner() as runner:
+        if client is None or not judge.value.needs_endpoint:
+            for prediction, number in numbered:
+                yield runner.run(_score(prediction, number, judge))
+            return
+        opening = client.open()
+        runner.run(opening.__aenter__())
+        try:
+            yield from _side_by_side(runner, numbered, judge, places)
+        finally:
+            runner.run(opening.__aexit__(None, None, None))
+
+
+def _side_by_side(
+    runner: asyncio.Runner,
+    numbered: Iterable[tuple[Prediction, int]],
+    judge: Loaded[Judge],
+    places: int,
+) -> Iterator[ScoredLine]:
+    """The verdicts in order, up to `places` under way."""
+    under_way: deque[asyncio.Task[ScoredLine]] = deque()
+    loop = runner.get_loop()
+
+    async def first() -> ScoredLine:
+        return await under_way.popleft()
+
+    for prediction, number in numbered:
+        under_way.append(loop.create_task(_score(prediction, number, judge)))
+        if len(under_way) == places:
+            yield runner.run(first())
+    while under_way:
+        yield runner.run(first())
+
+
+def _prediction(line: Mapping[str, Any], number: int, judge: Judge) -> Prediction:
+    missing = [name for name in ("answer", *judge.reads) if name not in line]
+    if missing:
+        raise DataError(
+            f"line {number} has no {missing[0]!r}, which judge {judge.name!r} reads; "
+            f"it has: {', '.join(map(str, line)) or 'nothing'}"
+        )
+    try:
+        return Prediction.model_validate(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise DataError(
+            f"line {number}: {field!r}: {first['msg']}, got {first['input']!r}"
+        ) from error
+
+
+async def _score(prediction: Prediction, number: int, judge: Loaded[Judge]) -> ScoredLine:
+    sample = Sample(
+        id=str(number if prediction.id is None else prediction.id),
+        question=prediction.question,
+        images=(),
+        targets=prediction.targets,
+        options=prediction.options,
+        instruction=prediction.instruction,
+        groups=prediction.groups,
+        metadata=prediction.metadata,
+        cluster=prediction.cluster,
+        chance=prediction.chance,
+        transform=prediction.transform,
+        target_boxes=tuple(part.box() for part in prediction.target_boxes),
+    )
+    graded = await grade_answer(sample, _answer(prediction), "no_answer", judge)
+    return ScoredLine(
+        id=sample.id,
+        verdict=graded.verdict.status,
+        score=graded.verdict.score,
+        extracted=graded.verdict.extracted,
+        reason=graded.verdict.reason,
+        judge=graded.verdict.judge,
+    )
+
+
+def _answer(prediction: Prediction) -> Answer | None:
+    text = (prediction.answer or "").strip()
+    if not text:
+        return None
+    return Answer(text=text, how_found="given", reply=prediction.reply or prediction.answer or text)

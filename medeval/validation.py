@@ -1,0 +1,100 @@
+"""Checks of a benchmark's rows before anybody spends GPU time on them."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from medeval.definitions import Benchmark, Judge
+from medeval.errors import DataError
+from medeval.grading import grade_answer
+from medeval.images import prepare
+from medeval.loader import Loaded
+from medeval.plan import PlanFile, PlannedBenchmark
+from medeval.samples import BenchmarkSamples
+from medeval.types import Answer, Sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Something about a benchmark's rows that is not as declared; `sample_id` None for all."""
+
+    sample_id: str | None
+    what: str
+
+
+def find_problems(
+    planned: PlannedBenchmark, options: PlanFile
+) -> tuple[BenchmarkSamples, Iterator[Problem]]:
+    """The samples of a benchmark and, lazily, everything that is wrong with them.
+
+    Raises DataError where the rows cannot be opened at all.
+    """
+    lenient = options.model_copy(update={"allow_count_mismatch": True})
+    samples = BenchmarkSamples(planned, lenient)
+    return samples, _problems(planned, samples, options)
+
+
+def _problems(
+    planned: PlannedBenchmark, samples: BenchmarkSamples, options: PlanFile
+) -> Iterator[Problem]:
+    benchmark = planned.loaded.value
+    expected = benchmark.count
+    whole = options.limit is None and not options.sample_id
+    if whole and expected is not None and samples.count != expected:
+        yield Problem(sample_id=None, what=f"{samples.count} rows here, {expected} were published")
+    seen: set[str] = set()
+    clusters: Counter[str | None] = Counter()
+    try:
+        for sample in samples:
+            if sample.id in seen:
+                yield Problem(sample_id=sample.id, what="the id is given twice")
+            seen.add(sample.id)
+            clusters[sample.cluster] += 1
+            yield from _image_problems(sample)
+            yield from _target_problems(sample, benchmark, planned.judges[0])
+    except DataError as error:
+        what = f"{error.message}; no row after this one was checked"
+        yield Problem(sample_id=None, what=what)
+        return
+    if whole and benchmark.cluster_size is not None:
+        yield from _cluster_problems(clusters, benchmark.cluster_size)
+
+
+def _cluster_problems(clusters: Mapping[str | None, int], size: int) -> Iterator[Problem]:
+    """Samples that share a question are as many as the benchmark says."""
+    for cluster, count in clusters.items():
+        if cluster is None:
+            yield Problem(sample_id=None, what=f"{count} samples are in no cluster")
+        elif count != size:
+            what = f"{count} samples are in cluster {cluster!r}, not {size}"
+            yield Problem(sample_id=None, what=what)
+
+
+def _image_problems(sample: Sample) -> Iterator[Problem]:
+    if not sample.images:
+        yield Problem(sample_id=sample.id, what="no image")
+    for source in sample.images:
+        try:
+            prepare(source.read(), name=source.name).pixels()
+        except DataError as error:
+            yield Problem(sample_id=sample.id, what=error.message)
+
+
+def _target_problems(
+    sample: Sample, benchmark: Benchmark, judge: Loaded[Judge]
+) -> Iterator[Problem]:
+    """A target that its own judge does not accept as the answer is not what the judge expects."""
+    if not sample.targets and benchmark.labelled:
+        yield Problem(sample_id=sample.id, what="no target: it gets no score")
+    if judge.value.needs_endpoint:
+        return
+    for target in sample.targets:
+        answer = Answer(text=target, how_found="target", reply=target)
+        verdict = asyncio.run(grade_answer(sample, answer, "answered", judge)).verdict
+        if verdict.status != "correct":
+            yield Problem(
+                sample_id=sample.id,
+                what=f"the target {target!r} is itself {verdict.status} by {judge.value.name}: "
+                f"{verdict.reason or f'score {verdict.score}'}",
+            )

@@ -1,0 +1,216 @@
+"""One checkpoint's cells, walked with one engine: many samples in flight, each on disk as it ends.
+
+A failure that is not the model's leaves its sample unscored, with the cause in failures.jsonl,
+and the walk goes on; a refusal that every request would meet stops the cell.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from medeval.cells import CellFolder, CellWriter
+from medeval.definitions import EvalProtocol
+from medeval.errors import DataError, FatalModelError, ModelError
+from medeval.images import Picture, prepare
+from medeval.interruption import Interrupt
+from medeval.judging import JudgeQueue, failure, first_error_alone
+from medeval.loader import Loaded
+from medeval.models.base import Model
+from medeval.plan import PlannedBenchmark
+from medeval.records import FailureKind
+from medeval.rollout import Rollout, roll_out
+from medeval.samples import BenchmarkSamples
+from medeval.store import RunFolder
+from medeval.types import Sample
+
+SampleKey = tuple[str, int]
+
+
+class Progress(Protocol):
+    """Where a walk tells how far it is."""
+
+    def advance(self, *, scored: bool) -> None:
+        """One sample is done: with a trajectory, or left unscored."""
+        ...
+
+    def tell(self, message: str) -> None:
+        """Something people should read."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Cell:
+    """A cell while it is worked on; `stopped` says why it cannot go on, None while it can."""
+
+    planned: PlannedBenchmark
+    samples: BenchmarkSamples
+    protocol: Loaded[EvalProtocol]
+    folder: CellFolder
+    repeats: int
+    done: set[SampleKey] = field(default_factory=set)
+    tries: Counter[SampleKey] = field(default_factory=Counter)
+    writer: CellWriter | None = None
+    stopped: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The cell as people call it."""
+        key = self.folder.key
+        return f"{key.checkpoint} x {key.benchmark} x {key.protocol}"
+
+    def stop(self, reason: str, progress: Progress) -> None:
+        """Begin nothing more in this cell; told once."""
+        if self.stopped is None:
+            self.stopped = reason
+            progress.tell(f"{self.name} stopped: {reason}")
+
+
+class SharedPictures:
+    """A sample's images, read and encoded once for all its jobs, and freed with the last one."""
+
+    def __init__(self, sample: Sample) -> None:
+        self._sample = sample
+        self._lock = asyncio.Lock()
+        self._pictures: dict[object, Sequence[Picture]] = {}
+
+    async def get(self, protocol: EvalProtocol) -> Sequence[Picture]:
+        """The images as the protocol sends them. Raises DataError where one cannot be read."""
+        async with self._lock:
+            budget = protocol.pixel_budget
+            if budget not in self._pictures:
+                self._pictures[budget] = await asyncio.to_thread(self._prepare, protocol)
+            return self._pictures[budget]
+
+    def _prepare(self, protocol: EvalProtocol) -> Sequence[Picture]:
+        return [
+            prepare(source.read(), name=source.name, budget=protocol.pixel_budget)
+            for source in self._sample.images
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One trajectory to make; `position` is the sample's place in the benchmark, from 0."""
+
+    cell: Cell
+    sample: Sample
+    pictures: SharedPictures
+    repeat: int
+    position: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Walk:
+    """The walk over one checkpoint's cells; one benchmark's arms stay side by side."""
+
+    folder: RunFolder
+    cells: Sequence[Cell]
+    model: Model
+    progress: Progress
+    interrupt: Interrupt
+    seed: int
+    concurrency: int
+    keep_images: int
+    defer_grading: bool
+    judge_concurrency: int = 1
+
+    async def run(self) -> None:
+        """Make every trajectory that is missing, and have each judged.
+
+        Raises RecordError where the run folder cannot be written, and DataError where the rows
+        cannot be read; what was written before stays.
+        """
+        with ExitStack() as stack:
+            for cell in self.cells:
+                cell.writer = stack.enter_context(cell.folder.writer())
+                cell.done = cell.folder.done()
+                cell.tries = Counter(
+                    (failure.sample_id, failure.repeat)
+                    for failure in cell.folder.failures()
+                    if failure.kind != "judge"
+                )
+            jobs = self._jobs()
+            async with first_error_alone(), asyncio.TaskGroup() as group:
+                queue = JudgeQueue(
+                    group,
+                    places=self.judge_concurrency,
+                    is_over=lambda: self.interrupt.reason is not None,
+                )
+                for _ in range(self.concurrency):
+                    group.create_task(self._work(jobs, queue))
+
+    def _jobs(self) -> Iterator[Job]:
+        """All missing trajectories; a sample's repeats and arms follow each other."""
+        by_benchmark: dict[str, list[Cell]] = {}
+        for cell in self.cells:
+            by_benchmark.setdefault(cell.planned.name, []).append(cell)
+        for cells in by_benchmark.values():
+            for position, sample in enumerate(cells[0].samples):
+                pictures = SharedPictures(sample)
+                for repeat in range(cells[0].repeats):
+                    for cell in cells:
+                        if (sample.id, repeat) not in cell.done:
+                            yield Job(
+                                cell=cell,
+                                sample=sample,
+                                pictures=pictures,
+                                repeat=repeat,
+                                position=position,
+                            )
+
+    async def _work(self, jobs: Iterator[Job], queue: JudgeQueue) -> None:
+        for job in jobs:
+            if self.interrupt.reason is not None:
+                return
+            if job.cell.stopped is None:
+                await self._do(job, queue)
+
+    async def _do(self, job: Job, queue: JudgeQueue) -> None:
+        """One job to its end; nothing but a run folder that cannot be written raises."""
+        try:
+            protocol = job.cell.protocol.value
+            rollout = await roll_out(
+                job.sample,
+                await job.pictures.get(protocol),
+                protocol,
+                self.model,
+                repeat=job.repeat,
+                seed=self.seed,
+            )
+        except FatalModelError as error:
+            self._fail(job, "model", error)
+            job.cell.stop(str(error), self.progress)
+        except ModelError as error:
+            self._fail(job, "model", error)
+        except DataError as error:
+            self._fail(job, "data", error)
+        except Exception as error:  # noqa: BLE001 - the boundary of one sample's rollout
+            self._fail(job, "internal", error)
+        else:
+            await self._keep(job, rollout, queue)
+
+    async def _keep(self, job: Job, rollout: Rollout, queue: JudgeQueue) -> None:
+        writer = _open(job.cell)
+        if self.keep_images < 0 or job.position < self.keep_images:
+            for picture in rollout.made.values():
+                encoded = picture.encoded
+                self.folder.keep_image(encoded.sha256, encoded.media_type, encoded.data)
+        writer.append_trajectory(rollout.trajectory)
+        if not self.defer_grading:
+            await queue.judge(writer, job.sample, rollout.trajectory, job.cell.planned.judges)
+        self.progress.advance(scored=True)
+
+    def _fail(self, job: Job, kind: FailureKind, error: Exception) -> None:
+        key = (job.sample.id, job.repeat)
+        job.cell.tries[key] += 1
+        record = failure(key, kind, error, try_number=job.cell.tries[key])
+        _open(job.cell).append_failure(record)
+        self.progress.advance(scored=False)
+
+
+def _open(cell: Cell) -> CellWriter:
+    assert cell.writer is not None, "a cell is open for writing while it is walked"
+    return cell.writer

@@ -1,0 +1,204 @@
+"""The house keeps its shape: floors, no cycles, a light start, short files and functions."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+FLOORS: dict[int, str] = {
+    0: "errors boxes types",
+    1: "text inquiry denotation schema parts records fingerprints keys",
+    2: "images image_files image_cells archives symmetry tables hub rows durable locks cells store "
+    "judge_replies",
+    3: "tools.* models.*",
+    4: "definitions loader math_equality",
+    5: (
+        "rollout grading judge_client judging checkpoints plan rendering validation samples scoring analysis.* "
+        "provenance"
+    ),
+    6: "sweep walk results regrading engines interruption frames api figures.* interchange.*",
+    7: "demo.* drawing cli.*",
+}
+
+# Not here yet; they have their floor already.
+COMING = {"figures.*", "interchange.*"}
+
+# The package itself and its program: names only, each imported when it is used.
+UNFLOORED = {"medeval", "medeval.__main__"}
+
+# Imported only where used, or only in modules that are themselves imported only where used.
+HEAVY = {
+    "accelerate", "aiohttp", "datasets", "huggingface_hub", "jsonlines", "matplotlib", "numpy",
+    "openai", "pandas", "PIL", "pyarrow", "pydantic", "rapidfuzz", "safetensors", "scipy",
+    "statsmodels", "tenacity", "tokenizers", "torch", "transformers", "vllm",
+}  # fmt: skip
+NEVER_AT_MODULE_LEVEL = {"datasets", "huggingface_hub", "matplotlib", "openai", "vllm"}
+WITH_TORCH = {"torch", "transformers", "safetensors", "accelerate", "tokenizers"}
+
+# Where every invocation of the command line passes.
+LIGHT_STARTS = ("medeval.cli", "medeval.cli.definitions", "medeval.loader")
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+PATHS = {name_of(path): path for path in sorted((ROOT / "medeval").rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in PATHS.items()}
+DEFINITIONS = [
+    path
+    for folder in ("benchmarks", "protocols", "judges")
+    for path in (ROOT / folder).glob("*.py")
+]
+
+
+def floor_of(module: str) -> int | None:
+    """The floor of a module, None where none is declared."""
+    short = module.removeprefix("medeval.")
+    for floor, names in FLOORS.items():
+        for name in names.split():
+            if short == name or (name.endswith(".*") and f"{short}.".startswith(name[:-1])):
+                return floor
+    return None
+
+
+def nodes(tree: ast.Module, *, at_import: bool) -> Iterator[ast.AST]:
+    """All nodes of a file; with `at_import` only those that run when it is imported."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if at_import and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting.extend(node.orelse)
+            continue
+        waiting.extend(ast.iter_child_nodes(node))
+
+
+def imported(tree: ast.Module, *, at_import: bool = False) -> set[str]:
+    """The modules a file imports; `from package import module` counts as the module."""
+    found: set[str] = set()
+    for node in nodes(tree, at_import=at_import):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"a relative import of {node.module}"
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inner & PATHS.keys() or {str(node.module)}
+    return found
+
+
+def ours(modules: set[str]) -> set[str]:
+    return {module for module in modules if module.partition(".")[0] == "medeval"}
+
+
+def packages(modules: set[str]) -> set[str]:
+    return {module.partition(".")[0] for module in modules}
+
+
+@pytest.mark.parametrize("module", sorted(PATHS.keys() - UNFLOORED))
+def test_a_module_has_a_floor_and_imports_from_its_own_or_a_lower_one(module: str) -> None:
+    floor = floor_of(module)
+    assert floor is not None, f"{module} has no floor"
+    floors = {used: floor_of(used) for used in ours(imported(TREES[module])) - UNFLOORED}
+    assert {used for used, at in floors.items() if at is None or at > floor} == set()
+
+
+def test_every_floor_names_modules_that_exist() -> None:
+    for names in FLOORS.values():
+        for name in names.split():
+            if name not in COMING:
+                assert f"medeval.{name.removesuffix('.*')}" in PATHS, name
+
+
+def test_no_module_imports_itself_round_a_corner() -> None:
+    below = {module: ours(imported(TREES[module], at_import=True)) for module in PATHS}
+    while below:
+        free = {module for module, used in below.items() if not used & below.keys()}
+        assert free, f"a cycle among {sorted(below)}"
+        below = {module: used for module, used in below.items() if module not in free}
+
+
+def test_the_package_itself_imports_nothing_of_its_own_until_asked() -> None:
+    assert ours(imported(TREES["medeval"], at_import=True)) == set()
+
+
+@pytest.mark.parametrize(
+    "module", [name for name in PATHS if name.startswith(("medeval.analysis", "medeval.figures"))]
+)
+def test_analysis_and_figures_read_records_and_no_models(module: str) -> None:
+    used = imported(TREES[module])
+    assert packages(used) & {"torch", "transformers", "vllm"} == set()
+    runs = ("medeval.models", "medeval.sweep", "medeval.walk", "medeval.rollout")
+    assert [name for name in used if name.startswith(runs)] == []
+
+
+@pytest.mark.parametrize("path", DEFINITIONS, ids=lambda path: path.name)
+def test_a_definition_file_imports_medeval_and_the_standard_library_alone(path: Path) -> None:
+    used = packages(imported(ast.parse(path.read_text(encoding="utf-8"))))
+    assert used - {"medeval"} - sys.stdlib_module_names == set()
+
+
+@pytest.mark.parametrize("module", PATHS)
+def test_a_package_that_is_slow_or_optional_is_imported_only_where_it_is_used(module: str) -> None:
+    used = packages(imported(TREES[module], at_import=True))
+    assert used & NEVER_AT_MODULE_LEVEL == set()
+
+
+def reached_at_import(starts: tuple[str, ...]) -> set[str]:
+    """The modules that are imported with the given ones, packages on the way included."""
+    found: set[str] = set()
+    waiting = list(starts)
+    while waiting:
+        module = waiting.pop()
+        if module in PATHS and module not in found:
+            found.add(module)
+            waiting.append(module.rpartition(".")[0])
+            waiting.extend(ours(imported(TREES[module], at_import=True)))
+    return found
+
+
+def test_the_command_line_starts_without_a_heavy_package() -> None:
+    definitions = [ast.parse(path.read_text(encoding="utf-8")) for path in DEFINITIONS]
+    by_definitions = {name for tree in definitions for name in imported(tree, at_import=True)}
+    public = ("medeval.tools.crop_and_zoom",)
+    light = reached_at_import((*LIGHT_STARTS, *public, *sorted(ours(by_definitions))))
+    heavy = {module: packages(imported(TREES[module], at_import=True)) & HEAVY for module in light}
+    assert {module: used for module, used in heavy.items() if used} == {}
+
+
+def test_torch_is_reached_only_through_the_transformers_engine_and_the_demo() -> None:
+    with_torch = {
+        module for module in PATHS if packages(imported(TREES[module], at_import=True)) & WITH_TORCH
+    }
+    assert {module.split(".")[1] for module in with_torch} <= {"models", "demo"}
+    above = {
+        module
+        for module in PATHS.keys() - with_torch
+        if ours(imported(TREES[module], at_import=True)) & with_torch
+    }
+    assert {
+        module for module in above if not module.startswith(("medeval.models", "medeval.demo"))
+    } == (set())
+
+
+@pytest.mark.parametrize("path", [*PATHS.values(), *DEFINITIONS], ids=lambda path: path.name)
+def test_files_and_functions_are_short(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MAX_FILE_LINES
+    too_long = {
+        node.name: lines
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (lines := (node.end_lineno or 0) - node.lineno + 1) > MAX_FUNCTION_LINES
+    }
+    assert too_long == {}

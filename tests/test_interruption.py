@@ -1,0 +1,217 @@
+import asyncio
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import pytest
+
+import medeval
+from medeval.checkpoints import Checkpoint
+from medeval.interruption import Interrupt, Interruption
+from medeval.models.base import Request
+from medeval.models.scripted import ScriptedModel
+from tests.medeval_processes import MedevalMain, Serve, run_medeval, start_medeval
+from tests.small_benchmark import play, scripted, write_benchmark, write_judge, write_pair
+from tests.stub_server import StubServer
+
+N_SAMPLES = 30
+
+
+def arguments(folder: Path, server: StubServer, *more: object) -> list[object]:
+    write_benchmark(folder, N_SAMPLES)
+    write_pair(folder)
+    return [
+        *("run", "--model", "stub", "--base-url", server.base_url),
+        *("--benchmarks", folder / "small.py", "--pairs", folder / "small_pair.py"),
+        *("--output-dir", folder / "run", "--concurrency", 4, *more),
+    ]
+
+
+def wait_until_in_flight(process: Popen[str], server: StubServer) -> None:
+    while server.in_flight < 4:
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.02)
+
+
+def n_trajectories(folder: Path) -> int:
+    paths = (folder / "run").glob("cells/*/*/*/*/trajectories.0.jsonl")
+    return sum(path.read_bytes().count(b"\n") for path in paths)
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 3)])
+def test_a_signal_drains_what_is_in_flight_and_the_rest_resumes(
+    name: str, code: int, tmp_path: Path, serve: Serve
+) -> None:
+    server = serve(StubServer(latency_s=0.3))
+    asked = arguments(tmp_path, server)
+    with start_medeval(*asked) as process:
+        wait_until_in_flight(process, server)
+        process.send_signal(getattr(signal, name))
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert f"{name}: finishing the samples in flight" in errors
+    assert f"ended early ({name}); the same command resumes" in errors
+    assert "available" in output, "the table of what is done"
+    drained = n_trajectories(tmp_path)
+    assert 4 <= drained < 2 * N_SAMPLES
+    assert not list((tmp_path / "run").glob("cells/**/failures.jsonl"))
+
+    server.latency_s = 0
+    resumed = run_medeval(*asked)
+    assert resumed.returncode == 0, resumed.stderr
+    assert n_trajectories(tmp_path) == 2 * N_SAMPLES
+    assert server.requests == 3 * N_SAMPLES, "nothing was asked twice"
+
+
+def test_a_second_interrupt_ends_at_once(tmp_path: Path, serve: Serve) -> None:
+    server = serve(StubServer(faults=lambda *_: "hang"))
+    with start_medeval(*arguments(tmp_path, server)) as process:
+        wait_until_in_flight(process, server)
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(TimeoutError):
+            wait_for_end(process, 1.0)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert n_trajectories(tmp_path) == 0
+
+    server.faults = ()
+    assert run_medeval(*arguments(tmp_path, server)).returncode == 0
+    assert n_trajectories(tmp_path) == 2 * N_SAMPLES
+
+
+def wait_for_end(process: Popen[str], seconds: float) -> None:
+    """Raises TimeoutError where the process still runs after so long."""
+    deadline = time.monotonic() + seconds
+    while process.poll() is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.02)
+
+
+def test_a_time_limit_drains_and_exits_with_3(
+    tmp_path: Path,
+    medeval_main: MedevalMain,
+    serve: Serve,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server = serve(StubServer(latency_s=0.2))
+    asked = arguments(tmp_path, server)
+    assert medeval_main(*asked, "--time-limit", 0.5) == 3
+    assert "ended early (time limit); the same command resumes" in capsys.readouterr().err
+    assert 4 <= n_trajectories(tmp_path) < 2 * N_SAMPLES
+    server.latency_s = 0
+    assert medeval_main(*asked) == 0
+    assert server.requests == 3 * N_SAMPLES
+
+
+def test_an_interrupted_fresh_run_resumes_without_fresh(
+    tmp_path: Path,
+    medeval_main: MedevalMain,
+    serve: Serve,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server = serve(StubServer(latency_s=0.2))
+    asked = arguments(tmp_path, server, "--time-limit", 0.1)
+    assert medeval_main(*asked, "--fresh") == 3
+    assert "the same command without --fresh resumes" in capsys.readouterr().err
+
+
+def told_of(*reasons: Interruption) -> tuple[Interruption | None, list[str]]:
+    messages: list[str] = []
+    interrupt = Interrupt(messages.append)
+    for reason in reasons:
+        interrupt.ask(reason)
+    return interrupt.reason, messages
+
+
+def test_the_first_reason_holds_and_is_told_once() -> None:
+    reason, messages = told_of("SIGTERM", "SIGINT", "time limit")
+    assert reason == "SIGTERM"
+    assert messages == ["SIGTERM: finishing the samples in flight; once more to drop them"]
+    assert told_of("time limit")[1] == ["time limit: finishing the samples in flight"]
+
+
+def test_a_second_signal_cancels_the_work_and_a_time_limit_does_not() -> None:
+    interrupt = Interrupt(lambda message: None)
+
+    async def work() -> None:
+        with interrupt.covering(0.05):
+            await asyncio.sleep(0.1)
+            assert interrupt.reason == "time limit"
+            interrupt.ask("time limit")
+            await asyncio.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(30)
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(work())
+    assert interrupt.reason == "time limit"
+
+
+def test_signals_are_left_alone_outside_the_main_thread_and_after_the_work() -> None:
+    async def work() -> None:
+        with Interrupt(lambda message: None).covering(None):
+            await asyncio.sleep(0)
+
+    before = signal.getsignal(signal.SIGTERM)
+    asyncio.run(work())
+    assert signal.getsignal(signal.SIGTERM) is before
+
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(asyncio.run, work()).result()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def stop_this_process(_: object = None) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_no_further_checkpoint_is_begun(tmp_path: Path) -> None:
+    write_benchmark(tmp_path, 2)
+    write_pair(tmp_path)
+    opened = []
+
+    def stopping(request: Request) -> str:
+        stop_this_process()
+        return play(request)
+
+    def open_model(checkpoint: Checkpoint) -> ScriptedModel:
+        opened.append(checkpoint.id)
+        return ScriptedModel(stopping, latency_s=0.01)
+
+    run = medeval.run(
+        model=["first", "second"],
+        benchmarks=tmp_path / "small.py",
+        pairs=tmp_path / "small_pair.py",
+        output_dir=tmp_path / "run",
+        concurrency=1,
+        open_model=open_model,
+    )
+    assert opened == ["first"]
+    assert list(run.trajectories.checkpoint) == ["first"]
+
+
+def test_judging_what_lacks_a_verdict_can_be_interrupted(tmp_path: Path) -> None:
+    judge = write_judge(tmp_path)
+    write_benchmark(tmp_path, 6, judge=judge)
+    write_pair(tmp_path)
+    plan: dict[str, Any] = {
+        "model": "m",
+        "benchmarks": tmp_path / "small.py",
+        "pairs": tmp_path / "small_pair.py",
+        "output_dir": tmp_path / "run",
+        "open_model": scripted,
+    }
+    medeval.run(**plan, defer_grading=True)
+    stopping = judge.read_text().replace("    return", "    os.kill(os.getpid(), 15)\n    return")
+    judge.write_text(f"import os\n{stopping}")
+    begun = medeval.run(**plan, defer_grading=False)
+    assert 0 < len(begun.verdicts) < 12
+    write_judge(tmp_path)
+    assert len(medeval.run(**plan).outcomes) == 6
