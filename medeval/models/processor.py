@@ -1,0 +1,307 @@
+"""Messages and images to token ids and pixel values, as a Qwen-VL checkpoint expects them.
+
+The checkpoint's own chat template, tokenizer and image processor are used. Needs neither
+torchvision nor the video processor, which the stock processor classes insist on.
+"""
+
+import hashlib
+import json
+import random
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from jinja2 import TemplateError
+
+from medeval.errors import FatalModelError, ModelError
+from medeval.images import prepare
+from medeval.models.base import ToolSchema
+from medeval.types import EncodedImage, ImageRef, JsonValue, Message, Size, Text
+
+# Processor classes by model_type. These families share one layout of image inputs.
+PROCESSORS = {
+    "qwen2_vl": "Qwen2VLProcessor",
+    "qwen2_5_vl": "Qwen2_5_VLProcessor",
+    "qwen3_vl": "Qwen3VLProcessor",
+    "qwen3_vl_moe": "Qwen3VLProcessor",
+}
+CACHE_BYTES = 256 * 2**20
+# Stands for the last reply where the text after it is wanted; no tokenizer or template holds it.
+MARKER = "medeval-reply-1f0c9e6b"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageInput:
+    """One image as the vision tower takes it.
+
+    `patches` has shape (height * width, values a patch) in float32; `grid` is (1, height, width)
+    in patches; `n_tokens` is how many tokens of the prompt it fills.
+    """
+
+    patches: torch.Tensor
+    grid: tuple[int, int, int]
+    n_tokens: int
+    size: Size
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The ids of a whole conversation so far, and its images in the order of their places."""
+
+    ids: tuple[int, ...]
+    images: tuple[ImageInput, ...]
+
+
+class ChatProcessor:
+    """A checkpoint's chat template, tokenizer and image processor.
+
+    `min_pixels` and `max_pixels` override the checkpoint's own bounds on an image's area.
+    Raises FatalModelError where the directory does not hold them. Not for several threads.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        model_type: str,
+        *,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        self._processor = _load(directory, model_type, trust_remote_code)
+        self._tokenizer = self._processor.tokenizer
+        self._images = self._processor.image_processor
+        self._set_pixel_budget(min_pixels, max_pixels)
+        self._cache: OrderedDict[str, ImageInput] = OrderedDict()
+        self._cache_bytes = 0
+        self.template = _template(self._processor, directory)
+        self.image_id = int(self._processor.image_token_id)
+        self.placeholder_ids = {self.image_id, int(self._processor.video_token_id)}
+        self.special_ids = frozenset(int(one) for one in self._tokenizer.all_special_ids)
+        self.end_id: int | None = self._tokenizer.eos_token_id
+        self.pad_id = int(self._tokenizer.pad_token_id or 0)
+
+    def opening(
+        self,
+        messages: Sequence[Message],
+        images: Sequence[EncodedImage],
+        tools: Sequence[ToolSchema] = (),
+    ) -> Prompt:
+        """The prompt that asks for the next reply to the messages."""
+        inputs = self._image_inputs(messages, images)
+        return Prompt(self._expand(self._render(messages, tools), inputs), inputs)
+
+    def extension(
+        self,
+        earlier: Sequence[int],
+        n_messages: int,
+        messages: Sequence[Message],
+        images: Sequence[EncodedImage],
+        tools: Sequence[ToolSchema] = (),
+    ) -> Prompt:
+        """The prompt whose first ids are `earlier`, the conversation through `n_messages`.
+
+        The last of those messages is a reply; the text from its end on comes from the template.
+        """
+        reply = n_messages - 1
+        marked = (
+            *messages[:reply],
+            Message(role="assistant", content=(Text(MARKER),)),
+            *messages[n_messages:],
+        )
+        _, found, suffix = self._render(marked, tools).rpartition(MARKER)
+        if not found:
+            raise FatalModelError(
+                "the checkpoint's chat template leaves an earlier reply out",
+                hint="use a template that renders every message",
+            )
+        said = self._image_inputs(messages[:n_messages], images)
+        shown = self._image_inputs(messages[n_messages:], images)
+        return Prompt((*earlier, *self._expand(suffix, shown)), (*said, *shown))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of generated ids, without special tokens."""
+        return str(
+            self._tokenizer.decode(
+                list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """The ids of a text, special tokens recognised and none added."""
+        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def random_text(self, chance: random.Random, n_tokens: int) -> str:
+        """Text of tokens drawn evenly from those that are plain text."""
+        plain = range(len(self._tokenizer) - len(self._tokenizer.added_tokens_decoder))
+        return self.decode(chance.choices(plain, k=n_tokens))
+
+    def identity(self) -> dict[str, JsonValue]:
+        """What can change a prompt: the template's hash and how images are prepared."""
+        size = dict(self._images.size)
+        return {
+            "chat_template_sha256": hashlib.sha256(self.template.encode()).hexdigest(),
+            "image_processor": type(self._images).__name__,
+            "min_pixels": int(size["shortest_edge"]),
+            "max_pixels": int(size["longest_edge"]),
+            "patch_size": int(self._images.patch_size),
+            "merge_size": int(self._images.merge_size),
+        }
+
+    def _set_pixel_budget(self, min_pixels: int | None, max_pixels: int | None) -> None:
+        size = dict(self._images.size)
+        if min_pixels is not None:
+            size["shortest_edge"] = min_pixels
+        if max_pixels is not None:
+            size["longest_edge"] = max_pixels
+        if size["shortest_edge"] > size["longest_edge"]:
+            raise FatalModelError(
+                f"min_pixels {size['shortest_edge']!r} is more than "
+                f"max_pixels {size['longest_edge']!r}"
+            )
+        self._images.size = size
+
+    def _render(self, messages: Sequence[Message], tools: Sequence[ToolSchema]) -> str:
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    [_as_template_message(message) for message in messages],
+                    tools=[tool.as_json() for tool in tools] or None,
+                    chat_template=self.template,
+                    add_generation_prompt=True,
+                    tokenize=False,
+                )
+            )
+        except TemplateError as error:
+            raise FatalModelError(
+                f"the checkpoint's chat template refuses the conversation: {error}"
+            ) from error
+
+    def _expand(self, text: str, inputs: Sequence[ImageInput]) -> tuple[int, ...]:
+        """The ids of a text, each image's placeholder repeated for all its tokens."""
+        ids = self.encode(text)
+        places = ids.count(self.image_id)
+        if places != len(inputs):
+            raise ModelError(
+                f"the conversation has {len(inputs)} images, but its text {places} places for them",
+                hint="a question must not hold the model's own image placeholder",
+            )
+        counts = iter(inputs)
+        return tuple(
+            copy
+            for token in ids
+            for copy in ([token] * next(counts).n_tokens if token == self.image_id else [token])
+        )
+
+    def _image_inputs(
+        self, messages: Iterable[Message], images: Sequence[EncodedImage]
+    ) -> tuple[ImageInput, ...]:
+        return tuple(
+            self._image_input(images[part.index])
+            for message in messages
+            for part in message.content
+            if isinstance(part, ImageRef)
+        )
+
+    def _image_input(self, image: EncodedImage) -> ImageInput:
+        known = self._cache.pop(image.sha256, None)
+        made = known or self._process(image)
+        self._cache[image.sha256] = made
+        if known is None:
+            self._cache_bytes += made.patches.nbytes
+            while self._cache_bytes > CACHE_BYTES and len(self._cache) > 1:
+                self._cache_bytes -= self._cache.popitem(last=False)[1].patches.nbytes
+        return made
+
+    def _process(self, image: EncodedImage) -> ImageInput:
+        pixels = prepare(image.data, name=image.sha256[:8]).pixels()
+        try:
+            features = self._images(images=[pixels], return_tensors="pt")
+        except ValueError as error:
+            raise ModelError(
+                f"the image processor refuses an image of {image.width_px} x {image.height_px} "
+                f"pixels ({image.media_type}, sha256 {image.sha256[:8]}): {error}"
+            ) from error
+        frames, height, width = (int(value) for value in features["image_grid_thw"][0])
+        patch, merge = int(self._images.patch_size), int(self._images.merge_size)
+        return ImageInput(
+            patches=features["pixel_values"],
+            grid=(frames, height, width),
+            n_tokens=frames * height * width // merge**2,
+            size=Size(width * patch, height * patch),
+        )
+
+
+def _load(directory: Path, model_type: str, trust_remote_code: bool) -> Any:
+    stock = getattr(transformers, PROCESSORS[model_type])
+
+    class ImageOnlyProcessor(stock):  # type: ignore[misc, valid-type]
+        """The stock processor without its video part, whose class needs torchvision."""
+
+        def __init__(
+            self,
+            image_processor: object = None,
+            tokenizer: object = None,
+            chat_template: str | None = None,
+            **kwargs: object,
+        ) -> None:
+            super().__init__(image_processor, tokenizer, None, chat_template=chat_template)
+
+    try:
+        return ImageOnlyProcessor.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise FatalModelError(
+            f"cannot load a tokenizer and an image processor from {str(directory)!r}: {error}",
+            hint="give the folder of the base model, which has them, with --processor",
+        ) from error
+
+
+def _template(processor: Any, directory: Path) -> str:
+    """The processor's chat template, which knows of images, else the tokenizer's."""
+    template = processor.chat_template or processor.tokenizer.chat_template
+    if isinstance(template, Mapping):
+        template = template.get("default")
+    if not template:
+        raise FatalModelError(
+            f"{str(directory)!r} has no chat template",
+            hint="give the folder of the base model, which has one, with --processor",
+        )
+    return str(template)
+
+
+def _as_template_message(message: Message) -> dict[str, Any]:
+    """A message as chat templates read it: a plain string where it holds no image."""
+    content: str | list[dict[str, str]] = message.text
+    if any(isinstance(part, ImageRef) for part in message.content):
+        content = [
+            {"type": "text", "text": part.text} if isinstance(part, Text) else {"type": "image"}
+            for part in message.content
+        ]
+    made: dict[str, Any] = {"role": message.role, "content": content}
+    if message.native_calls:
+        made["tool_calls"] = [
+            {
+                "type": "function",
+                "id": call.id,
+                "function": {"name": call.name, "arguments": _arguments(call.arguments)},
+            }
+            for call in message.native_calls
+        ]
+    if message.call_id is not None:
+        made["tool_call_id"] = message.call_id
+    return made
+
+
+def _arguments(text: str) -> JsonValue:
+    """Arguments as an object where they are JSON: templates write objects out themselves."""
+    try:
+        parsed: JsonValue = json.loads(text)
+    except ValueError:
+        return text
+    return parsed

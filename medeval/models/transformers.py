@@ -1,0 +1,389 @@
+"""A local checkpoint in this process, run by Hugging Face transformers on a CPU or one GPU.
+
+Reasoning between `<think>` and `</think>` stays in the text: a server may keep it apart.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from medeval.errors import FatalModelError, TransientModelError
+from medeval.models.base import Reply, Request, Sampling, TokenHistory
+from medeval.models.batching import Batcher, run_in_halves
+from medeval.models.weights import read_configuration, weight_files, weight_fingerprint
+from medeval.tools.calls import ends_at_stop, find_calls
+from medeval.types import FinishReason, JsonValue, NativeCall, Usage
+
+if TYPE_CHECKING:
+    from medeval.models.decoding import RowEnd, RowSettings
+    from medeval.models.processor import ChatProcessor, Prompt
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+MAX_BATCH_SIZE: Final = 32
+INSTALL_HINT: Final = "pip install 'medeval[transformers]'"
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A request that is ready for a batch."""
+
+    request: Request
+    prompt: "Prompt"
+    settings: "RowSettings"
+
+
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    """Everything that a started model needs."""
+
+    model: Any
+    processor: "ChatProcessor"
+    device: Any
+    end_ids: frozenset[int]
+    max_model_len: int
+    defaults: Mapping[str, Any]
+    identity: Mapping[str, JsonValue]
+
+
+class TransformersModel:
+    """A Qwen-VL checkpoint (Qwen2-VL, Qwen2.5-VL, Qwen3-VL) in a local directory.
+
+    Requests are batched, at most `max_batch_size` at once; what a request gets does not depend
+    on the others, rounding aside: each has its own sampling settings, limits and seeded
+    generator. Settings that a request leaves open come from the checkpoint's
+    generation_config.json, as vLLM does it.
+
+    `dtype` "auto" is bf16 on a GPU and float32 on a CPU; `device` None takes a GPU where there
+    is one. `processor_path` is where the tokenizer, chat template and image processor are, if
+    not beside the weights. `min_pixels` and `max_pixels` override the processor's bounds on an
+    image's area. `max_model_len` bounds prompt and reply together, None as configured.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        dtype: DType = "auto",
+        device: str | None = None,
+        max_batch_size: int = MAX_BATCH_SIZE,
+        processor_path: str | Path | None = None,
+        trust_remote_code: bool = False,
+        max_model_len: int | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        attention: str | None = None,
+    ) -> None:
+        self._path = Path(path)
+        self._dtype = dtype
+        self._device = device
+        self._processor_path = self._path if processor_path is None else Path(processor_path)
+        self._trust_remote_code = trust_remote_code
+        self._max_model_len = max_model_len
+        self._pixel_bounds = (min_pixels, max_pixels)
+        self._attention = attention
+        self._engine: _Engine | None = None
+        self._halt = Event()
+        self._preparer = ThreadPoolExecutor(1, thread_name_prefix="medeval-prepare")
+        self._batcher = Batcher[_Row, Reply](
+            self._run, max_size=max_batch_size, length=lambda row: len(row.prompt.ids)
+        )
+
+    async def start(self) -> None:
+        """Load the checkpoint; raises FatalModelError where it cannot be."""
+        if self._engine is None:
+            loop = asyncio.get_running_loop()
+            self._engine = await loop.run_in_executor(self._preparer, self._load)
+
+    async def generate(self, request: Request) -> Reply:
+        """Generate one turn; a later turn extends the ids of `request.history`."""
+        engine = self._started()
+        loop = asyncio.get_running_loop()
+        with self._batcher.announced():
+            row = await loop.run_in_executor(self._preparer, _prepare, engine, request)
+        if row.settings.max_tokens < 1:
+            usage = Usage(prompt_tokens=len(row.prompt.ids), completion_tokens=0)
+            return Reply(text="", finish="context", usage=usage)
+        return await self._batcher.submit(row)
+
+    async def close(self) -> None:
+        """Stop generating and free the memory."""
+        self._halt.set()
+        await self._batcher.close()
+        await asyncio.to_thread(self._preparer.shutdown, wait=True, cancel_futures=True)
+        if self._engine is not None:
+            device, self._engine = self._engine.device, None
+            _release(device)
+
+    def identity(self) -> Mapping[str, JsonValue]:
+        """Engine, versions, dtype, device kind, attention, weights, template, pixel bounds."""
+        return dict(self._started().identity)
+
+    def notes(self) -> tuple[str, ...]:
+        """What people should be told once."""
+        if self._engine is None or not self._engine.defaults:
+            return ()
+        shown = ", ".join(f"{name}={value!r}" for name, value in self._engine.defaults.items())
+        return (f"from generation_config.json, where the protocol is silent: {shown}",)
+
+    def _started(self) -> _Engine:
+        if self._engine is None or self._halt.is_set():
+            state = "is closed" if self._halt.is_set() else "was not started"
+            raise FatalModelError(f"the model {str(self._path)!r} {state}")
+        return self._engine
+
+    def _load(self) -> _Engine:
+        configuration = read_configuration(self._path)
+        weight_files(self._path)
+        _check_installed()
+        model_type = _supported_type(configuration, self._path)
+
+        from medeval.models.loading import load_model
+        from medeval.models.processor import ChatProcessor
+        from medeval.models.quiet import quiet
+
+        with quiet():
+            processor = ChatProcessor(
+                self._processor_path,
+                model_type,
+                min_pixels=self._pixel_bounds[0],
+                max_pixels=self._pixel_bounds[1],
+                trust_remote_code=self._trust_remote_code,
+            )
+            loaded = load_model(
+                self._path,
+                dtype=self._dtype,
+                device=self._device,
+                attention=self._attention,
+                trust_remote_code=self._trust_remote_code,
+            )
+        defaults = _generation_defaults(self._path)
+        end_ids = _end_ids(self._path, configuration, processor.end_id)
+        text = configuration.get("text_config") or configuration
+        longest = int(text.get("max_position_embeddings") or 32768)
+        max_model_len = self._max_model_len or longest
+        identity: dict[str, JsonValue] = {
+            **loaded.identity,
+            **processor.identity(),
+            "weights": weight_fingerprint(self._path),
+            "max_model_len": max_model_len,
+            "end_token_ids": list[JsonValue](sorted(end_ids)),
+            "generation_defaults": dict(defaults),
+        }
+        return _Engine(
+            loaded.model, processor, loaded.device, end_ids, max_model_len, defaults, identity
+        )
+
+    def _run(self, rows: list[_Row]) -> list[Reply | Exception]:
+        """One batch, in the worker thread; halved for as long as memory runs out."""
+        import torch
+
+        engine = self._started()
+        results = run_in_halves(
+            lambda some: _generate(engine, some, self._halt),
+            rows,
+            exhausted=torch.OutOfMemoryError,
+            release=lambda: _release(engine.device),
+        )
+        if self._halt.is_set():
+            return [TransientModelError("the model was closed while it wrote") for _ in rows]
+        return [_as_transient(result) for result in results]
+
+
+def _check_installed() -> None:
+    try:
+        import torch
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise FatalModelError(
+            f"the transformers backend cannot be imported: {error}", hint=INSTALL_HINT
+        ) from error
+    del torch
+
+
+def _supported_type(configuration: Mapping[str, Any], path: Path) -> str:
+    from medeval.models.processor import PROCESSORS
+
+    model_type = configuration.get("model_type")
+    if model_type not in PROCESSORS:
+        raise FatalModelError(
+            f"{str(path)!r} is a {model_type!r}; the transformers backend runs "
+            f"{', '.join(PROCESSORS)}",
+            hint="serve it with vLLM and use --backend openai",
+        )
+    return str(model_type)
+
+
+def _generation_defaults(path: Path) -> dict[str, Any]:
+    """The sampling settings that the checkpoint's authors saved with it."""
+    saved = _saved_generation(path)
+    names = ("top_p", "top_k", "repetition_penalty")
+    return {name: saved[name] for name in names if saved.get(name) is not None}
+
+
+def _saved_generation(path: Path) -> dict[str, Any]:
+    file = path / "generation_config.json"
+    if not file.is_file():
+        return {}
+    try:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FatalModelError(f"cannot read {str(file)!r}: {error}") from error
+    return saved if isinstance(saved, dict) else {}
+
+
+def _end_ids(
+    path: Path, configuration: Mapping[str, Any], tokenizer_end: int | None
+) -> frozenset[int]:
+    text = configuration.get("text_config") or configuration
+    named = _saved_generation(path).get("eos_token_id") or text.get("eos_token_id")
+    ids = named if isinstance(named, list) else [named]
+    return frozenset(one for one in (*ids, tokenizer_end) if one is not None)
+
+
+def _prepare(engine: _Engine, request: Request) -> _Row:
+    """A request's prompt and its limits; `max_tokens` is below 1 where the prompt does not fit."""
+    processor, history = engine.processor, request.history
+    if history is None:
+        prompt = processor.opening(request.messages, request.images, request.tools)
+    else:
+        prompt = processor.extension(
+            history.ids, history.n_messages, request.messages, request.images, request.tools
+        )
+    room = engine.max_model_len - len(prompt.ids)
+    return _Row(request, prompt, _settings(request, room, engine.defaults))
+
+
+def _settings(request: Request, room: int, defaults: Mapping[str, Any]) -> "RowSettings":
+    from medeval.models.decoding import RowSettings
+
+    sampling: Sampling = request.sampling
+
+    def chosen(asked: float | None, name: str, otherwise: float) -> float:
+        return float(asked if asked is not None else defaults.get(name, otherwise))
+
+    return RowSettings(
+        seed=request.seed,
+        temperature=sampling.temperature,
+        top_p=chosen(sampling.top_p, "top_p", 1.0),
+        top_k=int(chosen(sampling.top_k, "top_k", 0)),
+        repetition_penalty=chosen(sampling.repetition_penalty, "repetition_penalty", 1.0),
+        presence_penalty=sampling.presence_penalty or 0.0,
+        max_tokens=min(sampling.max_tokens, room),
+        stop=request.stop,
+    )
+
+
+def _generate(engine: _Engine, rows: list[_Row], halt: Event) -> list[Reply]:
+    import torch
+
+    from medeval.models.decoding import RowEnds, RowSampler
+
+    settings = [row.settings for row in rows]
+    prompts = [row.prompt.ids for row in rows]
+    ends = RowEnds(
+        settings,
+        end_ids=engine.end_ids,
+        special=engine.processor.special_ids,
+        decode=engine.processor.decode,
+        halt=halt,
+    )
+    with torch.inference_mode():
+        output = engine.model.generate(
+            **_inputs(engine, [row.prompt for row in rows]),
+            max_new_tokens=max(row.max_tokens for row in settings),
+            logits_processor=[RowSampler(settings, prompts, engine.device)],
+            stopping_criteria=[ends],
+        )
+    written = output[:, max(len(ids) for ids in prompts) :].tolist()
+    return [
+        _reply(engine.processor, row, ids[: end.n_tokens], end)
+        for row, ids, end in zip(rows, written, ends.ends, strict=True)
+        if end is not None
+    ]
+
+
+def _inputs(engine: _Engine, prompts: Sequence["Prompt"]) -> dict[str, Any]:
+    """The batch as the model takes it: ids padded on the left, all images in row order."""
+    import torch
+
+    width = max(len(prompt.ids) for prompt in prompts)
+    padding = [width - len(prompt.ids) for prompt in prompts]
+    ids = torch.tensor(
+        [
+            [engine.processor.pad_id] * pad + list(prompt.ids)
+            for pad, prompt in zip(padding, prompts, strict=True)
+        ]
+    )
+    mask = torch.tensor([[0] * pad + [1] * (width - pad) for pad in padding])
+    made = {"input_ids": ids, "attention_mask": mask}
+    images = [image for prompt in prompts for image in prompt.images]
+    if images:
+        made["mm_token_type_ids"] = (ids == engine.processor.image_id).int() * mask.int()
+        made["pixel_values"] = torch.cat([image.patches for image in images])
+        made["image_grid_thw"] = torch.tensor([image.grid for image in images])
+    return {name: tensor.to(engine.device) for name, tensor in made.items()}
+
+
+def _reply(processor: "ChatProcessor", row: _Row, ids: list[int], end: "RowEnd") -> Reply:
+    request, prompt = row.request, row.prompt
+    said = ids[:-1] if end.reason == "end" else ids
+    text = ends_at_stop(processor.decode(said), request.stop)
+    calls: tuple[NativeCall, ...] = ()
+    if request.tools:
+        text, calls = _native_calls(text, len(request.messages))
+    # A placeholder that the model wrote has no image: it is no part of the text, nor of the ids.
+    kept = [token for token in said if token not in processor.placeholder_ids]
+    finish: FinishReason = "length" if end.reason == "length" else "stop"
+    return Reply(
+        text=text,
+        finish="tool_calls" if calls else finish,
+        native_calls=calls,
+        usage=Usage(prompt_tokens=len(prompt.ids), completion_tokens=len(ids)),
+        history=TokenHistory(
+            ids=(*prompt.ids, *kept),
+            n_images=len(prompt.images),
+            n_messages=len(request.messages) + 1,
+        ),
+        model_sizes=tuple(image.size for image in prompt.images),
+    )
+
+
+def _native_calls(text: str, turn: int) -> tuple[str, tuple[NativeCall, ...]]:
+    """Split the well-formed Hermes blocks from a text, as a server's parser does."""
+    found = [call for call in find_calls(text, (), "hermes") if call.error is None]
+    calls = tuple(
+        NativeCall(
+            id=f"call_{turn}_{index}",
+            name=str(call.name),
+            arguments=json.dumps(call.arguments, ensure_ascii=False),
+        )
+        for index, call in enumerate(found)
+    )
+    for call in reversed(found):
+        text = text[: call.start] + text[call.end :]
+    return text, calls
+
+
+def _as_transient(result: Reply | Exception) -> Reply | Exception:
+    if isinstance(result, Reply):
+        return result
+    return TransientModelError(
+        f"out of memory for one request alone: {result}",
+        hint="lower max_tokens, max_model_len or max_pixels, or use a larger device",
+    )
+
+
+def _release(device: Any) -> None:
+    import gc
+
+    import torch
+
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -1,0 +1,115 @@
+"""What a checkpoint directory holds, read without torch."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from medeval.errors import FatalModelError
+
+INDEX = "model.safetensors.index.json"
+# Checkpoints of one training run have equal headers and sizes: only the values tell them apart.
+# These many blocks, spread evenly over each file, are read instead of all of it.
+SAMPLED_BLOCKS = 64
+BLOCK_BYTES = 4096
+
+
+def read_configuration(directory: Path) -> dict[str, Any]:
+    """The checkpoint's config.json.
+
+    Raises FatalModelError where the directory is no checkpoint that can be loaded.
+    """
+    if not directory.is_dir():
+        raise FatalModelError(
+            f"no checkpoint directory {str(directory)!r}",
+            hint="give the folder that holds config.json and *.safetensors",
+        )
+    path = directory / "config.json"
+    try:
+        configuration = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FatalModelError(
+            f"{str(directory)!r} has no config.json, so it is not a checkpoint",
+            hint=_merge_hint(directory) or "give the folder that save_pretrained wrote",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise FatalModelError(f"cannot read {str(path)!r}: {error}") from error
+    if not isinstance(configuration, dict):
+        raise FatalModelError(f"{str(path)!r} holds {type(configuration).__name__}, not an object")
+    return configuration
+
+
+def weight_files(directory: Path) -> tuple[Path, ...]:
+    """The safetensors files of a checkpoint, sorted by name.
+
+    Raises FatalModelError where there are none, or where one that the index names is missing.
+    """
+    index = directory / INDEX
+    if index.is_file():
+        return _indexed_files(directory, index)
+    files = tuple(sorted(directory.glob("*.safetensors")))
+    if not files:
+        raise FatalModelError(
+            f"{str(directory)!r} holds no weights: no *.safetensors file",
+            hint=_merge_hint(directory) or "copy the weights there, or save them as safetensors",
+        )
+    return files
+
+
+def weight_fingerprint(directory: Path) -> str:
+    """The sha256, in hex, that tells this checkpoint's weights from any other's.
+
+    Covers config.json, the index, and of each safetensors file its header, its size and blocks
+    of its values; large checkpoints take well under a second. Raises FatalModelError where the
+    directory is no complete checkpoint.
+    """
+    read_configuration(directory)
+    digest = hashlib.sha256()
+    for name in ("config.json", INDEX):
+        path = directory / name
+        content = path.read_bytes() if path.is_file() else b""
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    for path in weight_files(directory):
+        _add_weights(digest, path)
+    return digest.hexdigest()
+
+
+def _indexed_files(directory: Path, index: Path) -> tuple[Path, ...]:
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FatalModelError(f"cannot read {str(index)!r}: {error!r}") from error
+    missing = sorted(name for name in names if not (directory / name).is_file())
+    if missing:
+        raise FatalModelError(
+            f"{str(directory)!r} lacks {len(missing)} of {len(names)} weight files, "
+            f"first {missing[0]!r}",
+            hint="copy the checkpoint again; it is incomplete",
+        )
+    return tuple(directory / name for name in sorted(names))
+
+
+def _add_weights(digest: "hashlib._Hash", path: Path) -> None:
+    size = path.stat().st_size
+    digest.update(f"{path.name} {size}\n".encode())
+    with path.open("rb") as file:
+        header = 8 + int.from_bytes(file.read(8), "little")
+        if not 8 < header <= size:
+            raise FatalModelError(
+                f"{str(path)!r} is not a safetensors file: its header would end at byte {header}",
+                hint="copy the checkpoint again; the file is damaged",
+            )
+        file.seek(0)
+        digest.update(file.read(header))
+        for block in range(SAMPLED_BLOCKS):
+            file.seek(header + (size - header) * block // SAMPLED_BLOCKS)
+            digest.update(file.read(BLOCK_BYTES))
+
+
+def _merge_hint(directory: Path) -> str | None:
+    if not any(directory.glob("model_world_size_*_rank_*.pt")):
+        return None
+    return (
+        "these are FSDP shards; merge them first: python -m verl.model_merger merge "
+        f"--backend fsdp --local_dir {directory} --target_dir {directory / 'huggingface'}"
+    )

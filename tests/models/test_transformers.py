@@ -1,0 +1,579 @@
+import asyncio
+import json
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
+
+from medeval import load
+from medeval.definitions import Pair
+from medeval.errors import FatalModelError, ModelError
+from medeval.images import prepare
+from medeval.models.base import Reply, Request, TokenHistory, ToolSchema
+from medeval.models.processor import ChatProcessor
+from medeval.models.transformers import TransformersModel
+from medeval.rollout import roll_out
+from medeval.types import ImageRef, ImageSource, Message, NativeCall, Sample, Size, Text
+from tests.processes import run_python
+from tests.tiny_checkpoints import drawn_image, random_checkpoint, request
+
+CROP = ToolSchema(name="crop_and_zoom", description="Crop.", parameters={"type": "object"})
+
+
+def with_model(
+    path: Path, use: Callable[[TransformersModel], Awaitable[Any]], **options: Any
+) -> Any:
+    async def run() -> Any:
+        model = TransformersModel(path, **options)
+        try:
+            await model.start()
+            return await use(model)
+        finally:
+            await model.close()
+
+    return asyncio.run(run())
+
+
+def replies(path: Path, requests: list[Request], *, together: bool, **options: Any) -> list[Reply]:
+    async def use(model: TransformersModel) -> list[Reply]:
+        if together:
+            return list(await asyncio.gather(*map(model.generate, requests)))
+        return [await model.generate(one) for one in requests]
+
+    made: list[Reply] = with_model(path, use, **options)
+    return made
+
+
+def family(path: Path) -> str:
+    return str(json.loads((path / "config.json").read_text())["model_type"])
+
+
+def mixed_requests(**sampling: Any) -> list[Request]:
+    """Requests of many lengths, with 0 to 2 images and different limits."""
+    return [
+        request(
+            "What is it? " * (1 + 3 * index),
+            n_images=index % 3,
+            seed=index,
+            max_tokens=4 + 3 * index,
+            **sampling,
+        )
+        for index in range(9)
+    ]
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "top_p": 0.9, "top_k": 50}])
+def test_a_batch_gives_each_request_what_it_gets_alone(
+    tiny_checkpoint: Path, sampling: dict[str, float]
+) -> None:
+    requests = mixed_requests(**sampling)
+    together = replies(tiny_checkpoint, requests, together=True)
+    alone = replies(tiny_checkpoint, requests, together=False, max_batch_size=1)
+    assert [reply.text for reply in together] == [reply.text for reply in alone]
+    assert [reply.history for reply in together] == [reply.history for reply in alone]
+    assert len({reply.text for reply in together}) > 3
+
+
+def test_a_small_batch_size_serves_every_request(tiny_checkpoint: Path) -> None:
+    requests = mixed_requests()
+    by_two = replies(tiny_checkpoint, requests, together=True, max_batch_size=2)
+    at_once = replies(tiny_checkpoint, requests, together=True)
+    assert [reply.text for reply in by_two] == [reply.text for reply in at_once]
+
+
+def test_greedy_reply_is_what_transformers_itself_generates(tiny_checkpoint: Path) -> None:
+    asked = request("What is it?", n_images=2, max_tokens=12)
+    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    prompt = processor.opening(asked.messages, asked.images)
+    model: Any = AutoModelForImageTextToText.from_pretrained(tiny_checkpoint, dtype=torch.float32)
+    ids = torch.tensor([prompt.ids])
+    output = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        mm_token_type_ids=(ids == processor.image_id).int(),
+        pixel_values=torch.cat([image.patches for image in prompt.images]),
+        image_grid_thw=torch.tensor([image.grid for image in prompt.images]),
+        max_new_tokens=12,
+        do_sample=False,
+    )
+    expected = processor.decode(output[0, len(prompt.ids) :].tolist())
+    assert replies(tiny_checkpoint, [asked], together=True)[0].text == expected
+
+
+def test_first_prompt_is_what_the_stock_processor_makes(tiny_checkpoint: Path) -> None:
+    asked = request("Which one?", n_images=3)
+    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    stock = processor._processor
+    pictures = [prepare(image.data, name="drawn").pixels() for image in asked.images]
+    places: list[dict[str, object]] = [{"type": "image", "image": one} for one in pictures]
+    expected = stock.apply_chat_template(
+        [
+            {"role": "system", "content": [{"type": "text", "text": asked.messages[0].text}]},
+            {"role": "user", "content": [*places, {"type": "text", "text": "Which one?"}]},
+        ],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+    )
+    made = processor.opening(asked.messages, asked.images)
+    assert list(made.ids) == list(expected["input_ids"][0])
+    patches = torch.cat([image.patches for image in made.images])
+    assert torch.equal(patches, torch.as_tensor(expected["pixel_values"]))
+
+
+def next_turn(asked: Request, reply: Reply, **changes: Any) -> Request:
+    """The request after a reply, with one more image put before the model."""
+    said = Message(role="assistant", content=(Text(reply.text),), native_calls=reply.native_calls)
+    shown = (Text("<tool_response>\n"), ImageRef(len(asked.images)), Text("\n</tool_response>"))
+    return Request(
+        messages=(*asked.messages, said, Message(role="user", content=shown)),
+        images=(*asked.images, drawn_image(99)),
+        sampling=asked.sampling,
+        seed=asked.seed,
+        history=reply.history,
+        **changes,
+    )
+
+
+def test_later_turns_extend_the_ids_and_never_retokenise(tiny_checkpoint: Path) -> None:
+    asked = request("What?", max_tokens=7, temperature=1.0)
+
+    async def use(model: TransformersModel) -> list[Reply]:
+        first = await model.generate(asked)
+        second = await model.generate(next_turn(asked, first))
+        return [first, second]
+
+    first, second = with_model(tiny_checkpoint, use)
+    assert first.history is not None
+    assert second.history is not None
+    earlier = first.history.ids
+    assert second.history.ids[: len(earlier)] == earlier
+    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    added = second.history.ids[len(earlier) : second.usage.prompt_tokens]
+    assert processor._tokenizer.decode(added).replace("<|image_pad|>", "") == (
+        "<|im_end|>\n<|im_start|>user\n<tool_response>\n<|vision_start|><|vision_end|>\n"
+        "</tool_response><|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert (second.history.n_images, second.history.n_messages) == (2, 5)
+    assert second.model_sizes is not None
+    assert len(second.model_sizes) == 2
+
+
+def test_an_odd_tokenisation_of_a_reply_is_kept(tiny_checkpoint: Path) -> None:
+    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    asked = request("What?")
+    letters = tuple(token for letter in "answer" for token in processor.encode(letter))
+    assert letters != processor.encode("answer")
+    earlier = (*processor.opening(asked.messages, asked.images).ids, *letters)
+    reply = Reply(text="answer", finish="stop", history=TokenHistory(earlier, 1, 3))
+    after = next_turn(asked, reply)
+    assert (
+        processor.extension(earlier, 3, after.messages, after.images).ids[: len(earlier)] == earlier
+    )
+
+
+def test_a_stop_string_ends_its_own_row_only(memorised_checkpoint: Path) -> None:
+    stopped, whole = replies(
+        memorised_checkpoint,
+        [request("Why?", stop=("wer>re", "never")), request("Why?")],
+        together=True,
+    )
+    assert (stopped.text, stopped.finish) == ("<answer>re", "stop")
+    assert (whole.text, whole.finish) == ("<answer>red</answer>", "stop")
+
+
+def test_limits_and_ends_have_their_reason_and_usage(memorised_checkpoint: Path) -> None:
+    cut, whole = replies(
+        memorised_checkpoint, [request("Why?", max_tokens=2), request("Why?")], together=True
+    )
+    assert (cut.text, cut.finish, cut.usage.completion_tokens) == ("<answer>red", "length", 2)
+    assert (whole.finish, whole.usage.completion_tokens) == ("stop", 4)
+    assert cut.usage.prompt_tokens == whole.usage.prompt_tokens
+
+
+def test_a_prompt_that_does_not_fit_is_a_reply_and_the_rest_is_cut(tiny_checkpoint: Path) -> None:
+    [short] = replies(tiny_checkpoint, [request("Why?")], together=True)
+    size = short.usage.prompt_tokens
+    assert size is not None
+    [full] = replies(tiny_checkpoint, [request("Why?")], together=True, max_model_len=size)
+    assert (full.text, full.finish, full.usage.completion_tokens) == ("", "context", 0)
+    [tight] = replies(tiny_checkpoint, [request("Why?")], together=True, max_model_len=size + 3)
+    assert (tight.finish, tight.usage.completion_tokens) == ("length", 3)
+
+
+@pytest.mark.parametrize("penalty", [{"repetition_penalty": 1e6}, {"presence_penalty": 1e6}])
+def test_penalties_keep_a_token_from_coming_again(
+    tiny_checkpoint: Path, penalty: dict[str, Any]
+) -> None:
+    [reply] = replies(tiny_checkpoint, [request("Why?", max_tokens=24, **penalty)], together=True)
+    assert reply.history is not None
+    written = reply.history.ids[reply.usage.prompt_tokens :]
+    assert len(set(written)) == len(written)
+
+
+def test_top_k_1_is_greedy_whatever_the_temperature(tiny_checkpoint: Path) -> None:
+    hot, greedy = replies(
+        tiny_checkpoint, [request("Why?", temperature=2.0, top_k=1), request("Why?")], together=True
+    )
+    assert hot.text == greedy.text
+
+
+def test_seeds_choose_the_sample(tiny_checkpoint: Path) -> None:
+    message = request("Why?", temperature=1.5)
+    seeds = [
+        Request(
+            messages=message.messages, images=message.images, sampling=message.sampling, seed=seed
+        )
+        for seed in (1, 1, 2)
+    ]
+    first, again, other = (reply.text for reply in replies(tiny_checkpoint, seeds, together=True))
+    assert first == again != other
+
+
+def test_settings_left_open_come_from_the_checkpoint(
+    memorised_checkpoint: Path, tmp_path: Path
+) -> None:
+    path = shutil.copytree(memorised_checkpoint, tmp_path / "checkpoint")
+    saved = json.loads((path / "generation_config.json").read_text())
+    (path / "generation_config.json").write_text(json.dumps(saved | {"top_k": 1}))
+
+    async def use(model: TransformersModel) -> tuple[Reply, tuple[str, ...], object]:
+        reply = await model.generate(request("Why?", temperature=50.0))
+        return reply, model.notes(), model.identity()["generation_defaults"]
+
+    reply, notes, defaults = with_model(path, use)
+    assert reply.text == "<answer>red</answer>"
+    assert notes == ("from generation_config.json, where the protocol is silent: top_k=1",)
+    assert defaults == {"top_k": 1}
+
+
+@pytest.mark.parametrize("name", ["crop_zoom", "crop_zoom_native"])
+def test_memorised_checkpoint_calls_once_and_answers(memorised_checkpoint: Path, name: str) -> None:
+    pair = load(name, Pair).value
+    pictures = [prepare(drawn_image(seed, 300, 200).data, name="drawn") for seed in range(6)]
+
+    async def use(model: TransformersModel) -> list[list[Any]]:
+        samples = [
+            Sample(
+                id=str(index),
+                question=f"How many of {index} are left in 2004?",
+                images=(ImageSource(name="drawn", read=bytes),),
+                targets=(),
+            )
+            for index in range(len(pictures))
+        ]
+        return [
+            await asyncio.gather(
+                *(
+                    roll_out(one, [picture], arm, model)
+                    for one, picture in zip(samples, pictures, strict=True)
+                )
+            )
+            for arm in pair.arms
+        ]
+
+    free, available = with_model(memorised_checkpoint, use)
+    for rollout in free:
+        trajectory = rollout.trajectory
+        assert (trajectory.stop, trajectory.attempted) == ("answered", 0)
+        assert trajectory.answer is not None
+        assert trajectory.answer.text == "red"
+    for rollout in available:
+        trajectory = rollout.trajectory
+        assert (trajectory.stop, trajectory.executed, trajectory.observed) == ("answered", 1, 1)
+        assert trajectory.answer is not None
+        assert trajectory.answer.text == "blue"
+        assert trajectory.calls[0].arguments == {"bbox_2d": [250, 250, 750, 750]}
+        assert len(trajectory.turns) == len(trajectory.images) == 2
+
+
+def test_native_calls_leave_the_text(memorised_checkpoint: Path) -> None:
+    arm = load("crop_zoom_native", Pair).value.available
+    sample = Sample(
+        id="1", question="Why?", images=(ImageSource(name="x", read=bytes),), targets=()
+    )
+    asked = Request(
+        messages=arm.opening(sample),
+        images=(drawn_image(1),),
+        sampling=arm.sampling,
+        seed=0,
+        tools=tuple(tool.schema for tool in arm.tools),
+    )
+    [reply] = replies(memorised_checkpoint, [asked], together=True)
+    call = NativeCall(
+        id="call_2_0", name="crop_and_zoom", arguments='{"bbox_2d": [250, 250, 750, 750]}'
+    )
+    assert (reply.text, reply.finish, reply.native_calls) == ("", "tool_calls", (call,))
+
+
+def test_tools_are_told_through_the_template(tiny_checkpoint: Path) -> None:
+    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    asked = request("Why?")
+    call = NativeCall(id="1", name="crop_and_zoom", arguments='{"a": 1}')
+    garbled = NativeCall(id="2", name="crop_and_zoom", arguments="{oops")
+    messages = (
+        *asked.messages,
+        Message(role="assistant", content=(), native_calls=(call, garbled)),
+        Message(role="tool", content=(Text("Done."),), call_id="1"),
+    )
+    text = processor._tokenizer.decode(processor.opening(messages, asked.images, (CROP,)).ids)
+    assert json.dumps(CROP.as_json()) in text
+    assert '{"name": "crop_and_zoom", "arguments": {"a": 1}}' in text
+    assert '{"name": "crop_and_zoom", "arguments": {oops}' in text
+    assert "<tool_response>\nDone.\n</tool_response>" in text
+
+
+def test_identity_is_complete_and_equal_for_equal_checkpoints(tmp_path: Path) -> None:
+    async def use(model: TransformersModel) -> Any:
+        return model.identity()
+
+    first = random_checkpoint(tmp_path / "first", "qwen2_5_vl")
+    same = random_checkpoint(tmp_path / "same", "qwen2_5_vl")
+    other = random_checkpoint(tmp_path / "other", "qwen2_5_vl", seed=1)
+    identities = [with_model(path, use) for path in (first, same, other)]
+    assert identities[0] == identities[1]
+    differing = {name for name, value in identities[0].items() if identities[2][name] != value}
+    assert differing == {"weights"}
+    assert json.loads(json.dumps(identities[0])) == identities[0]
+    assert {
+        "engine",
+        "engine_version",
+        "torch_version",
+        "dtype",
+        "attention",
+        "max_pixels",
+        "min_pixels",
+        "chat_template_sha256",
+    } <= set(identities[0])
+
+
+def test_pixel_bounds_change_sizes_and_identity(tiny_checkpoint: Path) -> None:
+    patch = 28 if family(tiny_checkpoint) == "qwen2_5_vl" else 32
+
+    async def use(model: TransformersModel) -> tuple[Reply, Any]:
+        return await model.generate(request(n_images=1)), model.identity()
+
+    reply, identity = with_model(tiny_checkpoint, use, min_pixels=patch**2, max_pixels=2 * patch**2)
+    assert reply.model_sizes == (Size(patch, patch),)
+    assert (identity["min_pixels"], identity["max_pixels"]) == (patch**2, 2 * patch**2)
+
+
+def test_processor_may_lie_beside_another_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "generation_config.json", "model.safetensors"):
+        shutil.copy(tiny_checkpoint / name, tmp_path / name)
+    with pytest.raises(FatalModelError, match="--processor"):
+        replies(tmp_path, [request()], together=True)
+    [reply] = replies(tmp_path, [request()], together=True, processor_path=tiny_checkpoint)
+    assert reply.text == replies(tiny_checkpoint, [request()], together=True)[0].text
+
+
+def test_bfloat16_is_there_for_the_asking(tiny_checkpoint: Path) -> None:
+    async def use(model: TransformersModel) -> tuple[Reply, Any]:
+        return await model.generate(request()), model.identity()["dtype"]
+
+    reply, dtype = with_model(tiny_checkpoint, use, dtype="bfloat16")
+    assert (reply.usage.completion_tokens, dtype) == (16, "bfloat16")
+
+
+def without_config(path: Path) -> None:
+    (path / "config.json").unlink()
+
+
+def without_weights(path: Path) -> None:
+    (path / "model.safetensors").unlink()
+
+
+def with_damaged_weights(path: Path) -> None:
+    (path / "model.safetensors").write_bytes(b"\x08" + bytes(30))
+
+
+def with_a_missing_tensor(path: Path) -> None:
+    tensors = load_file(path / "model.safetensors")
+    tensors.pop(sorted(tensors)[-1])
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+
+
+def of_another_family(path: Path) -> None:
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"model_type": "llama"}))
+
+
+def without_template(path: Path) -> None:
+    (path / "chat_template.jinja").unlink()
+
+
+def with_garbled_generation(path: Path) -> None:
+    (path / "generation_config.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (shutil.rmtree, "no checkpoint directory"),
+        (without_config, "no config.json"),
+        (without_weights, "holds no weights"),
+        (with_damaged_weights, "cannot load|not a safetensors"),
+        (with_a_missing_tensor, "lack 1 weights"),
+        (of_another_family, "'llama'; the transformers backend runs qwen2_vl, qwen2_5_vl"),
+        (without_template, "no chat template"),
+        (with_garbled_generation, "generation_config.json"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_used_is_told(
+    damage: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    path = random_checkpoint(tmp_path / "checkpoint", "qwen2_5_vl")
+    damage(path)
+    with pytest.raises(FatalModelError, match=message):
+        replies(path, [request()], together=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "warp"}, "no device named 'warp'"),
+        ({"dtype": "int3"}, "no dtype named 'int3'"),
+        ({"min_pixels": 10**6}, "is more than max_pixels"),
+    ],
+)
+def test_a_setting_that_cannot_be_met_is_told(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    path = random_checkpoint(tmp_path, "qwen2_5_vl")
+    with pytest.raises(FatalModelError, match=message):
+        replies(path, [request()], together=True, **options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_told(tmp_path: Path) -> None:
+    path = random_checkpoint(tmp_path, "qwen2_5_vl")
+    with pytest.raises(FatalModelError, match="torch sees no GPU"):
+        replies(path, [request()], together=True, device="cuda")
+
+
+def test_a_placeholder_in_the_question_fails_that_request_alone(tiny_checkpoint: Path) -> None:
+    async def use(model: TransformersModel) -> list[Any]:
+        asked = [request("What is <|image_pad|>?"), request("Why?")]
+        return await asyncio.gather(*map(model.generate, asked), return_exceptions=True)
+
+    bad, good = with_model(tiny_checkpoint, use)
+    assert isinstance(bad, ModelError)
+    assert "1 images, but its text 2 places" in str(bad)
+    assert isinstance(good, Reply)
+
+
+def test_an_image_of_an_impossible_shape_fails_that_request_alone(tiny_checkpoint: Path) -> None:
+    asked = request("Why?")
+    thin = Request(
+        messages=asked.messages, images=(drawn_image(1, 900, 4),), sampling=asked.sampling, seed=0
+    )
+    with pytest.raises(ModelError, match="refuses an image of 900 x 4"):
+        replies(tiny_checkpoint, [thin], together=True)
+
+
+def test_a_template_that_refuses_or_drops_messages_is_told(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    path = shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint")
+    (path / "chat_template.jinja").write_text("{{ raise_exception('no system text') }}")
+    with pytest.raises(FatalModelError, match="refuses the conversation: no system text"):
+        replies(path, [request()], together=True)
+    (path / "chat_template.jinja").write_text("{{ messages[-1].content }}")
+    asked = request("Why?", n_images=0, history=TokenHistory((1, 2), 0, 1))
+    with pytest.raises(FatalModelError, match="leaves an earlier reply out"):
+        replies(path, [asked], together=True)
+
+
+def test_a_model_that_is_not_running_says_so(tiny_checkpoint: Path) -> None:
+    async def use() -> None:
+        model = TransformersModel(tiny_checkpoint)
+        with pytest.raises(FatalModelError, match="was not started"):
+            await model.generate(request())
+        assert model.notes() == ()
+        await model.start()
+        await model.start()
+        await model.close()
+        await model.close()
+        with pytest.raises(FatalModelError, match="is closed"):
+            await model.generate(request())
+
+    asyncio.run(use())
+
+
+def test_closing_ends_what_is_being_written(tiny_checkpoint: Path) -> None:
+    async def use() -> Any:
+        model = TransformersModel(tiny_checkpoint)
+        await model.start()
+        # no end token would come for a long time
+        running = asyncio.create_task(model.generate(request(max_tokens=4000)))
+        await asyncio.sleep(0.5)
+        await asyncio.wait_for(model.close(), 5)
+        return (await asyncio.gather(running, return_exceptions=True))[0]
+
+    assert "closed while it wrote" in str(asyncio.run(use()))
+
+
+def test_images_are_processed_once_a_conversation(tiny_checkpoint: Path) -> None:
+    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    asked = request("Why?", n_images=2)
+    first, again = (processor.opening(asked.messages, asked.images) for _ in range(2))
+    assert [id(image) for image in first.images] == [id(image) for image in again.images]
+
+
+def test_images_refer_to_the_conversation_by_index(tiny_checkpoint: Path) -> None:
+    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    wide, tall = drawn_image(1, 200, 80), drawn_image(2, 80, 200)
+    messages = (Message(role="user", content=(ImageRef(1), Text("and"), ImageRef(0))),)
+    sizes = [image.size for image in processor.opening(messages, (wide, tall)).images]
+    assert sizes[0].height_px > sizes[0].width_px
+    assert sizes[1].width_px > sizes[1].height_px
+
+
+def test_without_torch_the_hint_names_the_extra(tiny_checkpoint: Path) -> None:
+    output = run_python(
+        "import asyncio, sys\n"
+        "sys.modules['torch'] = None\n"
+        "from medeval.errors import FatalModelError\n"
+        "from medeval.models.transformers import TransformersModel\n"
+        "from medeval.models.weights import weight_fingerprint\n"
+        "from pathlib import Path\n"
+        "print(len(weight_fingerprint(Path(sys.argv[1]))))\n"
+        "try:\n"
+        "    asyncio.run(TransformersModel(sys.argv[1]).start())\n"
+        "except FatalModelError as error:\n"
+        "    print(error.hint)\n",
+        str(tiny_checkpoint),
+    )
+    assert output.splitlines() == ["64", "pip install 'medeval[transformers]'"]
+
+
+def test_a_run_is_quiet_and_leaves_torch_and_transformers_as_they_were(
+    tiny_checkpoint: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from transformers.utils import logging
+
+    state = (torch.get_rng_state().tolist(), logging.get_verbosity())
+    replies(tiny_checkpoint, mixed_requests(temperature=1.0)[:3], together=True)
+    assert capfd.readouterr() == ("", "")
+    assert (torch.get_rng_state().tolist(), logging.get_verbosity()) == state
+
+
+def test_pixels_are_those_of_pillow(tiny_checkpoint: Path) -> None:
+    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    assert processor.identity()["image_processor"] in (
+        "Qwen2VLImageProcessorPil",
+        "Qwen2VLImageProcessor",
+    )
+    white = Image.new("RGB", (64, 64), "white")
+    from medeval.images import made_picture
+
+    image = made_picture(white, budget=None).encoded
+    messages = (Message(role="user", content=(ImageRef(0),)),)
+    [made] = processor.opening(messages, (image,)).images
+    assert torch.allclose(made.patches, torch.ones_like(made.patches))
