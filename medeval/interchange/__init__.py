@@ -1,0 +1,1 @@
+"""Runs in other tools' formats: MED's published logs, both ways; Inspect AI; lmms-eval."""

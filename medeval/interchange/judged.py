@@ -1,0 +1,81 @@
+"""A cell's trajectories with their samples and the primary judge's verdicts, for other formats."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from medeval.records import MetricPart, RunRecord, SampleRecord
+from medeval.store import CellKey, RunFolder
+from medeval.types import Trajectory, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One trajectory, its sample, and the primary judge's verdict or None where there is none."""
+
+    sample: SampleRecord
+    position: int
+    trajectory: Trajectory
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedCell:
+    """One cell of a run as other formats know it: a log of one task."""
+
+    key: CellKey
+    judge: str
+    metric: MetricPart
+    samples: Mapping[str, tuple[int, SampleRecord]]
+    folder: RunFolder
+
+    @property
+    def task(self) -> str:
+        """The arm as a task's name."""
+        return f"{self.key.benchmark}_{self.key.protocol}"
+
+    def judged(self) -> Iterator[Judged]:
+        """Each trajectory of the cell in the order of the samples, then by repeat."""
+        cell = self.folder.cell(self.key)
+        verdicts = {
+            (verdict.sample_id, verdict.repeat): verdict
+            for verdict in cell.verdicts()
+            if verdict.judge == self.judge
+        }
+
+        def place(trajectory: Trajectory) -> tuple[int, int]:
+            return self.samples[trajectory.sample_id][0], trajectory.repeat
+
+        for trajectory in sorted(cell.trajectories(), key=place):
+            position, sample = self.samples[trajectory.sample_id]
+            yield Judged(
+                sample=sample,
+                position=position,
+                trajectory=trajectory,
+                verdict=verdicts.get((trajectory.sample_id, trajectory.repeat)),
+            )
+
+
+def judged_cells(folder: RunFolder) -> Iterator[JudgedCell]:
+    """Every cell of a run, by series, step, benchmark and protocol."""
+    record = folder.record()
+    samples = {name: _samples(folder, name) for name in folder.benchmarks()}
+    for key in folder.cells():
+        judge = record.judges[key.benchmark]
+        yield JudgedCell(
+            key=key,
+            judge=judge,
+            metric=record.metrics[judge],
+            samples=samples[key.benchmark],
+            folder=folder,
+        )
+
+
+def _samples(folder: RunFolder, benchmark: str) -> dict[str, tuple[int, SampleRecord]]:
+    return {
+        sample.id: (position, sample) for position, sample in enumerate(folder.samples(benchmark))
+    }
+
+
+def created(record: RunRecord) -> str:
+    """When the run began, as ISO 8601 in UTC."""
+    return record.sessions[0].created

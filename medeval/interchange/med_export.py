@@ -1,0 +1,195 @@
+"""A run in the published layout of MED's logs, which the original's scripts read unchanged."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medeval.durable import write_whole
+from medeval.interchange.med_csv import experiment_csv
+from medeval.interchange.med_experiments import experiments
+from medeval.interchange.med_layout import (
+    ARMS,
+    BENCHMARKS,
+    RESULTS,
+    SCORES,
+    TRAJECTORIES,
+    Arm,
+    benchmark_name,
+    log_name,
+)
+from medeval.interchange.med_lines import MedevalPart
+from medeval.interchange.paired import (
+    PairedCell,
+    PairedRun,
+    SampleKey,
+    calls_that_reached_tools,
+    paired_run,
+)
+from medeval.parts import AnswerPart, ToolCallPart
+from medeval.records import SampleRecord
+from medeval.store import CellKey, RunFolder
+from medeval.types import Message, Text, Trajectory, TrajectoryImage
+
+logger = logging.getLogger(__name__)
+
+
+def export_med(
+    folder: RunFolder,
+    output_dir: Path,
+    *,
+    pair: str | None = None,
+    family: str | None = None,
+    allow_missing: bool = False,
+) -> list[Path]:
+    """Write `evals/` below `output_dir`; returns the files.
+
+    Each line is a sample decided in both arms at every checkpoint, in one order everywhere.
+    Beside the five released fields a line has a `medeval` object with what the layout has no
+    place for. `family` is the original's prefix for series that share a baseline. Raises as
+    `paired_run` does.
+    """
+    run = paired_run(folder, pair=pair, allow_missing=allow_missing)
+    _warn(run)
+    judges = folder.record().judges
+    samples = {name: {item.id: item for item in folder.samples(name)} for name in run.order}
+    written: list[Path] = []
+    for experiment in experiments(run, family=family):
+        for cell in run.of(experiment.series):
+            place = output_dir / experiment.folder(cell)
+            for arm, protocol in zip(ARMS, (run.free, run.available), strict=True):
+                key = CellKey(cell.series, cell.step, cell.benchmark, protocol)
+                origin = _Origin(samples[cell.benchmark], protocol, judges[cell.benchmark])
+                path = place / TRAJECTORIES / log_name(benchmark_name(cell.benchmark), arm)
+                write_whole(path, _lines(folder, key, run.order[cell.benchmark], cell, arm, origin))
+                written.append(path)
+            scores = dict(zip((SCORES[arm] for arm in ARMS), cell.scores, strict=True))
+            write_whole(place / RESULTS, [json.dumps(scores, indent=2).encode(), b"\n"])
+            written.append(place / RESULTS)
+    return written
+
+
+def export_med_csv(
+    folder: RunFolder,
+    output_dir: Path,
+    *,
+    pair: str | None = None,
+    family: str | None = None,
+    allow_missing: bool = False,
+) -> list[Path]:
+    """Write each experiment's table to where the original's script writes it; returns the files.
+
+    The baseline has a table of its own, without which the original's plots have no step 0.
+    """
+    run = paired_run(folder, pair=pair, allow_missing=allow_missing)
+    written: list[Path] = []
+    for experiment in experiments(run, family=family):
+        path = output_dir / experiment.csv_name
+        write_whole(path, [experiment_csv(run, experiment).encode()])
+        written.append(path)
+    return written
+
+
+def _warn(run: PairedRun) -> None:
+    for benchmark, keys in run.order.items():
+        if benchmark_name(benchmark) not in BENCHMARKS:
+            logger.warning(
+                "benchmark %s: the original's scripts read only %s",
+                benchmark,
+                ", ".join(BENCHMARKS),
+            )
+        if any(repeat for _, repeat in keys):
+            logger.warning(
+                "benchmark %s: the original's scripts take each repeat for a sample", benchmark
+            )
+
+
+class _Origin:
+    """What every line of a log tells of where it comes from."""
+
+    def __init__(self, samples: Mapping[str, SampleRecord], protocol: str, judge: str) -> None:
+        self._samples = samples
+        self._protocol = protocol
+        self._judge = judge
+
+    def of(self, trajectory: Trajectory) -> MedevalPart:
+        sample = self._samples[trajectory.sample_id]
+        answer = trajectory.answer
+        calls = [ToolCallPart.model_validate(call) for call in trajectory.calls]
+        return MedevalPart(
+            sample_id=sample.id,
+            repeat=trajectory.repeat,
+            protocol=self._protocol,
+            judge=self._judge,
+            question=sample.question,
+            targets=sample.targets,
+            groups=sample.groups,
+            cluster=sample.cluster,
+            stop=trajectory.stop,
+            answer=None if answer is None else AnswerPart.model_validate(answer),
+            # the images that calls made are not in the layout
+            calls=tuple(part.model_copy(update={"image": None}) for part in calls),
+        )
+
+
+def _lines(
+    folder: RunFolder,
+    key: CellKey,
+    order: Sequence[SampleKey],
+    cell: PairedCell,
+    arm: Arm,
+    origin: _Origin,
+) -> Iterator[bytes]:
+    correct = dict(zip(order, cell.free if arm == ARMS[0] else cell.available, strict=True))
+    lines: dict[SampleKey, bytes] = {}
+    for trajectory in folder.cell(key).trajectories():
+        sample = (trajectory.sample_id, trajectory.repeat)
+        if sample in correct:
+            line = _line(trajectory, correct[sample], arm, origin.of(trajectory))
+            lines[sample] = json.dumps(line).encode() + b"\n"
+    return (lines[sample] for sample in order)
+
+
+def _line(
+    trajectory: Trajectory, is_correct: bool, arm: Arm, origin: MedevalPart
+) -> dict[str, Any]:
+    repeat = f"#{trajectory.repeat}" if trajectory.repeat else ""
+    return {
+        "uid": f"{trajectory.sample_id}{repeat}",
+        "response_length": trajectory.usage.completion_tokens,
+        "tool_call_counts": calls_that_reached_tools(trajectory.calls),
+        "messages": [_message(message, trajectory.images) for message in trajectory.messages],
+        "accuracy_reward": int(is_correct),
+        "medeval": origin.model_dump(mode="json"),
+    }
+
+
+def _message(message: Message, images: Sequence[TrajectoryImage]) -> dict[str, Any]:
+    """A message in the logs' form, where a tool's result is said by the user."""
+    return {
+        "role": "user" if message.role == "tool" else message.role,
+        "content": [
+            {"type": "text", "text": part.text}
+            if isinstance(part, Text)
+            else {"type": "image_placeholder", "description": _described(images[part.index])}
+            for part in (*_apart(message.reasoning), *message.content, *_native(message))
+        ],
+        "tool_calls": None,
+    }
+
+
+def _apart(reasoning: str) -> tuple[Text, ...]:
+    return (Text(f"<think>\n{reasoning}\n</think>\n"),) if reasoning else ()
+
+
+def _native(message: Message) -> Iterator[Text]:
+    for call in message.native_calls:
+        body = f'{{"name": {json.dumps(call.name)}, "arguments": {call.arguments}}}'
+        yield Text(f"<tool_call>\n{body}\n</tool_call>")
+
+
+def _described(image: TrajectoryImage) -> str:
+    origin = "of the sample" if image.operation is None else f"made by {image.operation}"
+    size = f"{image.sent.width_px}x{image.sent.height_px}"
+    return f"image {image.index} {origin}, {size}, sha256 {image.sha256}"
