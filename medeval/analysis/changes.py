@@ -1,0 +1,169 @@
+"""How each quantity changed between two steps, sample by sample."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import hypot
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medeval.analysis.bootstrap import Bootstrap, percentile_intervals
+from medeval.analysis.curves import Curve, Floats, Population, Shares
+from medeval.analysis.intervals import FEW
+from medeval.analysis.outcomes import Step
+from medeval.analysis.quantities import SHARES, current_parts, factors, gap, share_change
+from medeval.analysis.terms import TERMS, ratio
+from medeval.analysis.uncertainty import Rate
+
+GAP = "gap"
+FACTORS = tuple(f"{term}_{factor}" for term in TERMS for factor in ("policy", "quality"))
+BOOTSTRAPPED = (GAP, *FACTORS)
+TINY = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A quantity's change from the step `since` to `step`; its value is None where undefined."""
+
+    since: Step
+    step: Step
+    quantity: str
+    change: Rate
+
+
+class ChangeMaker:
+    """Makes changes from one set of resamples, which it keeps for the next pair of steps."""
+
+    def __init__(self, bootstrap: Bootstrap) -> None:
+        self.bootstrap = bootstrap
+        self._kept: dict[tuple[Curve, Step], NDArray[np.float32]] = {}
+        self._kept_rates: dict[tuple[Population, Step], dict[str, Rate]] = {}
+
+    def changes(self, population: Population, since: Step, step: Step) -> Iterator[Change]:
+        """The change of every share, of the gap and of each factor on the current partition.
+
+        Shares carry a paired score interval; the gap, whose change is a difference of
+        differences, and the factors, which are ratios, one from the paired bootstrap; with
+        fewer than FEW events, which resample to hardly any spread, by `square_and_add`.
+        """
+        for name in SHARES:
+            change = share_change(population, since, step, name)
+            yield Change(since=since, step=step, quantity=name, change=change)
+        for name, change in self._bootstrapped(population, since, step):
+            yield Change(since=since, step=step, quantity=name, change=change)
+
+    def _bootstrapped(
+        self, population: Population, since: Step, step: Step
+    ) -> Iterator[tuple[str, Rate]]:
+        curves = population.curves
+        observed = _changes_of_means(
+            [_columns(curve.at(since)).mean(axis=0) for curve in curves],
+            [_columns(curve.at(step)).mean(axis=0) for curve in curves],
+        )
+        resampled = [self._resampled(curve, since, step) for curve in curves]
+        lows, highs = percentile_intervals(
+            _changes_of_means([before for before, _ in resampled], [now for _, now in resampled])
+        )
+        before, now = self._rates(population, since), self._rates(population, step)
+        few_differ = _n_that_differ(population, since, step) < FEW
+        for name, value, low, high in zip(
+            BOOTSTRAPPED, observed.tolist(), lows.tolist(), highs.tolist(), strict=True
+        ):
+            if np.isnan(value):
+                yield name, Rate(value=None, low=None, high=None, n=population.n)
+                continue
+            few = few_differ if name == GAP else _has_few(before[name]) or _has_few(now[name])
+            ends = square_and_add(before[name], now[name]) if few else (low, high)
+            yield name, Rate(value=value, low=ends[0], high=ends[1], n=population.n)
+
+    def _rates(self, population: Population, step: Step) -> dict[str, Rate]:
+        """Gap and factors at a step."""
+        if (population, step) not in self._kept_rates:
+            rates = {GAP: gap(population, step)}
+            for term, found in factors(population, step, step, "current").items():
+                rates |= {f"{term}_{name}": found[name] for name in ("policy", "quality")}
+            self._kept_rates[population, step] = rates
+        return self._kept_rates[population, step]
+
+    def _resampled(self, curve: Curve, since: Step, step: Step) -> tuple[Floats, Floats]:
+        """The means of both steps' columns in the same resamples; shape (resamples, 7) each."""
+        if self.bootstrap.keeps(curve):
+            return self._means(curve, since), self._means(curve, step)
+        both = [_columns(curve.at(each)) for each in (since, step)]
+        before, now = np.split(self.bootstrap.means(curve, np.concatenate(both, axis=1)), 2, axis=1)
+        return before, now
+
+    def _means(self, curve: Curve, step: Step) -> Floats:
+        if (curve, step) not in self._kept:
+            means = self.bootstrap.means(curve, _columns(curve.at(step)))
+            self._kept[curve, step] = means.astype(np.float32)
+        return self._kept[curve, step].astype(np.float64)
+
+
+def square_and_add(before: Rate, now: Rate) -> tuple[float, float]:
+    """The interval of a change from the intervals of both its ends, as if they were independent.
+
+    The ends of one curve are correlated, mostly positively, so it errs on the wide side.
+    Source: Newcombe, Statistics in Medicine 17(8), 1998, 873-890, method 10.
+
+    >>> unchanged = Rate(value=0.0, low=0.0, high=0.03, n=100)
+    >>> square_and_add(unchanged, unchanged)
+    (-0.03, 0.03)
+    """
+    value, low, high = _known(now)
+    then, then_low, then_high = _known(before)
+    change = value - then
+    return (
+        change - hypot(value - low, then_high - then),
+        change + hypot(high - value, then - then_low),
+    )
+
+
+def _known(rate: Rate) -> tuple[float, float, float]:
+    assert rate.value is not None
+    assert rate.low is not None
+    assert rate.high is not None
+    return rate.value, rate.low, rate.high
+
+
+def _has_few(rate: Rate) -> bool:
+    """Whether a ratio has few events, or is that many short of all."""
+    return rate.value is not None and rate.n * min(rate.value, 1.0 - rate.value) < FEW
+
+
+def _n_that_differ(population: Population, since: Step, step: Step) -> int:
+    """How many samples moved from one gap to another between two steps."""
+    found = 0
+    for curve in population.curves:
+        (free_before, free), (before, now) = (arm.T for arm in curve.arms((since, step)))
+        found += int(np.count_nonzero(np.abs((now - free) - (before - free_before)) > TINY))
+    return found
+
+
+def _columns(shares: Shares) -> Floats:
+    """What gap and factors are made of, sample by sample; shape (n_samples, 7)."""
+    parts = current_parts(shares)
+    acted = [parts["call_gain"].acted, parts["call_harm"].acted]
+    flipped = [parts[term].flipped for term in TERMS]
+    return np.stack([shares.free, *acted, *flipped], axis=1)
+
+
+def _changes_of_means(before: list[Floats], now: list[Floats]) -> Floats:
+    """The change of each of BOOTSTRAPPED, from the columns' means of each curve; (..., 9)."""
+    found: Floats = _statistics(np.mean(now, axis=0)) - _statistics(np.mean(before, axis=0))
+    return found
+
+
+def _statistics(means: Floats) -> Floats:
+    """Gap, then policy and quality of each term, from the means of `_columns`."""
+    solved, called_failed, called_solved, *flipped = np.moveaxis(means, -1, 0)
+    failed = 1.0 - solved
+    domains = (failed, failed, solved, solved)
+    acted = (called_failed, failed - called_failed, called_solved, solved - called_solved)
+    call_gain, schema_gain, call_harm, schema_harm = flipped
+    found = [call_gain + schema_gain - call_harm - schema_harm]
+    for domain, part, flip in zip(domains, acted, flipped, strict=True):
+        # a difference of rounded means stands for 0 below this
+        part = np.where(part > TINY, part, 0.0)
+        found += [ratio(part, np.where(domain > TINY, domain, 0.0)), ratio(flip, part)]
+    return np.stack(found, axis=-1)

@@ -1,0 +1,30 @@
+"""The A/A noise floor: what the free arm gains and loses against itself."""
+
+from medeval.analysis.curves import Population
+from medeval.analysis.intervals import Stratum, share
+from medeval.analysis.outcomes import Step
+from medeval.analysis.uncertainty import Rate
+from medeval.errors import UsageError
+
+
+def noise_floor(population: Population, step: Step) -> Rate:
+    """The share of samples that one repeat of the free arm solves and another fails.
+
+    Equal, in expectation, to the gross gain and to the gross harm between two runs of the free
+    arm, so no gain or harm below it means anything for a tool. Each sample's part is
+    f (1 - f) k / (k - 1), with f its share correct over k repeats: the unbiased estimate of the
+    chance of an ordered pair of repeats to differ so. Raises UsageError with fewer than two
+    repeats.
+    """
+    strata = []
+    for curve in population.curves:
+        k = curve.repeats[curve.steps.index(step)]
+        if k < 2:
+            raise UsageError(
+                f"the noise floor needs two repeats of the free arm, benchmark "
+                f"{curve.benchmark!r} has {k}",
+                hint="run again with --repeats 2; the free arm's repeats are compared",
+            )
+        free = curve.at(step).free
+        strata.append(Stratum(curve=curve, values=free * (1.0 - free) * k / (k - 1)))
+    return share(strata)

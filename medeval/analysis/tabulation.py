@@ -1,0 +1,258 @@
+"""The tables of an analysis as rows: one dict a row, rates as value, low and high."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from medeval.analysis.analysis_set import AnalysisSet
+from medeval.analysis.bootstrap import Bootstrap
+from medeval.analysis.changes import GAP, Change, ChangeMaker
+from medeval.analysis.contribution import contributions
+from medeval.analysis.curves import Population
+from medeval.analysis.intervals import discordance, minimum_detectable_effect, moments
+from medeval.analysis.noise import noise_floor
+from medeval.analysis.outcomes import Step
+from medeval.analysis.quantities import (
+    factors,
+    gap,
+    gap_strata,
+    mean_share,
+    within_variance,
+)
+from medeval.analysis.significance import benjamini_hochberg, exact_test, mean_test
+from medeval.analysis.terms import PARTITIONS, TERMS
+from medeval.analysis.uncertainty import UNDEFINED, Rate
+
+Row = dict[str, Any]
+
+EXPLAINED = (*TERMS, "gross_gain", "gross_harm")
+
+
+def as_columns(name: str, rate: Rate) -> Row:
+    """A rate as three columns; None where it is undefined."""
+    return {name: rate.value, f"{name}_low": rate.low, f"{name}_high": rate.high}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tabulation:
+    """Makes the rows of a series' tables for given populations.
+
+    A step that a population lacks is a row whose numbers are missing and whose `note` says why.
+    """
+
+    found: AnalysisSet
+    populations: list[Population]
+    bootstrap: Bootstrap
+    change_maker: ChangeMaker
+    _known_changes: dict[tuple[str, str | None, Step, Step], list[Change]] = field(
+        default_factory=dict, repr=False
+    )
+
+    @property
+    def has_drift(self) -> bool:
+        """Whether the series has a baseline and a later step."""
+        return len(self.found.outcomes.steps) > 1
+
+    def _rows(self) -> Iterator[tuple[Population, Step, Row]]:
+        for population in self.populations:
+            for step in self.found.outcomes.steps:
+                yield population, step, self._head(population, step)
+
+    def _head(self, population: Population, step: Step) -> Row:
+        head = self._names(population) | {"step": step, "n": population.n}
+        return head | {"note": self._note(population, step)}
+
+    def _names(self, population: Population) -> Row:
+        outcomes = self.found.outcomes
+        names = {"series": outcomes.series, "pair": outcomes.pair}
+        group = {} if population.group is None else {"group": population.group}
+        return {**names, "benchmark": population.benchmark, **group}
+
+    def _note(self, population: Population, step: Step) -> str:
+        names = {curve.benchmark for curve in population.curves}
+        if population.is_mean:
+            # a benchmark that has no outcome at all is missing from every mean
+            names |= set(self.found.outcomes.benchmarks)
+        return "; ".join(
+            f"{gap.benchmark}: {gap.reason}"
+            for gap in self.found.outcomes.gaps
+            if gap.step == step and gap.benchmark in names
+        )
+
+    def _has(self, population: Population, step: Step) -> bool:
+        """Whether all of a population's curves have a step; None of it is an average of some."""
+        return step in population.steps and not (
+            population.is_mean and self._note(population, step)
+        )
+
+    def measure(self) -> list[Row]:
+        """Both arms, the gap with its test, calls and drifts; one row a population and step."""
+        rows = []
+        for population, step, head in self._rows():
+            if self._has(population, step):
+                head |= self._arms(population, step) | self._gap(population, step)
+                head |= self._calls(population, step) | self._drifts(population, step)
+            rows.append(head)
+        for is_mean in (False, True):
+            family = [row for row in rows if "p_value" in row and self._is_mean(row) == is_mean]
+            adjusted = benjamini_hochberg([row["p_value"] for row in family])
+            for row, q_value in zip(family, adjusted, strict=True):
+                row["q_value"] = q_value
+        return rows
+
+    def _is_mean(self, row: Row) -> bool:
+        return any(
+            population.is_mean and population.benchmark == row["benchmark"]
+            for population in self.populations
+        )
+
+    def _arms(self, population: Population, step: Step) -> Row:
+        first = population.curves[0]
+        metrics = dict.fromkeys(curve.metric for curve in population.curves)
+        row: Row = {
+            "metric": " / ".join(metrics),
+            "clusters": sum(curve.n_clusters for curve in population.curves),
+            "repeats": first.repeats[first.steps.index(step)],
+        }
+        for arm in ("free", "available"):
+            row |= as_columns(arm, mean_share(population, step, arm))
+            row[f"{arm}_within_variance"] = within_variance(population, step, arm)
+        return row
+
+    def _gap(self, population: Population, step: Step) -> Row:
+        strata = gap_strata(population, step)
+        found = moments(strata)
+        row = as_columns("gap", gap(population, step))
+        if population.is_mean:
+            p_value = mean_test(strata)
+        else:
+            (curve,) = population.curves
+            repeats = curve.repeats[curve.steps.index(step)]
+            p_value = exact_test(curve, strata[0].values * repeats)
+        gains, losses = discordance(strata)
+        size = float(population.n) if found is None else found.kish
+        if found is not None and found.variance > 0:
+            size = (gains + losses - (gains - losses) ** 2) / found.variance
+        effect = minimum_detectable_effect(gains + losses, size)
+        return row | {"p_value": p_value, "q_value": None, "minimum_detectable_gap": effect}
+
+    def _calls(self, population: Population, step: Step) -> Row:
+        row = as_columns("called", mean_share(population, step, "called"))
+        counts = np.mean([curve.calls_at(step) for curve in population.curves], axis=0)
+        names = ("calls_attempted", "calls_executed", "calls_observed")
+        return row | dict(zip(names, counts.tolist(), strict=True))
+
+    def _drifts(self, population: Population, step: Step) -> Row:
+        """Drifts since the baseline; undefined without steps, and where the baseline is a gap."""
+        baseline = self.found.baseline
+        row: Row = {"baseline": baseline}
+        rates = dict.fromkeys(("free_drift", "available_drift", "tool_drift"), UNDEFINED)
+        if self.has_drift and step == baseline:
+            rates = dict.fromkeys(rates, Rate(value=0.0, low=0.0, high=0.0, n=population.n))
+        elif self.has_drift and self._has(population, baseline):
+            found = {
+                change.quantity: change.change
+                for change in self._changes(population, baseline, step)
+            }
+            rates = {
+                "free_drift": found["free"],
+                "available_drift": found["available"],
+                "tool_drift": found[GAP],
+            }
+        for name, rate in rates.items():
+            row |= as_columns(name, rate)
+        return row
+
+    def _changes(self, population: Population, since: Step, step: Step) -> list[Change]:
+        key = (population.benchmark, population.group, since, step)
+        if key not in self._known_changes:
+            found = list(self.change_maker.changes(population, since, step))
+            self._known_changes[key] = found
+        return self._known_changes[key]
+
+    def explain(self) -> list[Row]:
+        """The four terms, gross gain and harm, and the gap they sum to."""
+        rows = []
+        for population, step, head in self._rows():
+            if self._has(population, step):
+                for name in EXPLAINED:
+                    head |= as_columns(name, mean_share(population, step, name))
+                head |= as_columns("gap", gap(population, step))
+            rows.append(head)
+        return rows
+
+    def diagnose(self) -> list[Row]:
+        """Each term's factors on each partition; one row a population, step, partition, term."""
+        return [
+            {**head, "partition": partition, "term": term, **numbers}
+            for population, step, head in self._rows()
+            for partition in PARTITIONS
+            for term, numbers in self._factors(population, step, partition).items()
+        ]
+
+    def _factors(self, population: Population, step: Step, partition: Any) -> Mapping[str, Row]:
+        baseline = step if partition == "current" else self.found.baseline
+        if not (self._has(population, step) and self._has(population, baseline)):
+            return {term: {} for term in TERMS}
+        rows: dict[str, Row] = {}
+        for term, rates in factors(population, step, baseline, partition).items():
+            rows[term] = {}
+            for name, rate in rates.items():
+                rows[term] |= as_columns(name, rate)
+            rows[term] |= {"n_mass": rates["policy"].n, "n_policy": rates["quality"].n}
+        return rows
+
+    def changes(self) -> list[Row]:
+        """Changes of every quantity since the baseline and since the step before."""
+        rows = []
+        steps = self.found.outcomes.steps
+        for population in self.populations:
+            for position, step in enumerate(steps[1:], start=1):
+                for since in dict.fromkeys((steps[0], steps[position - 1])):
+                    if self._has(population, since) and self._has(population, step):
+                        for change in self._changes(population, since, step):
+                            row = {"step": step, "since": since, "quantity": change.quantity}
+                            row |= as_columns("change", change.change)
+                            rows.append(self._names(population) | row | {"n": change.change.n})
+        return rows
+
+    def contribution(self) -> list[Row]:
+        """Both forms of the tool contribution; undefined where the baseline is a gap."""
+        rows = []
+        for population in self.populations:
+            steps = [step for step in self.found.outcomes.steps if self._has(population, step)]
+            head = self._names(population) | {"n": population.n, "steps": len(steps)}
+            if len(steps) < 2 or steps[0] != self.found.baseline:
+                rows.append({**head, "note": "no baseline, or no step beside it"})
+                continue
+            note = "" if len(steps) == len(self.found.outcomes.steps) else "some steps are gaps"
+            for found in contributions(population, self.bootstrap, swaps=self.bootstrap.resamples):
+                rows.append(
+                    head
+                    | {
+                        "form": found.form,
+                        "value": found.value,
+                        "value_low": found.low,
+                        "value_high": found.high,
+                        "expected_without_effect": found.expected,
+                        "p_value": found.p_value,
+                        "area_intrinsic": found.intrinsic,
+                        "area_tool_positive": found.positive,
+                        "area_tool_negative": found.negative,
+                        "note": note,
+                    }
+                )
+        return rows
+
+    def noise_floor(self) -> list[Row]:
+        """What two runs of the free arm differ by, beside gross gain and harm."""
+        rows = []
+        for population, step, head in self._rows():
+            if self._has(population, step):
+                head |= as_columns("floor", noise_floor(population, step))
+                for name in ("gross_gain", "gross_harm"):
+                    head |= as_columns(name, mean_share(population, step, name))
+            rows.append(head)
+        return rows
