@@ -186,7 +186,9 @@ def _fields(definition: Definition) -> Sequence[tuple[str, object]]:
             ("metric", value.metric),
             ("correct at", value.correct_at),
             ("reads", ", ".join(value.reads)),
+            ("asks a model", "yes" if value.needs_endpoint else "no"),
             ("source", value.source),
+            *([("licence of its prompt", value.licence)] if value.licence else []),
         ]
     elif isinstance(value, Pair):
         shown += [

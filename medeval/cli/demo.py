@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 EXPLANATION = """\
-Three checkpoints of the Qwen2.5-VL architecture, half a million parameters each:
+Three checkpoints of the Qwen2.5-VL architecture, 0.9 million parameters each:
   global_step_0   random weights: it writes noise
   global_step_10  the same model halfway through learning one transcript by heart
   global_step_20  it knows that transcript: with the tool on offer one crop and then an answer,
@@ -25,7 +25,7 @@ the engine, the tool, the protocol and every record that is written."""
 @click.option(
     "--limit",
     type=click.IntRange(1, 200),
-    default=100,
+    default=50,
     show_default=True,
     help="Samples a checkpoint and arm.",
 )

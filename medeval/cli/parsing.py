@@ -54,7 +54,6 @@ class KeyValues(ParamType):
             pairs[key.strip()] = _json_or_text(text.strip())
         return pairs
 
-
     def _object(
         self, text: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> dict[str, Any]:

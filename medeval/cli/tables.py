@@ -14,8 +14,8 @@ from medeval.sweep import CellPreview
 def summary_table(summaries: Sequence[CellSummary], record: RunRecord) -> str:
     """The table a run ends with, one line a cell.
 
-    A benchmark that was run on more or fewer rows than published is marked, and a line below
-    the table says so.
+    Lines below it name each score's metric and judge, and mark a benchmark that was run on more
+    or fewer rows than published.
     """
     wrong = {name for name, part in record.benchmarks.items() if is_miscounted(part)}
     rows = [
@@ -23,13 +23,12 @@ def summary_table(summaries: Sequence[CellSummary], record: RunRecord) -> str:
             "checkpoint": summary.checkpoint,
             "benchmark": summary.benchmark + ("*" if summary.benchmark in wrong else ""),
             "arm": summary.protocol,
-            "metric": record.metrics[summary.judge].name,
-            "score [95% interval]": _with_interval(summary.score),
+            "score\n[95% interval]": _with_interval(summary.score),
             "n": summary.score.n,
             "called": _percent(summary.called),
             "truncated": _percent(summary.truncated),
             "unanswered": _percent(summary.unanswered),
-            "not offered": _percent(summary.not_offered),
+            "not\noffered": _percent(summary.not_offered),
             "undecided": summary.undecided,
             "unscored": summary.unscored,
         }
@@ -37,7 +36,16 @@ def summary_table(summaries: Sequence[CellSummary], record: RunRecord) -> str:
     ]
     table = tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True)
     shown = {summary.benchmark for summary in summaries}
-    return "\n".join([table, *count_notes(record, shown)])
+    return "\n".join([table, "", *_metric_notes(summaries, record), *count_notes(record, shown)])
+
+
+def _metric_notes(summaries: Sequence[CellSummary], record: RunRecord) -> list[str]:
+    """One line for each benchmark and judge: what its score is."""
+    pairs = dict.fromkeys((summary.benchmark, summary.judge) for summary in summaries)
+    return [
+        f"{benchmark}: {record.metrics[judge].name}, judged by {judge}"
+        for benchmark, judge in pairs
+    ]
 
 
 def is_miscounted(part: BenchmarkPart) -> bool:

@@ -13,7 +13,7 @@ LMMS = load("chartqa_pro_lmms", Judge).value
 
 
 def scores(
-    target: str, text: str, kind: str = "Factoid", years: JsonValue = ("NO",)
+    target: str, text: str, kind: str = "Factoid", years: JsonValue = None
 ) -> tuple[Any, Any]:
     """The score by the published rule and by lmms-eval's."""
     sample = Sample(
