@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 from medeval.definitions import Judge
-from medeval.errors import FatalModelError, ModelError
+from medeval.errors import FatalModelError, ModelError, UsageError
 from medeval.grading import judge_identity
 from medeval.inquiry import Inquiry
 from medeval.judge_replies import FILE_NAME, JudgeReplies, JudgeReplyRecord, reply_key
@@ -18,6 +19,8 @@ from medeval.types import Grade, JsonValue, Message, Role, Text, Usage
 
 # The seed that CharXiv's script sends; with temperature 0 it should not matter.
 SEED = 42
+# Arguments of the client that have a flag of their own, or are given already.
+OWN_FLAGS = frozenset({"model", "base_url", "api_key_variable", "name"})
 # Each failure has used up the client's retries: an endpoint that fails so often is down.
 MAX_FAILURES_IN_A_ROW = 20
 
@@ -204,11 +207,21 @@ def open_client(
     max_calls: int | None,
     arguments: Mapping[str, JsonValue],
 ) -> JudgeClient:
-    """The client of a model on an OpenAI-compatible server; of kept replies without a server."""
+    """The client of a model on an OpenAI-compatible server; of kept replies without a server.
+
+    Raises UsageError where the client does not know one of the `arguments`.
+    """
     if base_url is None:
         return JudgeClient(name, None, max_calls=max_calls)
     from medeval.models.openai import OpenAIModel
 
+    known = [item for item in signature(OpenAIModel).parameters if item not in OWN_FLAGS]
+    for argument in arguments:
+        if argument not in known:
+            raise UsageError(
+                f"--judge-args has {argument!r}, which the client does not know",
+                hint=f"known: {', '.join(known)}",
+            )
     given: dict[str, object] = dict(arguments)
     model = OpenAIModel(
         model=name,

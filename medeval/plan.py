@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, JsonValue, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from medeval.checkpoints import Checkpoint, discover, located, model_directory
 from medeval.definitions import Benchmark, EvalProtocol, Judge, Pair

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from medeval.definitions import Judge
-from medeval.errors import FatalModelError, ModelError, RecordError
+from medeval.errors import FatalModelError, ModelError, RecordError, UsageError
 from medeval.grading import Graded, grade_answer, judge_identity
 from medeval.inquiry import RIGHT_OR_WRONG, Inquiry
 from medeval.judge_client import MAX_FAILURES_IN_A_ROW, JudgeClient, open_client, opened
@@ -203,6 +203,13 @@ def test_a_reply_without_a_verdict_is_not_kept(serve: Serve, tmp_path: Path) -> 
     judged(client, answered(), answered(), replies=tmp_path / FILE_NAME)
     assert server.requests == 2
     assert not (tmp_path / FILE_NAME).exists()
+
+
+@pytest.mark.parametrize("argument", ["timeout", "model", "base_url"])
+def test_an_argument_that_the_client_does_not_know_is_refused(argument: str) -> None:
+    with pytest.raises(UsageError, match=f"--judge-args has '{argument}'") as caught:
+        client_of(StubServer(), arguments={argument: 3})
+    assert "timeout_s" in (caught.value.hint or "")
 
 
 def test_a_budget_is_not_exceeded(serve: Serve) -> None:
