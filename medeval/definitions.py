@@ -15,6 +15,7 @@ from medeval.text import find_answer, option_letter
 from medeval.tools.base import FrameKind, Tool
 from medeval.tools.calls import CallSyntax
 from medeval.types import (
+    Aggregate,
     Answer,
     Content,
     Grade,
@@ -27,7 +28,6 @@ from medeval.types import (
 )
 
 AnswerRule = Literal["answer_tag", "boxed", "whole_reply"]
-Aggregate = Literal["mean over samples", "mean over cycles"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -126,8 +126,9 @@ def prepare(
 
     The original bytes are kept where no resize is due and the file is a JPEG, PNG or WEBP of one
     frame, 8-bit RGB or gray, without transparency or an orientation to apply; of such a file only
-    the header and the end mark are read, unless it has an alpha channel that may prove opaque. Any other becomes a PNG in RGB: orientation applied,
-    the first frame, transparency on white, 16 bits cut to the upper 8.
+    the header and the end mark are read, unless it has an alpha channel, which may prove opaque.
+    Any other becomes a PNG in RGB: orientation applied, the first frame, transparency on white,
+    16 bits cut to the upper 8.
 
     Raises DataError for what is empty, no image or truncated, and before decoding for what is over
     `max_pixels`.

@@ -19,6 +19,7 @@ from medeval.parts import (
 )
 from medeval.schema import Arguments, Part, Record, as_mapping, unfit
 from medeval.types import (
+    Aggregate,
     Message,
     Sample,
     StopReason,
@@ -307,6 +308,8 @@ class BenchmarkPart(Part):
     `revision` is the commit that was read, None where the source has none. `count` is the
     number of samples read, `expected_count` the published number or None. `pairing` says what
     makes two trajectories one sample's: its id, or, in imported logs without ids, its position.
+    `aggregate`, `suite` and `cluster_size` are the definition's: how its score is made officially,
+    which benchmarks it is averaged with, and how many samples share a cluster.
     """
 
     origin: str
@@ -315,6 +318,9 @@ class BenchmarkPart(Part):
     expected_count: int | None
     files: tuple[FilePart, ...] = ()
     pairing: Pairing = "id"
+    aggregate: Aggregate = "mean over samples"
+    suite: str | None = None
+    cluster_size: int | None = None
 
 
 class SessionPart(Part):

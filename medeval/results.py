@@ -4,8 +4,10 @@ Rebuilt from samples, trajectories and verdicts alone, at any time.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from medeval.analysis.aggregates import official_score, scored_results
+from medeval.analysis.breakdowns import CellScores, breakdowns
 from medeval.analysis.pairs import PairName, Result, join_verdicts, pair_outcomes
 from medeval.analysis.summary import CellName, CellSummary, as_columns, summarize
 from medeval.errors import RecordError
@@ -29,7 +31,16 @@ def write_results(
         _write_outcomes(folder, record, benchmark)
     summaries = _in_order(folder, found, record, cells)
     is_primary = all(benchmark.is_primary for benchmark in found)
-    _write_table(folder, summaries, record, None if is_primary else judge)
+    suffix = "" if is_primary else f".{judge}"
+    _write_table(folder, f"summary{suffix}.csv", _summary_rows(summaries, record))
+    cell_scores = [
+        CellScores(key=key, part=record.benchmarks[key.benchmark], scored=scored)
+        for benchmark in found
+        for key, results in benchmark.results.items()
+        if (scored := scored_results(results, benchmark.samples))
+    ]
+    for name, rows in breakdowns(cell_scores).items():
+        _write_table(folder, f"{name}{suffix}.csv", rows)
     return summaries
 
 
@@ -75,7 +86,7 @@ def _in_order(
         return _repeats(folder.cell(key).record(), record)
 
     summaries = [
-        _summary(key, benchmark, results, repeats=repeats(key))
+        _summary(key, benchmark, results, record, repeats=repeats(key))
         for benchmark in found
         for key, results in benchmark.results.items()
     ]
@@ -110,9 +121,15 @@ def _results(folder: RunFolder, key: CellKey, judge: str) -> list[Result]:
 
 
 def _summary(
-    key: CellKey, benchmark: _BenchmarkResults, results: Sequence[Result], *, repeats: int
+    key: CellKey,
+    benchmark: _BenchmarkResults,
+    results: Sequence[Result],
+    record: RunRecord,
+    *,
+    repeats: int,
 ) -> CellSummary:
     samples = benchmark.samples
+    aggregate = record.benchmarks[key.benchmark].aggregate
     name = CellName(
         checkpoint=key.checkpoint,
         series=key.series,
@@ -125,7 +142,12 @@ def _summary(
     def cluster_of(sample_id: str) -> str:
         return samples[sample_id].cluster or sample_id
 
-    return summarize(name, results, expected=len(samples) * repeats, cluster_of=cluster_of)
+    summary = summarize(name, results, expected=len(samples) * repeats, cluster_of=cluster_of)
+    scored = scored_results(results, samples)
+    if aggregate == "mean over samples" or not scored:
+        return summary
+    official = replace(summary.score, value=official_score(aggregate, scored))
+    return replace(summary, score=official)
 
 
 def _write_outcomes(folder: RunFolder, record: RunRecord, benchmark: _BenchmarkResults) -> None:
@@ -161,14 +183,17 @@ def _series_of(key: CellKey, folder: RunFolder) -> Iterable[str]:
     return sorted(stepped) or (BASELINE,)
 
 
-def _write_table(
-    folder: RunFolder, summaries: Sequence[CellSummary], record: RunRecord, judge: str | None
-) -> None:
+def _summary_rows(summaries: Sequence[CellSummary], record: RunRecord) -> list[dict[str, object]]:
+    rows = as_columns(summaries)
+    pairing = {name: part.pairing for name, part in record.benchmarks.items()}
+    if "position" in pairing.values():
+        rows = [{**row, "pairing": pairing[str(row["benchmark"])]} for row in rows]
+    return rows
+
+
+def _write_table(folder: RunFolder, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write a table; one without rows is left out."""
     import pandas as pd
 
-    name = "summary.csv" if judge is None else f"summary.{judge}.csv"
-    pairing = {name: part.pairing for name, part in record.benchmarks.items()}
-    table = pd.DataFrame(as_columns(summaries))
-    if "position" in pairing.values():
-        table["pairing"] = table["benchmark"].map(pairing)
-    folder.write_table(name, table.to_csv(index=False))
+    if rows:
+        folder.write_table(name, pd.DataFrame(rows).to_csv(index=False))

@@ -201,13 +201,16 @@ def _kept_definitions(folder: RunFolder, plan: Plan) -> list[DefinitionPart]:
 
 
 def _benchmark_part(planned: PlannedBenchmark, samples: BenchmarkSamples) -> BenchmarkPart:
-    origin = samples.origin
+    origin, benchmark = samples.origin, planned.loaded.value
     return BenchmarkPart(
         origin=origin.description,
         revision=origin.revision,
         count=samples.count,
-        expected_count=planned.loaded.value.count,
+        expected_count=benchmark.count,
         files=tuple(FilePart(name=name, size_bytes=size) for name, size in origin.files),
+        aggregate=benchmark.aggregate,
+        suite=benchmark.suite,
+        cluster_size=benchmark.cluster_size,
     )
 
 

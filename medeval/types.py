@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from medeval.boxes import Box
 
-JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | dict[str, JsonValue]"
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
 MediaType = Literal["image/jpeg", "image/png", "image/webp"]
 Role = Literal["system", "user", "assistant", "tool"]
@@ -27,6 +27,7 @@ StopReason = Literal[
     "context",
     "refused",
 ]
+Aggregate = Literal["mean over samples", "mean over cycles"]
 VerdictStatus = Literal["correct", "incorrect", "undecided"]
 
 

@@ -7,10 +7,10 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from medeval.analysis.pairs import Result
-from medeval.definitions import Aggregate
 from medeval.errors import DataError
 from medeval.records import SampleRecord
 from medeval.text import LETTERS, chosen_option
+from medeval.types import Aggregate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,10 +48,11 @@ TABLES = ("coverage", "measure", "explain", "diagnose", "contribution", "changes
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "csv", "json"]),
+    type=click.Choice(["table", "csv", "json", "med-csv"]),
     default="table",
     show_default=True,
-    help="What to print: tables for people, or every number.",
+    help="What to print: tables for people, or every number. med-csv writes MED's own "
+    "110-column tables into --output-dir instead, one file an experiment.",
 )
 @click.option(
     "--output-dir",
@@ -70,6 +71,9 @@ def analyze_command(
 
     Prints the tables and writes each, with every interval, as a CSV file.
     """
+    if form == "med-csv":
+        _write_med_tables(run, output_dir, options["pair"], allow_missing=options["allow_missing"])
+        return
     from medeval.analysis.report import analyze
 
     analysis = analyze(run, called_by=called_by or "called", **options)
@@ -88,6 +92,20 @@ def analyze_command(
         from medeval.cli.analysis_tables import analysis_text
 
         click.echo(analysis_text(frames))
+
+
+def _write_med_tables(
+    run: Path, output_dir: Path | None, pair: str | None, *, allow_missing: bool
+) -> None:
+    """Write the original's tables, and print where they are."""
+    from medeval.interchange.med_export import export_med_csv
+    from medeval.store import RunFolder
+
+    if output_dir is None:
+        raise click.UsageError("--format med-csv needs --output-dir")
+    folder = RunFolder.open(run)
+    for path in export_med_csv(folder, output_dir, pair=pair, allow_missing=allow_missing):
+        click.echo(path)
 
 
 def _frames(analysis: "Analysis", noise_floor: bool) -> Mapping[str, "pd.DataFrame"]:

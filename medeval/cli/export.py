@@ -10,10 +10,11 @@ import click
 @click.option(
     "--format",
     "format_name",
-    type=click.Choice(["med", "med-csv", "inspect", "lmms-eval"]),
+    type=click.Choice(["med", "med-csv", "inspect", "lmms-eval", "submission"]),
     required=True,
     help="med: the layout of MED's published logs; med-csv: its 110-column tables; "
-    "inspect: logs for inspect view; lmms-eval: its logged samples.",
+    "inspect: logs for inspect view; lmms-eval: its logged samples; "
+    "submission: the answers to a test split, as its challenge takes them.",
 )
 @click.option(
     "--output-dir",
@@ -60,9 +61,13 @@ def export_command(
         from medeval.interchange.inspect_logs import export_inspect
 
         written = export_inspect(folder, output_dir)
-    else:
+    elif format_name == "lmms-eval":
         from medeval.interchange.lmms_eval import export_lmms_eval
 
         written = export_lmms_eval(folder, output_dir)
+    else:
+        from medeval.interchange.submission import export_submissions
+
+        written = export_submissions(folder, output_dir)
     for path in written:
         click.echo(path)

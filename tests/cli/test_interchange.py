@@ -36,6 +36,19 @@ def test_logs_are_imported_and_exported_again(tmp_path: Path) -> None:
     )
 
 
+def test_analyze_writes_the_originals_tables_too(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    run, out = str(tmp_path / "run"), tmp_path / "out"
+    CliRunner().invoke(group, ["import-med", str(tmp_path), "--output-dir", run])
+    refused = CliRunner().invoke(group, ["analyze", run, "--format", "med-csv"])
+    assert (refused.exit_code, "needs --output-dir" in refused.output) == (2, True)
+    arguments = ["analyze", run, "--format", "med-csv", "--output-dir", str(out)]
+    written = CliRunner().invoke(group, arguments)
+    assert written.exit_code == 0, written.output
+    headers = {Path(path).read_text().splitlines()[0] for path in written.stdout.splitlines()}
+    assert {len(header.split(",")) for header in headers} == {110}
+
+
 def test_damaged_logs_need_allow_missing(tmp_path: Path) -> None:
     log_path(write_tree(tmp_path), "tool_agent").unlink()
     arguments = ["import-med", str(tmp_path), "--output-dir", str(tmp_path / "run")]

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import medeval
+from medeval.cli import group
 from medeval.errors import RecordError, UsageError
 from medeval.interchange.submission import export_submissions, submission
 from medeval.store import CellKey, RunFolder
@@ -33,11 +35,12 @@ def test_a_cells_answers_are_written_in_the_order_of_its_questions(tmp_path: Pat
     key = CellKey("m", None, "docvqa_test", "free")
     answers = submission(folder, key)
     assert answers == [{"questionId": number, "answer": "A"} for number in (100, 101, 102)]
+    names = ["docvqa_test.m.available.json", "docvqa_test.m.free.json"]
     written = export_submissions(folder, tmp_path / "out")
-    assert [path.name for path in written] == [
-        "docvqa_test.m.available.json",
-        "docvqa_test.m.free.json",
-    ]
+    assert [path.name for path in written] == names
+    arguments = ["export", "--format", "submission", str(folder.path)]
+    exported = CliRunner().invoke(group, [*arguments, "--output-dir", str(tmp_path / "again")])
+    assert [Path(line).name for line in exported.stdout.splitlines()] == names
     assert json.loads(written[1].read_text()) == answers
 
 
