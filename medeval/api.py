@@ -1,5 +1,6 @@
 """The command line's main jobs as functions."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from medeval.checkpoints import Checkpoint
 from medeval.definitions import Judge
 from medeval.engines import model_opener
-from medeval.errors import UsageError
+from medeval.errors import ModelError, UsageError
 from medeval.frames import Run
 from medeval.loader import load
 from medeval.models.base import Model
@@ -15,8 +16,12 @@ from medeval.plan import PlanFile, judge_client, read_options, ready_judge, reso
 from medeval.scoring import score_lines
 from medeval.sweep import carry_out
 
+logger = logging.getLogger(__name__)
 
-class _Silent:
+
+class _Logged:
+    """What a run tells, in the log instead of on a terminal."""
+
     def expect(self, n_trajectories: int) -> None:
         pass
 
@@ -24,7 +29,7 @@ class _Silent:
         pass
 
     def tell(self, message: str) -> None:
-        pass
+        logger.warning("%s", message)
 
 
 def run(
@@ -40,7 +45,8 @@ def run(
     takes the place of the backend: a function from a checkpoint to a model of your own.
 
     Raises UsageError, DefinitionError, DataError or RecordError where the plan cannot be
-    carried out. Cells that stopped and samples left unscored are in the frames, not raised.
+    carried out, and ModelError where every cell stopped. Otherwise what a cell stopped for is
+    logged as a warning, and samples left unscored are in the frames.
     """
     unknown = [name for name in options if name not in PlanFile.model_fields]
     if unknown:
@@ -49,7 +55,9 @@ def run(
         )
     listed = {name: _listed(name, value) for name, value in options.items()}
     resolved = resolve(read_options(None if plan is None else Path(plan), listed))
-    report = carry_out(resolved, open_model or model_opener(resolved), _Silent())
+    report = carry_out(resolved, open_model or model_opener(resolved), _Logged())
+    if len(report.stopped) == len(report.summaries):
+        raise ModelError(f"every cell stopped: {next(iter(report.stopped.values()))}")
     return Run(report.folder.path)
 
 

@@ -7,7 +7,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from medeval.durable import Appender, explained, make_folder, read_lines, write_whole
+from medeval.durable import (
+    Appender,
+    explained,
+    make_folder,
+    read_lines,
+    set_aside_torn_line,
+    write_whole,
+)
 from medeval.errors import RecordError
 from medeval.fingerprints import differences
 from medeval.keys import CellKey
@@ -99,8 +106,13 @@ class CellFolder:
         make_folder(self.path)
         return Lock(self.path / ".claim.lock", subject=self._subject, wait_s=SHORT_WAIT_S)
 
+    @property
+    def is_unclaimed(self) -> bool:
+        """Whether there are trajectories, but nothing says what they were made with."""
+        return self.record() is None and bool(self._files("trajectories"))
+
     def _refuse_unclaimed_lines(self) -> None:
-        if self._files("trajectories"):
+        if self.is_unclaimed:
             raise RecordError(
                 f"{self._subject} has trajectories but no cell.json, in {str(self.path)!r}",
                 hint="restore cell.json, or start the cell anew with --fresh",
@@ -119,7 +131,12 @@ class CellFolder:
         with self._claiming(), ExitStack() as stack:
             for lock in sorted(self.path.glob(".writer-*.lock")):
                 stack.enter_context(Lock(lock, subject=self._subject))
-            for path in sorted(self.path.iterdir()):
+            # A kill on the way leaves no verdict without its trajectory, and no trajectory
+            # without the settings it was made with.
+            order = {"verdicts": 0, "trajectories": 1, "failures": 2, "cell": 3}
+            for path in sorted(
+                self.path.iterdir(), key=lambda path: order.get(path.name.split(".")[0], 0)
+            ):
                 if path.suffix != ".lock":
                     with explained("delete", path):
                         path.unlink()
@@ -128,8 +145,9 @@ class CellFolder:
     def writer(self, name: str = "0") -> Iterator[CellWriter]:
         """Open the cell for appending under a writer's name; one process may hold each name.
 
-        Torn last lines that a killed process left are set aside first. Raises RecordError where
-        the cell was not claimed, or the name is in use.
+        Torn last lines that a killed process left are set aside first, and verdicts whose
+        trajectory is gone are dropped: it will be made anew. Raises RecordError where the cell was
+        not claimed, or the name is in use.
         """
         if not WRITER_NAME.fullmatch(name):
             raise RecordError(f"a writer's name is letters, digits, '_' and '-', seen {name!r}")
@@ -139,9 +157,20 @@ class CellFolder:
         with (
             Lock(self.path / f".writer-{name}.lock", subject=subject),
             Appender(self.path / f"trajectories.{name}.jsonl") as trajectories,
-            Appender(self.path / f"verdicts.{name}.jsonl") as verdicts,
+            self._verdict_appender(name) as verdicts,
         ):
             yield CellWriter(self.path, trajectories, verdicts)
+
+    def _verdict_appender(self, name: str) -> Appender:
+        path = self.path / f"verdicts.{name}.jsonl"
+        set_aside_torn_line(path)
+        done = self.done()
+        orphans = {number for number, key in _verdict_keys(path) if key[:2] not in done}
+        if orphans:
+            logger.warning("%s: dropped %d verdicts without a trajectory", path, len(orphans))
+            kept = [line for number, line in read_lines(path) if number not in orphans]
+            write_whole(path, kept)
+        return Appender(path)
 
     def _files(self, kind: str) -> list[Path]:
         return sorted(self.path.glob(f"{kind}.*.jsonl"))

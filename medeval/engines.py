@@ -26,6 +26,12 @@ def _transformers(plan: Plan) -> Callable[[Checkpoint], Model]:
     from medeval.models.transformers import TransformersModel
 
     options = plan.options
+    for checkpoint in plan.all_checkpoints:
+        if not Path(checkpoint.location).is_dir():
+            raise UsageError(
+                f"no model folder {checkpoint.location!r}",
+                hint="the transformers backend takes a local folder; --base-url names a server",
+            )
     arguments = _checked(TransformersModel, dict(options.model_args), plan.backend)
     if options.processor is not None:
         arguments["processor_path"] = Path(options.processor)

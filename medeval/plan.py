@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
-from medeval.checkpoints import Checkpoint, discover, located, model_directory
+from medeval.checkpoints import BASELINE, Checkpoint, discover, located, model_directory
 from medeval.definitions import Benchmark, EvalProtocol, Judge, Pair
 from medeval.errors import UsageError
 from medeval.judge_client import JudgeClient, open_client
@@ -227,7 +227,7 @@ def ready_judge(judge: Loaded[Judge], client: JudgeClient | None, whose: str = "
 def _resolve_checkpoints(
     options: PlanFile, backend: str
 ) -> tuple[tuple[Checkpoint, ...], Checkpoint | None]:
-    there = [checkpoint for argument in options.checkpoints for checkpoint in discover(argument)]
+    there = _discovered(options.checkpoints)
     found = [located(checkpoint) for checkpoint in _choose_steps(there, options.steps)]
     found.extend(_single(model, backend) for model in options.model)
     if not found:
@@ -240,16 +240,38 @@ def _resolve_checkpoints(
             raise UsageError(
                 f"two checkpoints are called {identity!r}", hint="name them apart: NAME=DIR"
             )
+    if any(checkpoint.series == BASELINE for checkpoint in found):
+        raise UsageError(
+            f"{BASELINE!r} is the name of step 0 of every series, not of a series",
+            hint="give it another name, NAME=DIR, or name that model with --baseline",
+        )
     if options.baseline is None:
         return tuple(found), None
-    baseline = replace(_single(options.baseline, backend), series="baseline", step=0)
+    baseline = replace(_single(options.baseline, backend), series=BASELINE, step=0)
     for checkpoint in found:
-        if checkpoint.step == 0 or checkpoint.series == "baseline":
+        if checkpoint.step == 0:
             raise UsageError(
                 f"--baseline is step 0 of every series, but {checkpoint.id!r} is there already",
                 hint="leave one out: --steps chooses the steps of a series",
             )
     return tuple(found), baseline
+
+
+def _discovered(arguments: tuple[str, ...]) -> list[Checkpoint]:
+    """The checkpoints of all folders; two folders are one series only where both are named so."""
+    found: list[Checkpoint] = []
+    named: dict[str, bool] = {}
+    for argument in arguments:
+        checkpoints = discover(argument)
+        series, is_named = checkpoints[0].series, "=" in argument and not Path(argument).exists()
+        if series in named and not (is_named and named[series]):
+            raise UsageError(
+                f"two folders of --checkpoints give the series {series!r}",
+                hint="name them apart, or both alike where they are one series: NAME=DIR",
+            )
+        named[series] = is_named
+        found.extend(checkpoints)
+    return found
 
 
 def _choose_steps(found: list[Checkpoint], steps: tuple[int, ...] | None) -> list[Checkpoint]:
@@ -308,7 +330,11 @@ def plan_benchmarks(options: PlanFile) -> tuple[PlannedBenchmark, ...]:
     """The benchmarks that options name, with their rows and judges."""
     loaded = [load(name, Benchmark) for name in options.benchmarks]
     refuse_shared_names(loaded, Benchmark)
-    names = [benchmark.value.name for benchmark in loaded]
+    names = {
+        name: benchmark.value.name
+        for benchmark in loaded
+        for name in (benchmark.value.name, *benchmark.value.aliases)
+    }
     directories = _by_benchmark(options.data_dir, names, "--data-dir")
     for name, given in directories.items():
         if len(given) > 1:
@@ -324,24 +350,30 @@ def plan_benchmarks(options: PlanFile) -> tuple[PlannedBenchmark, ...]:
     )
 
 
-def _by_benchmark(arguments: tuple[str, ...], names: list[str], flag: str) -> dict[str, list[str]]:
-    """Values of a `[NAME=]VALUE` flag by benchmark; one without a name is for all of them."""
+def _by_benchmark(
+    arguments: tuple[str, ...], names: Mapping[str, str], flag: str
+) -> dict[str, list[str]]:
+    """Values of a `[NAME=]VALUE` flag by benchmark; one without a name is for all of them.
+
+    `names` maps each name and alias of a benchmark to its name.
+    """
     values: dict[str, list[str]] = {}
+    benchmarks = list(dict.fromkeys(names.values()))
     for argument in arguments:
         name, separator, value = argument.partition("=")
         if not separator or Path(argument).exists():
-            if flag == "--data-dir" and len(names) > 1:
+            if flag == "--data-dir" and len(benchmarks) > 1:
                 raise UsageError(
                     f"{flag} {argument!r} does not say which benchmark it holds",
-                    hint=f"{flag} NAME=DIR, with NAME one of {', '.join(names)}",
+                    hint=f"{flag} NAME=DIR, with NAME one of {', '.join(benchmarks)}",
                 )
-            for benchmark in names:
+            for benchmark in benchmarks:
                 values.setdefault(benchmark, []).append(argument)
         elif name in names:
-            values.setdefault(name, []).append(value)
+            values.setdefault(names[name], []).append(value)
         else:
             raise UsageError(
-                f"{flag} {argument!r} names no benchmark of this run: {', '.join(names)}"
+                f"{flag} {argument!r} names no benchmark of this run: {', '.join(benchmarks)}"
             )
     return values
 

@@ -10,26 +10,27 @@ from medeval.analysis.aggregates import official_score, scored_results
 from medeval.analysis.breakdowns import CellScores, breakdowns
 from medeval.analysis.pairs import PairName, Result, join_verdicts, pair_outcomes
 from medeval.analysis.summary import CellName, CellSummary, as_columns, summarize
+from medeval.checkpoints import BASELINE
 from medeval.errors import RecordError
-from medeval.records import CellRecord, RunRecord, SampleRecord
-from medeval.store import CellKey, RunFolder
-
-BASELINE = "baseline"
+from medeval.records import RunRecord, SampleRecord
+from medeval.store import CellFolder, CellKey, RunFolder
 
 
 def write_results(
     folder: RunFolder, cells: Sequence[CellKey], *, judge: str | None = None
 ) -> list[CellSummary]:
-    """Rebuild outcomes, summary and `tables/summary.csv` for the given cells.
+    """Rebuild the outcomes and tables of the run folder, and summarize the given cells.
 
-    `judge` is a judge identity, None for each benchmark's primary judge; another judge's
-    outcomes and table carry its name. Cells that were never begun are summarized as unscored.
+    The tables cover every cell of the folder beside the given ones. `judge` is a judge identity,
+    None for each benchmark's primary judge; another judge's outcomes and tables carry its name.
+    Cells that were never begun are summarized as unscored.
     """
     record = folder.record()
-    found = list(_read(folder, record, cells, judge))
+    every = list(dict.fromkeys([*folder.cells(), *cells]))
+    found = list(_read(folder, record, every, judge))
     for benchmark in found:
         _write_outcomes(folder, record, benchmark)
-    summaries = _in_order(folder, found, record, cells)
+    summaries = _in_order(folder, found, record, every)
     is_primary = all(benchmark.is_primary for benchmark in found)
     suffix = "" if is_primary else f".{judge}"
     _write_table(folder, f"summary{suffix}.csv", _summary_rows(summaries, record))
@@ -41,7 +42,21 @@ def write_results(
     ]
     for name, rows in breakdowns(cell_scores).items():
         _write_table(folder, f"{name}{suffix}.csv", rows)
-    return summaries
+    return _chosen(summaries, cells)
+
+
+def _chosen(summaries: Sequence[CellSummary], cells: Sequence[CellKey]) -> list[CellSummary]:
+    """The summaries of the given cells, checkpoints in the order of the cells."""
+    order = {key.checkpoint: position for position, key in enumerate(cells)}
+    asked = {(key.checkpoint, key.benchmark, key.protocol) for key in cells}
+    return sorted(
+        (
+            summary
+            for summary in summaries
+            if (summary.checkpoint, summary.benchmark, summary.protocol) in asked
+        ),
+        key=lambda summary: order[summary.checkpoint],
+    )
 
 
 def summarize_cells(
@@ -81,12 +96,8 @@ def _in_order(
     cells: Sequence[CellKey],
 ) -> list[CellSummary]:
     """One summary a cell: checkpoints in the order of the cells, free arms before the others."""
-
-    def repeats(key: CellKey) -> int:
-        return _repeats(folder.cell(key).record(), record)
-
     summaries = [
-        _summary(key, benchmark, results, record, repeats=repeats(key))
+        _summary(folder.cell(key), benchmark, results, record)
         for benchmark in found
         for key, results in benchmark.results.items()
     ]
@@ -108,11 +119,24 @@ def _primary_judge(record: RunRecord, benchmark: str) -> str:
     return record.judges[benchmark]
 
 
-def _repeats(cell: CellRecord | None, record: RunRecord) -> int:
-    """How many repeats were asked of a cell; of one that was never begun, by the last session."""
-    entries = [record.sessions[-1].plan] if cell is None else cell.recorded
-    asked = [entry.get("repeats", 1) for entry in entries]
-    return max(value for value in asked if isinstance(value, int))
+def _expected(cell: CellFolder, record: RunRecord, n_samples: int) -> int:
+    """How many trajectories were asked of a cell; of one never begun, by the last session.
+
+    A sample whose tries all failed was asked for, whatever else was.
+    """
+    begun = cell.record()
+    entries = [record.sessions[-1].plan] if begun is None else begun.recorded
+    asked = max(
+        _number(entry, "samples", n_samples) * _number(entry, "repeats", 1) for entry in entries
+    )
+    done = cell.done()
+    failed = {(failure.sample_id, failure.repeat) for failure in cell.failures()} - done
+    return max(asked, len(done) + len(failed))
+
+
+def _number(entry: Mapping[str, object], name: str, default: int) -> int:
+    value = entry.get(name, default)
+    return value if isinstance(value, int) else default
 
 
 def _results(folder: RunFolder, key: CellKey, judge: str) -> list[Result]:
@@ -121,14 +145,12 @@ def _results(folder: RunFolder, key: CellKey, judge: str) -> list[Result]:
 
 
 def _summary(
-    key: CellKey,
+    cell: CellFolder,
     benchmark: _BenchmarkResults,
     results: Sequence[Result],
     record: RunRecord,
-    *,
-    repeats: int,
 ) -> CellSummary:
-    samples = benchmark.samples
+    key, samples = cell.key, benchmark.samples
     aggregate = record.benchmarks[key.benchmark].aggregate
     name = CellName(
         checkpoint=key.checkpoint,
@@ -142,7 +164,9 @@ def _summary(
     def cluster_of(sample_id: str) -> str:
         return samples[sample_id].cluster or sample_id
 
-    summary = summarize(name, results, expected=len(samples) * repeats, cluster_of=cluster_of)
+    summary = summarize(
+        name, results, expected=_expected(cell, record, len(samples)), cluster_of=cluster_of
+    )
     scored = scored_results(results, samples)
     if aggregate == "mean over samples" or not scored:
         return summary
@@ -157,7 +181,10 @@ def _write_outcomes(folder: RunFolder, record: RunRecord, benchmark: _BenchmarkR
         for key, found in results.items():
             other = CellKey(key.series, key.step, key.benchmark, free)
             if key.protocol == available and other in results:
-                for series in _series_of(key, folder):
+                owners = _series_of(key, results)
+                if key.series not in owners:
+                    folder.drop_outcomes(key.series, key.step, key.benchmark, pair, judge)
+                for series in owners:
                     name = PairName(
                         checkpoint=key.checkpoint,
                         series=series,
@@ -173,11 +200,11 @@ def _write_outcomes(folder: RunFolder, record: RunRecord, benchmark: _BenchmarkR
                     )
 
 
-def _series_of(key: CellKey, folder: RunFolder) -> Iterable[str]:
+def _series_of(key: CellKey, cells: Iterable[CellKey]) -> Sequence[str]:
     """The series that a cell's outcomes belong to: a shared baseline is step 0 of them all."""
-    if key.series != BASELINE:
+    if key.series != BASELINE or key.step != 0:
         return (key.series,)
-    cells = folder.cells()
+    cells = list(cells)
     own = {cell.series for cell in cells if cell.step == 0}
     stepped = {cell.series for cell in cells if cell.step is not None} - own
     return sorted(stepped) or (BASELINE,)

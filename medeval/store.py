@@ -219,6 +219,14 @@ class RunFolder:
             for number, line in read_lines(path, whole=True)
         )
 
+    def drop_outcomes(
+        self, series: str, step: int | None, benchmark: str, pair: str, judge: str | None = None
+    ) -> None:
+        """Delete outcomes that now stand elsewhere; no error where there are none."""
+        path = self._outcomes_path(OutcomeKey(series, step, benchmark, pair, judge))
+        with explained("delete", path):
+            path.unlink(missing_ok=True)
+
     def outcome_keys(self) -> list[OutcomeKey]:
         """The outcomes that were written, by series, step, benchmark, pair and judge."""
         root = self.path / "outcomes"

@@ -7,23 +7,19 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from medeval.analysis.summary import CellSummary
+from medeval.cell_settings import cell_fields, refusal_of
 from medeval.checkpoints import Checkpoint
-from medeval.definitions import EvalProtocol
 from medeval.errors import ModelError, RecordError
-from medeval.fingerprints import differences
 from medeval.grading import judge_identity
 from medeval.interruption import Interrupt, Interruption
 from medeval.judge_client import opened
 from medeval.judging import judge_cell
-from medeval.loader import Loaded
 from medeval.models.base import Model
 from medeval.plan import Plan, PlanFile, PlannedBenchmark, cell_key
-from medeval.provenance import session
-from medeval.records import BenchmarkPart, DefinitionPart, FilePart, MetricPart, RunRecord
+from medeval.recording import record_run
 from medeval.results import write_results
 from medeval.samples import BenchmarkSamples
-from medeval.store import CellKey, RunFolder
-from medeval.types import JsonValue
+from medeval.store import CellFolder, CellKey, RunFolder
 from medeval.walk import Cell, SampleKey, Walk
 
 OpenModel = Callable[[Checkpoint], Model]
@@ -88,11 +84,15 @@ class RunReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellPreview:
-    """A cell of a plan: how many trajectories it asks for, and how many are there."""
+    """A cell of a plan: how many trajectories it asks for, and how many are there.
+
+    `refusal` says why what is there is not the plan's, None where it is.
+    """
 
     key: CellKey
     wanted: int
     done: int
+    refusal: str | None
 
 
 def preview(plan: Plan) -> list[CellPreview]:
@@ -105,6 +105,7 @@ def preview(plan: Plan) -> list[CellPreview]:
             key=cell.folder.key,
             wanted=cell.repeats * len(cell.samples.ids),
             done=cell.repeats * len(cell.samples.ids) - _n_missing(cell),
+            refusal=refusal_of(plan, cell),
         )
         for cell in cells
     ]
@@ -121,7 +122,7 @@ def carry_out(plan: Plan, open_model: OpenModel, progress: Progress) -> RunRepor
     with folder.lock():
         for name, benchmark in samples.items():
             folder.write_samples(name, benchmark.records())
-        _record_run(folder, plan, samples)
+        record_run(folder, plan, samples)
         by_checkpoint = _cells(folder, plan, samples)
         cells = [cell for group in by_checkpoint.values() for cell in group]
         if plan.options.fresh:
@@ -151,69 +152,6 @@ def _in_own_loop(work: Coroutine[Any, Any, None]) -> None:
             executor.submit(asyncio.run, work).result()
 
 
-def _record_run(folder: RunFolder, plan: Plan, samples: Mapping[str, BenchmarkSamples]) -> None:
-    """Write or extend run.json, and keep a copy of every definition file."""
-    record = RunRecord(
-        sessions=(session(plan.options.model_dump(mode="json"), seed=plan.options.seed),),
-        definitions=tuple(_kept_definitions(folder, plan)),
-        judges={planned.name: judge_identity(planned.judges[0]) for planned in plan.benchmarks},
-        benchmarks={
-            planned.name: _benchmark_part(planned, samples[planned.name])
-            for planned in plan.benchmarks
-        },
-        pairs={
-            pair.value.name: (pair.value.free.name, pair.value.available.name)
-            for pair in plan.pairs
-        },
-        metrics={
-            judge_identity(judge): MetricPart(
-                name=judge.value.metric, correct_at=judge.value.correct_at
-            )
-            for planned in plan.benchmarks
-            for judge in planned.judges
-        },
-    )
-    if RunFolder.exists(folder.path):
-        record = folder.record().extended(record)
-    folder.write_record(record)
-
-
-def _kept_definitions(folder: RunFolder, plan: Plan) -> list[DefinitionPart]:
-    used = [("benchmark", planned.name, planned.loaded.source) for planned in plan.benchmarks]
-    used += [("protocol", p.value.name, p.source) for p in plan.protocols]
-    used += [
-        ("judge", judge.value.name, judge.source)
-        for planned in plan.benchmarks
-        for judge in planned.judges
-    ]
-    return [
-        DefinitionPart.model_validate(
-            {
-                "kind": kind,
-                "name": name,
-                "path": str(source.path),
-                "sha256": source.sha256,
-                "copy_name": folder.keep_definition(source.path, kind, name),
-            }
-        )
-        for kind, name, source in dict.fromkeys(used)
-    ]
-
-
-def _benchmark_part(planned: PlannedBenchmark, samples: BenchmarkSamples) -> BenchmarkPart:
-    origin, benchmark = samples.origin, planned.loaded.value
-    return BenchmarkPart(
-        origin=origin.description,
-        revision=origin.revision,
-        count=samples.count,
-        expected_count=benchmark.count,
-        files=tuple(FilePart(name=name, size_bytes=size) for name, size in origin.files),
-        aggregate=benchmark.aggregate,
-        suite=benchmark.suite,
-        cluster_size=benchmark.cluster_size,
-    )
-
-
 def _cells(
     folder: RunFolder, plan: Plan, samples: Mapping[str, BenchmarkSamples]
 ) -> dict[Checkpoint, list[Cell]]:
@@ -222,6 +160,7 @@ def _cells(
         cell_folder = folder.cell(cell_key(checkpoint, planned.name, protocol.value.name))
         cells.setdefault(checkpoint, []).append(
             Cell(
+                checkpoint=checkpoint,
                 planned=planned,
                 samples=samples[planned.name],
                 protocol=protocol,
@@ -249,21 +188,6 @@ def _n_unscored(cell: Cell, plan: Plan) -> int:
     return len(_wanted(cell) - judged)
 
 
-def definition_fields(
-    planned: PlannedBenchmark, samples: BenchmarkSamples, protocol: Loaded[EvalProtocol], seed: int
-) -> dict[str, JsonValue]:
-    """What a cell's fingerprint holds beside the model: all of it is known before an engine."""
-    return {
-        "benchmark": {
-            "name": planned.name,
-            "definition": planned.loaded.source.sha256,
-            "revision": samples.origin.revision,
-        },
-        "protocol": {"definition": protocol.source.sha256, **protocol.value.describe()},
-        "seed": seed,
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class _Work:
     """The part of a run that engines and signals have a say in."""
@@ -286,6 +210,7 @@ class _Work:
                     self.progress.tell,
                     at_once=self._will_ask_judges(cells),
                 ):
+                    await self._judge_cells_outside_the_plan(cells)
                     for checkpoint, group in cells.items():
                         if self.interrupt.reason is None:
                             await self._evaluate(checkpoint, group, open_model)
@@ -306,7 +231,9 @@ class _Work:
     ) -> None:
         """Bring a checkpoint's cells up to date, with an engine only where one is needed."""
         for cell in cells:
-            self._refuse_changed_definitions(cell)
+            refusal = refusal_of(self.plan, cell)
+            if refusal is not None:
+                cell.stop(refusal, self.progress)
         await self._judge_what_lacks_a_verdict(cells)
         if self.interrupt.reason is not None:
             return
@@ -341,47 +268,44 @@ class _Work:
             judge_concurrency=options.judge_concurrency,
         ).run()
 
-    def _fields(self, cell: Cell) -> dict[str, JsonValue]:
-        return definition_fields(cell.planned, cell.samples, cell.protocol, self.plan.options.seed)
-
-    def _refuse_changed_definitions(self, cell: Cell) -> None:
-        record = cell.folder.record()
-        if record is None:
-            return
-        before = {name: value for name, value in record.fields.items() if name != "model"}
-        changed = differences(before, self._fields(cell))
-        if changed:
-            lines = "".join(f"\n  {line}" for line in changed)
-            cell.stop(
-                f"it was begun with other settings:{lines}\n\nhint: --fresh starts it anew, "
-                "--output-dir begins another run",
-                self.progress,
-            )
-
     def _claim(self, cell: Cell, model: Model) -> None:
         if cell.stopped is not None:
             return
-        fields = {**self._fields(cell), "model": dict(model.identity())}
+        fields = {**cell_fields(self.plan, cell), "model": dict(model.identity())}
         recorded = {
             "backend": self.plan.backend,
             "concurrency": self.plan.options.concurrency,
             "base_url": self.plan.options.base_url,
             "repeats": self.plan.options.repeats,
+            "samples": len(cell.samples.ids),
+            "location": cell.checkpoint.location,
         }
         try:
             cell.folder.claim(fields, recorded)
         except RecordError as error:
             cell.stop(str(error), self.progress)
 
+    async def _judge_cells_outside_the_plan(
+        self, cells: Mapping[Checkpoint, Sequence[Cell]]
+    ) -> None:
+        """Bring earlier cells of the plan's benchmarks to its judges, so that one judges all."""
+        planned = {benchmark.name: benchmark for benchmark in self.plan.benchmarks}
+        inside = {cell.folder.key for group in cells.values() for cell in group}
+        for key in self.folder.cells():
+            if key.benchmark in planned and key not in inside:
+                await self._judge(self.folder.cell(key), planned[key.benchmark])
+
     async def _judge_what_lacks_a_verdict(self, cells: Sequence[Cell]) -> None:
-        if self.plan.options.defer_grading:
-            return
         for cell in cells:
-            if cell.done:
-                await judge_cell(
-                    cell.folder,
-                    self.folder.samples(cell.planned.name),
-                    cell.planned.judges,
-                    is_over=lambda: self.interrupt.reason is not None,
-                    places=self.plan.options.judge_concurrency,
-                )
+            if cell.done and cell.stopped is None:
+                await self._judge(cell.folder, cell.planned)
+
+    async def _judge(self, cell: CellFolder, planned: PlannedBenchmark) -> None:
+        if not self.plan.options.defer_grading:
+            await judge_cell(
+                cell,
+                self.folder.samples(planned.name),
+                planned.judges,
+                is_over=lambda: self.interrupt.reason is not None,
+                places=self.plan.options.judge_concurrency,
+            )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from medeval.cells import CellFolder, CellWriter
+from medeval.checkpoints import Checkpoint
 from medeval.definitions import EvalProtocol
 from medeval.errors import DataError, FatalModelError, ModelError
 from medeval.images import Picture, prepare
@@ -45,6 +46,7 @@ class Progress(Protocol):
 class Cell:
     """A cell while it is worked on; `stopped` says why it cannot go on, None while it can."""
 
+    checkpoint: Checkpoint
     planned: PlannedBenchmark
     samples: BenchmarkSamples
     protocol: Loaded[EvalProtocol]

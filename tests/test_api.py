@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 import medeval
-from medeval.errors import DataError, RecordError, UsageError
+from medeval.errors import DataError, FatalModelError, ModelError, RecordError, UsageError
+from medeval.models.scripted import ScriptedModel
 from tests.medeval_processes import Serve
 from tests.small_benchmark import scripted, write_benchmark, write_pair
 from tests.stub_server import StubServer
@@ -142,3 +143,22 @@ def test_predictions_made_elsewhere_are_scored() -> None:
     ]
     with pytest.raises(DataError):
         medeval.score([{"targets": ["B"]}], "exact_match")
+
+
+def test_a_run_in_which_every_cell_stopped_raises(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class WrongKey(ScriptedModel):
+        async def start(self) -> None:
+            raise FatalModelError("wrong key")
+
+    write_pair(tmp_path)
+    with pytest.raises(ModelError, match="every cell stopped: wrong key"):
+        medeval.run(
+            model="m",
+            benchmarks=write_benchmark(tmp_path, 2),
+            pairs=tmp_path / "small_pair.py",
+            output_dir=tmp_path / "run",
+            open_model=lambda _: WrongKey([]),
+        )
+    assert "m x small x free stopped: wrong key" in caplog.text

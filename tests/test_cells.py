@@ -400,3 +400,33 @@ def test_done_reads_20000_lines_in_under_two_seconds(cell: CellFolder) -> None:
 
     assert len(found) == 1000
     assert time.perf_counter() - begun < 2.0
+
+
+def test_a_verdict_without_its_trajectory_is_dropped_when_the_cell_is_opened(
+    cell: CellFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    with cell.writer() as writer:
+        for name in ("a", "b"):
+            writer.append_trajectory(trajectory(name))
+            writer.append_verdict(verdict(name))
+    path = cell.path / "trajectories.0.jsonl"
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+    with cell.writer() as writer:
+        assert cell.judged() == {("a", 0, "choice#1")}
+        writer.append_trajectory(trajectory("b", text="<answer>nonsense</answer>"))
+    assert list(cell.verdicts()) == [verdict("a")]
+    assert "dropped 1 verdicts without a trajectory" in caplog.text
+
+
+def test_clearing_takes_verdicts_first_and_the_settings_last(
+    cell: CellFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cell.writer() as writer:
+        writer.append_trajectory(trajectory("a"))
+        writer.append_verdict(verdict("a"))
+        writer.append_failure(failure("b"))
+    gone: list[str] = []
+    unlink = Path.unlink
+    monkeypatch.setattr(Path, "unlink", lambda path: (gone.append(path.name), unlink(path))[1])
+    cell.clear()
+    assert gone == ["verdicts.0.jsonl", "trajectories.0.jsonl", "failures.jsonl", "cell.json"]

@@ -19,6 +19,15 @@ def plan(folder: Path, **changes: Any) -> Plan:
     return resolve(read_options(None, values))
 
 
+def model_folder(folder: Path) -> str:
+    """A folder that looks like a model's from outside."""
+    place = folder / "model"
+    place.mkdir()
+    (place / "config.json").write_text("{}")
+    (place / "model.safetensors").touch()
+    return str(place)
+
+
 def test_a_server_is_asked_for_the_checkpoints_name(tmp_path: Path) -> None:
     resolved = plan(
         tmp_path, base_url="http://127.0.0.1:9/v1", model_args={"timeout_s": 3, "max_retries": 0}
@@ -32,7 +41,12 @@ def test_a_local_engine_gets_the_checkpoints_folder_and_its_processor(tmp_path: 
     pytest.importorskip("torch")
     from medeval.models.transformers import TransformersModel
 
-    resolved = plan(tmp_path, processor=str(tmp_path), model_args={"dtype": "float32"})
+    resolved = plan(
+        tmp_path,
+        model=model_folder(tmp_path),
+        processor=str(tmp_path),
+        model_args={"dtype": "float32"},
+    )
     model = model_opener(resolved)(resolved.checkpoints[0])
     assert isinstance(model, TransformersModel)
 
@@ -43,6 +57,12 @@ def test_an_argument_that_an_engine_does_not_take_is_refused(
     server: dict[str, str], name: str, tmp_path: Path
 ) -> None:
     pytest.importorskip("torch")
-    resolved = plan(tmp_path, model_args={name: "x"}, **server)
+    model = "m" if server else model_folder(tmp_path)
+    resolved = plan(tmp_path, model=model, model_args={name: "x"}, **server)
     with pytest.raises(UsageError, match=f"--model-args has '{name}'"):
         model_opener(resolved)
+
+
+def test_a_local_engine_needs_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no model folder 'Qwen/Qwen3-VL'"):
+        model_opener(plan(tmp_path, model="Qwen/Qwen3-VL"))

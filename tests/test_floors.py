@@ -17,10 +17,13 @@ FLOORS: dict[int, str] = {
     3: "tools.* models.*",
     4: "definitions loader math_equality",
     5: (
-        "rollout grading judge_client judging checkpoints plan rendering validation samples scoring analysis.* "
-        "provenance"
+        "rollout grading judge_client judging checkpoints plan rendering validation samples "
+        "scoring analysis.* provenance"
     ),
-    6: "sweep walk results regrading engines interruption frames api figures.* interchange.*",
+    6: (
+        "sweep walk recording cell_settings results regrading engines interruption frames api "
+        "figures.* interchange.*"
+    ),
     7: "demo.* drawing cli.*",
 }
 

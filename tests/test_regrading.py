@@ -59,7 +59,7 @@ def test_another_judge_writes_outcomes_and_a_table_of_its_own(
     assert medeval_main("grade", run, "--judge", lenient) == 0
     after = records(run, "outcomes/**/*.jsonl", "tables/*")
     assert {name: after[name] for name in before} == before
-    assert len(after) == len(before) + 2
+    assert len(after) == len(before) + 3, "outcomes, summary and groups"
     folder = RunFolder(run)
     (judge,) = {key.judge for key in folder.outcome_keys()} - {None}
     assert judge is not None
@@ -77,7 +77,8 @@ def test_naming_the_runs_own_judge_fills_the_primary_outcomes(
     assert medeval_main("grade", run, "--judge", tmp_path / "judge_letter.py") == 0
     assert {key.judge for key in RunFolder(run).outcome_keys()} == {None}
     assert len(medeval.load_run(run).outcomes) == 6
-    assert [path.name for path in (run / "tables").iterdir()] == ["summary.csv"]
+    tables = {path.name for path in (run / "tables").iterdir()}
+    assert tables == {"summary.csv", "groups.csv"}
 
 
 def test_only_what_lacks_a_verdict_is_judged_unless_again(

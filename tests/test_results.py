@@ -84,7 +84,10 @@ def test_each_cell_is_measured_by_the_repeats_asked_of_it(tmp_path: Path) -> Non
     more = write_benchmark(tmp_path, 3, name="more")
     begun(tmp_path, limit=2, repeats=3, benchmarks=more)
     folder = run(tmp_path, limit=2)
-    assert [row["unscored"] for row in table(folder)] == ["0", "0"]
+    assert {row["benchmark"]: row["unscored"] for row in table(folder)} == {
+        "more": "0",
+        "small": "0",
+    }
     summaries = summarize_cells(folder, folder.cells())
     assert {(s.benchmark, s.score.n, s.unscored) for s in summaries} == {
         ("more", 6, 0),

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -103,6 +104,12 @@ def series(folder: Path, name: str, *steps: int) -> str:
         (directory / "config.json").write_text("{}")
         (directory / "model.safetensors").write_bytes(b"")
     return f"{name}={folder / name}"
+
+
+def save_weights(path: Path, *, value: float) -> None:
+    """A safetensors file of one number."""
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + struct.pack("<f", value))
 
 
 def append_a_comment(path: Path) -> None:
@@ -261,7 +268,7 @@ def test_samples_repeats_benchmarks_and_checkpoints_extend_a_run(tmp_path: Path)
     }
     unscored = run.summary.set_index(["checkpoint", "benchmark", "protocol"]).unscored
     assert unscored["m", "more", "free"] == 0
-    assert unscored["third", "small", "free"] == 8, "of the run's samples, not of its last plan"
+    assert unscored["third", "small", "free"] == 0, "of the two samples that were asked of it"
 
 
 @pytest.mark.parametrize(
@@ -368,6 +375,66 @@ def test_a_cell_without_its_record_is_not_claimed_anew(tmp_path: Path) -> None:
     report = carried_out(planned(tmp_path))
     assert report.exit_code == 1
     assert "no cell.json" in report.stopped["m x small x free"]
+
+
+def test_a_complete_cell_of_other_weights_is_refused_without_an_engine(tmp_path: Path) -> None:
+    first = series(tmp_path, "first", 20).partition("=")[2]
+    carried_out(small(tmp_path, model=None, checkpoints=(f"rl={first}",)))
+    other = series(tmp_path, "other", 20).partition("=")[2]
+    (weights,) = Path(other).glob("global_step_20/*.safetensors")
+    save_weights(weights, value=1.0)
+    opened = Recorded()
+    plan = planned(tmp_path, model=None, checkpoints=(f"rl={other}",))
+    report = carried_out(plan, opened)
+    assert (report.exit_code, opened.models) == (1, [])
+    assert "checkpoint.weights: recorded" in report.stopped["rl/20 x small x free"]
+    assert {cell.refusal is not None for cell in preview(plan)} == {True}
+
+
+def test_a_cell_that_was_being_cleared_is_refused(tmp_path: Path) -> None:
+    carried_out(small(tmp_path))
+    for path in (tmp_path / "run").glob("cells/*/*/*/*/cell.json"):
+        path.unlink()
+    report = carried_out(planned(tmp_path))
+    assert report.exit_code == 1
+    assert "no cell.json says how they were made" in report.stopped["m x small x free"]
+
+
+def test_a_judge_that_changes_on_extension_judges_what_was_there_as_well(tmp_path: Path) -> None:
+    carried_out(small(tmp_path, model=("one",)))
+    lenient = str(write_judge(tmp_path, "lenient", correct_at=0.0))
+    carried_out(planned(tmp_path, model=("two",), judge=(lenient,)))
+    outcomes = medeval.load_run(tmp_path / "run").outcomes
+    assert set(outcomes.checkpoint) == {"one", "two"}
+    assert {judge.split("#")[0] for judge in outcomes.judge} == {"lenient"}
+
+
+def test_deferred_grading_leaves_the_primary_judge_as_it_was(tmp_path: Path) -> None:
+    carried_out(small(tmp_path, limit=2))
+    before = RunFolder(tmp_path / "run").record().judges
+    append_a_comment(tmp_path / "judge_letter.py")
+    carried_out(planned(tmp_path, defer_grading=True))
+    assert RunFolder(tmp_path / "run").record().judges == before
+
+
+def test_tables_keep_the_cells_that_a_later_plan_does_not_name(tmp_path: Path) -> None:
+    carried_out(small(tmp_path, model=("one",)))
+    report = carried_out(planned(tmp_path, model=("two",)))
+    assert {summary.checkpoint for summary in report.summaries} == {"two"}
+    summary = (tmp_path / "run/tables/summary.csv").read_text()
+    assert "\none," in summary
+    assert "\ntwo," in summary
+
+
+def test_a_baseline_alone_moves_to_the_series_that_comes_later(tmp_path: Path) -> None:
+    carried_out(small(tmp_path, baseline="base"))
+    folder = RunFolder(tmp_path / "run")
+    assert "baseline" in {key.series for key in folder.outcome_keys()}
+    later = (series(tmp_path, "later", 20),)
+    carried_out(planned(tmp_path, model=None, checkpoints=later))
+    assert {(key.series, key.step) for key in folder.outcome_keys()} == {
+        ("m", None), ("later", 0), ("later", 20),
+    }  # fmt: skip
 
 
 def test_a_baseline_is_evaluated_once_and_shared_by_all_series(tmp_path: Path) -> None:

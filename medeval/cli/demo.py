@@ -38,6 +38,7 @@ def demo_command(ctx: click.Context, output_dir: Path, limit: int) -> None:
     from medeval.cli.run import run_and_report
     from medeval.demo.series import demo_checkpoints
     from medeval.plan import PlanFile, resolve
+    from medeval.sweep import preview
 
     checkpoints = output_dir / "checkpoints"
     click.echo(EXPLANATION, err=True)
@@ -51,4 +52,8 @@ def demo_command(ctx: click.Context, output_dir: Path, limit: int) -> None:
         keep_images=5,
         output_dir=str(output_dir / "run"),
     )
-    ctx.exit(run_and_report(resolve(options)))
+    plan = resolve(options)
+    if any(cell.refusal for cell in preview(plan)):
+        click.echo("the run there was made with other settings: starting it anew", err=True)
+        plan = resolve(options.model_copy(update={"fresh": True}))
+    ctx.exit(run_and_report(plan))

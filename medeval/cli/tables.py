@@ -72,11 +72,12 @@ def plan_table(cells: Sequence[CellPreview]) -> str:
             "arm": cell.key.protocol,
             "trajectories": cell.wanted,
             "done": cell.done,
-            "to do": cell.wanted - cell.done,
+            "to do": "refused" if cell.refusal else cell.wanted - cell.done,
         }
         for cell in cells
     ]
-    return tabulate(rows, headers="keys", tablefmt="simple")
+    reasons = [f"{cell.key.protocol}: {cell.refusal}" for cell in cells if cell.refusal]
+    return "\n\n".join([tabulate(rows, headers="keys", tablefmt="simple"), *reasons])
 
 
 # Shown to people; all of them are in tables/disagreements.csv.

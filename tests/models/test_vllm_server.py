@@ -40,7 +40,7 @@ def vllm_url(memorised_checkpoint: Path, tmp_path_factory: pytest.TempPathFactor
         VLLM_PYTHON, "-m", "vllm.entrypoints.openai.api_server",
         "--model", str(memorised_checkpoint), "--served-model-name", "memorised",
         "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager",
-        "--max-model-len", "4096", "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
+        "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
     ]  # fmt: skip
     log_path = tmp_path_factory.mktemp("vllm") / "server.log"
     with log_path.open("wb") as log:
