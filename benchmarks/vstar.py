@@ -19,6 +19,7 @@ from medeval import Benchmark, Box, HubFiles, Row, Sample, pixels
 from medeval.errors import DataError
 from medeval.text import option_letter
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 OPTION = re.compile(r"^\(([A-Z])\)[ \t]*(.*?)[ \t\r]*$", re.MULTILINE)
 
 
@@ -47,10 +48,14 @@ def target_boxes(row: Row, name: PurePosixPath) -> tuple[Box, ...]:
 
 
 def to_sample(row: Row) -> Sample:
-    """A row of V*Bench. Its id is the image's path, or the category and question id."""
+    """A row of V*Bench. Its id is the image's path, else the category and question id.
+
+    An image may also stand in the row itself, as bytes or base64 text.
+    """
     question, options, instruction = split_text(row.text("text"))
     image, category = row["image"], row.text("category")
-    name = PurePosixPath(image) if isinstance(image, str) else None
+    is_path = isinstance(image, str) and image.lower().endswith(IMAGE_SUFFIXES)
+    name = PurePosixPath(row.text("image")) if is_path else None
     return Sample(
         id=str(name.with_suffix("")) if name else f"{category}/{row.text('question_id')}",
         question=question,

@@ -85,11 +85,6 @@ class Box:
         """Height in the frame's unit."""
         return self.bottom - self.top
 
-    @property
-    def area_share(self) -> float:
-        """Share of the image that the box covers, 0 to 1 for a box inside it."""
-        return self.width * self.height / (self.frame.width * self.frame.height)
-
     def to(self, frame: Frame) -> Self:
         """The same box in another frame of the same image."""
         return type(self)(
@@ -104,15 +99,6 @@ class Box:
         """The part inside the image, or None where nothing of the box is."""
         left, right = max(0.0, self.left), min(self.frame.width, self.right)
         top, bottom = max(0.0, self.top), min(self.frame.height, self.bottom)
-        if left >= right or top >= bottom:
-            return None
-        return Box(left, top, right, bottom, self.frame)
-
-    def intersection(self, other: "Box") -> "Box | None":
-        """The common part, in this box's frame, or None where there is none."""
-        there = other.to(self.frame)
-        left, right = max(self.left, there.left), min(self.right, there.right)
-        top, bottom = max(self.top, there.top), min(self.bottom, there.bottom)
         if left >= right or top >= bottom:
             return None
         return Box(left, top, right, bottom, self.frame)

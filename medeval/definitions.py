@@ -13,7 +13,7 @@ from medeval.models.base import Sampling
 from medeval.rows import Row, RowSource
 from medeval.text import find_answer, option_letter
 from medeval.tools.base import FrameKind, Tool
-from medeval.tools.calls import CallSyntax
+from medeval.tools.calls import BEHAVIOUR, CallSyntax
 from medeval.types import (
     Aggregate,
     Answer,
@@ -158,8 +158,8 @@ class EvalProtocol:
     newline; empty without one). In `system`: `$tools`, one JSON schema a line. A dollar sign
     is written `$$`.
 
-    Without tools, a call that the model writes is recorded and ends the trajectory; the parser
-    is the same in both arms, so that it is seen in both.
+    With tools, calls are read as `call_syntax` says. Without, a native call and a Hermes block
+    in the text are both seen, whatever the syntax: recorded, and the trajectory ends.
 
     `max_calls` bounds executed calls; `max_images` all images of a conversation, None for no
     bound. `on_malformed` says whether a call that cannot be read is answered with an error or
@@ -299,14 +299,16 @@ class EvalProtocol:
         return None
 
     def describe(self) -> dict[str, JsonValue]:
-        """Every field that can change a number, as JSON."""
+        """All that can change a number, as JSON: fields, tools' settings, BEHAVIOUR."""
         described: dict[str, JsonValue] = {
             item.name: _as_json(getattr(self, item.name))
             for item in fields(self)
             if item.name not in ("tools", "title", "source", "licence")
         }
-        described["tools"] = [tool.schema.as_json() for tool in self.tools]
-        return described
+        described["tools"] = [
+            {**tool.schema.as_json(), "settings": dict(tool.settings)} for tool in self.tools
+        ]
+        return {**described, "behaviour": BEHAVIOUR}
 
 
 # What offering a tool changes by itself; any other difference between arms must be declared.

@@ -1,7 +1,7 @@
 """From a trajectory to a verdict. A score is never a guess.
 
 A model that gave no answer is incorrect, with its stop reason. A judge that could not look, or
-failed, leaves the verdict undecided; nothing is scored 0 by default.
+failed, and a sample without a label leave the verdict undecided; nothing is scored 0 by default.
 """
 
 import inspect
@@ -44,15 +44,16 @@ async def grade_answer(
 ) -> Graded:
     """One judge's verdict on an answer, or on its absence, whose stop reason is given.
 
+    Undecided, with or without an answer, where the sample lacks a field that the judge reads.
     Raises RecordError where a reply of the judge's model cannot be kept.
     """
-    if answer is None or not answer.text.strip():
-        reason = f"no answer: {stop}" if answer is None else "the answer is empty"
-        grade = Grade(score=0.0, reason=reason)
-        return Graded(verdict=_verdict(sample, repeat, judge, grade))
     missing = missing_fields(sample, judge.value)
     if missing:
         grade = Grade(score=None, reason=f"no label: the sample has no {', '.join(missing)}")
+        return Graded(verdict=_verdict(sample, repeat, judge, grade))
+    if answer is None or not answer.text.strip():
+        reason = f"no answer: {stop}" if answer is None else "the answer is empty"
+        grade = Grade(score=0.0, reason=reason)
         return Graded(verdict=_verdict(sample, repeat, judge, grade))
     try:
         outcome = judge.value.grade(sample, answer)

@@ -15,7 +15,7 @@ from medeval.errors import ToolError
 from medeval.images import Picture
 from medeval.models.base import Model, Reply, Request, TokenHistory
 from medeval.tools.base import Tool, ToolContext, ToolResult
-from medeval.tools.calls import ends_at_stop, find_calls
+from medeval.tools.calls import CallSyntax, ends_at_stop, find_calls, named
 from medeval.types import (
     IDENTITY,
     Affine,
@@ -179,7 +179,7 @@ class _Conversation:
         )
         if reply.finish == "refused":
             return "refused", None
-        found = find_calls(turn.text, turn.native_calls, self.protocol.call_syntax)
+        found = find_calls(turn.text, turn.native_calls, _syntax_read(self.protocol))
         if not found:
             return self._conclude(turn.text, turn.finish)
         return await self._carry_out(found, turn.finish), None
@@ -226,9 +226,8 @@ class _Conversation:
             return "call_limit"
         if last_turn:
             return "turn_limit"
-        if protocol.max_images is not None and len(self.pictures) >= protocol.max_images:
-            return "image_limit"
-        return None
+        full = protocol.max_images is not None and len(self.pictures) >= protocol.max_images
+        return "image_limit" if full and call.error is None else None
 
     async def _execute(self, call: ParsedCall) -> Observed:
         if call.error is not None:
@@ -293,6 +292,11 @@ class _Conversation:
         )
 
 
+def _syntax_read(protocol: EvalProtocol) -> CallSyntax:
+    """The syntax of calls in a reply's text: without tools no server takes them out of it."""
+    return protocol.call_syntax if protocol.tools else "hermes"
+
+
 def _refused_as(call: ParsedCall, stop: StopReason) -> CallStatus:
     """The status of a call that was not carried out because the conversation ended."""
     if stop == "not_offered":
@@ -305,7 +309,7 @@ def _find_tool(tools: Sequence[Tool], name: str | None) -> Tool:
         if tool.name == name:
             return tool
     offered = ", ".join(tool.name for tool in tools)
-    raise ToolError(f"there is no tool named {name!r}; offered: {offered}")
+    raise ToolError(f"there is no tool {named(name)}; offered: {offered}")
 
 
 def _sent_to_raw(picture: Picture) -> Affine:

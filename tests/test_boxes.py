@@ -34,11 +34,6 @@ def test_a_box_survives_the_way_to_another_frame_and_back(box: Box, frame: Frame
     assert corners(back) == pytest.approx(corners(box), rel=1e-12, abs=1e-9)
 
 
-@given(boxes(), st.sampled_from(FRAMES))
-def test_the_share_of_the_image_does_not_depend_on_the_frame(box: Box, frame: Frame) -> None:
-    assert box.to(frame).area_share == pytest.approx(box.area_share)
-
-
 @given(st.integers(1, 10_000), st.integers(1, 10_000), st.data())
 def test_whole_pixels_come_back_unchanged_from_per_mille(
     width: int, height: int, data: st.DataObject
@@ -77,23 +72,6 @@ def test_clamping_keeps_the_part_inside_the_image(
 ) -> None:
     clamped = Box(*values, pixels(100, 50)).clamped()
     assert (None if clamped is None else tuple(corners(clamped))) == expected
-
-
-@given(boxes())
-def test_a_box_intersects_itself_in_itself(box: Box) -> None:
-    common = box.intersection(box)
-    assert common is not None
-    assert corners(common) == pytest.approx(corners(box))
-
-
-def test_an_intersection_is_in_the_first_box_s_frame() -> None:
-    common = Box(0, 0, 500, 500, PERMILLE).intersection(Box(20, 10, 100, 50, pixels(100, 50)))
-    assert common == Box(200, 200, 500, 500, PERMILLE)
-
-
-def test_boxes_that_only_touch_do_not_intersect() -> None:
-    left, right = Box(0, 0, 0.5, 1, RELATIVE), Box(0.5, 0, 1, 1, RELATIVE)
-    assert left.intersection(right) is None
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from medeval.definitions import EvalProtocol, Judge, Observation, Observed, Pair
 from medeval.errors import DataError, DefinitionError
 from medeval.images import PixelBudget
 from medeval.models.base import Sampling
+from medeval.tools.calls import BEHAVIOUR
 from medeval.tools.crop_and_zoom import crop_and_zoom
 from medeval.types import Grade, ImageRef, ImageSource, Message, Sample, Text
 
@@ -246,12 +247,23 @@ def test_the_description_is_json_and_holds_every_field_that_can_change_a_number(
     described = AVAILABLE.describe()
     assert json.loads(json.dumps(described)) == described
     told = {item.name for item in fields(EvalProtocol)} - {"title", "source", "licence"}
-    assert set(described) == told
+    assert set(described) == told | {"behaviour"}
+    assert described["behaviour"] == BEHAVIOUR
     assert described["sampling"] == {
         "temperature": 0.5, "max_tokens": 99, "top_p": None, "top_k": None,
         "repetition_penalty": None, "presence_penalty": None,
     }  # fmt: skip
-    assert described["tools"] == [TOOL.schema.as_json()]
+    assert described["tools"] == [{**TOOL.schema.as_json(), "settings": dict(TOOL.settings)}]
+
+
+def test_what_a_tool_does_unseen_is_part_of_the_description() -> None:
+    descriptions = [
+        FREE.with_tools(tool, name="a", max_generations=2, max_calls=1).describe()
+        for tool in (
+            crop_and_zoom(), crop_and_zoom(budget=None), crop_and_zoom(minimum_side_px=9),
+        )
+    ]  # fmt: skip
+    assert all(descriptions.count(one) == 1 for one in descriptions)
 
 
 def test_a_field_without_a_json_form_is_refused() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,14 @@ def test_no_answer_is_incorrect_with_its_stop_reason(stop: StopReason) -> None:
     assert verdict.reason == f"no answer: {stop}"
 
 
-def test_no_answer_is_incorrect_even_without_a_label() -> None:
+@pytest.mark.parametrize("answer", [None, ANSWER, replace(ANSWER, text=" ")])
+def test_a_sample_without_a_label_is_undecided_whatever_was_answered(
+    answer: Answer | None,
+) -> None:
     unlabelled = Sample(id="s", question="?", images=(), targets=())
-    assert graded(scoring(1.0), None, "length", unlabelled).verdict.status == "incorrect"
+    verdict = graded(scoring(1.0), answer, "length", unlabelled).verdict
+    assert (verdict.status, verdict.score) == ("undecided", None)
+    assert verdict.reason == "no label: the sample has no targets"
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,10 @@ ENDINGS: list[tuple[str, EvalProtocol, Script, StopReason, Sequence[CallStatus]]
     ("a broken call without tools", HERMES.free, [BROKEN], "not_offered", ["not_offered"]),
     ("a native call without tools", NATIVE.free, [native(BOX, BOX)], "not_offered",
      ["not_offered", "not_offered"]),
+    ("a written call without native tools", NATIVE.free, [crop()], "not_offered", ["not_offered"]),
+    ("a written call where no syntax is named", replace(NATIVE.free, call_syntax="none"), [crop()],
+     "not_offered", ["not_offered"]),
+    ("a written call beside native tools", NATIVE.available, [crop()], "no_answer", []),
     ("an answer beside a call without tools", HERMES.free, [f"<answer>B</answer>{crop()}"],
      "not_offered", ["not_offered"]),
     ("calls that are refused in every turn", HERMES.available, [crop(box=(9, 9, 1, 1))] * 5,
@@ -134,6 +138,8 @@ ENDINGS: list[tuple[str, EvalProtocol, Script, StopReason, Sequence[CallStatus]]
      ["malformed", "over_limit"]),
     ("a third image where two are allowed", replace(HERMES.available, max_images=2),
      [crop(), crop()], "image_limit", ["executed", "over_limit"]),
+    ("a broken call where no more images are allowed", replace(HERMES.available, max_images=1),
+     [BROKEN, "<answer>B</answer>"], "answered", ["malformed"]),
     ("cut off in the text", HERMES.free, [cut("Let me think")], "length", []),
     ("cut off in an answer", HERMES.free, [cut("<answer>B or pe")], "length", []),
     ("cut off after an answer", HERMES.free, [cut("<answer>B</answer> since")], "answered", []),
@@ -210,7 +216,11 @@ def test_a_call_in_the_free_arm_is_not_carried_out() -> None:
          "'bbox_2d' is missing; it is a list [x1, y1, x2, y2]"),
         (crop(image=7), "there is no image 7; images are numbered 0 to 0"),
         (crop(angle=90),
-         "unknown argument 'angle'; the arguments are 'bbox_2d' and 'image_index'"),
+         "there is no argument named 'angle'; the arguments are 'bbox_2d' and 'image_index'"),
+        (block('{"name": "<|image_pad|>", "arguments": {}}'),
+         "there is no tool of another name; offered: crop_and_zoom"),
+        (block('{"name": "crop_and_zoom", "arguments": {"<|im_end|>": 1}}'),
+         "there is no argument of another name; the arguments are 'bbox_2d' and 'image_index'"),
     ],
 )  # fmt: skip
 def test_a_refused_call_is_answered_with_an_error_and_the_conversation_goes_on(
@@ -352,7 +362,7 @@ def test_request_seeds_differ_by_run_sample_repeat_and_turn() -> None:
 
 
 def test_history_is_handed_back_with_the_next_request_of_the_conversation() -> None:
-    history = TokenHistory((1, 2, 3), n_images=1, n_messages=3)
+    history = TokenHistory((1, 2, 3), n_messages=3)
     _, model = rolled(
         HERMES.available, [Reply(text=crop(), finish="stop", history=history), "<answer>B</answer>"]
     )

@@ -54,12 +54,11 @@ class ToolSchema:
 class TokenHistory:
     """The tokens of a conversation so far, for engines that extend them turn by turn.
 
-    `ids` are prompt and generated tokens of all earlier turns; `n_images` and `n_messages` are
-    how many of the conversation's images and messages they hold, the reply included.
+    `ids` are prompt and generated tokens of all earlier turns; `n_messages` is how many of the
+    conversation's messages they hold, the reply included.
     """
 
     ids: tuple[int, ...]
-    n_images: int
     n_messages: int
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from medeval.models.base import Reply, Request
+from medeval.tools.calls import ends_at_stop
 from medeval.types import (
     EncodedImage,
     FinishReason,
@@ -272,12 +273,13 @@ def decode(content: bytes, stop: Sequence[str] = ()) -> Reply | None:
     if choice.finish_reason in BROKEN_FINISHES:
         return None
     message = choice.message
-    text, was_cut = _cut(_text(message.content), stop)
+    written = _text(message.content)
+    text = ends_at_stop(written, stop)
     refused = message.refusal is not None and message.refusal != ""
     finish = FINISH_REASONS.get(choice.finish_reason or "stop", "stop")
     return Reply(
         text=message.refusal or "" if refused and not text else text,
-        finish="refused" if refused else "stop" if was_cut else finish,
+        finish="refused" if refused else "stop" if text != written else finish,
         reasoning=message.reasoning_content or message.reasoning or "",
         native_calls=_native_calls(message.tool_calls or []),
         usage=_usage(completion.usage),
@@ -288,12 +290,6 @@ def _text(content: str | list[dict[str, Any]] | None) -> str:
     if isinstance(content, list):
         return "".join(str(part["text"]) for part in content if part.get("type") == "text")
     return content or ""
-
-
-def _cut(text: str, stop: Sequence[str]) -> tuple[str, bool]:
-    ends = [text.index(mark) + len(mark) for mark in stop if mark in text]
-    end = min(ends, default=len(text))
-    return text[:end], end < len(text)
 
 
 def _native_calls(calls: Sequence[_ToolCall]) -> tuple[NativeCall, ...]:

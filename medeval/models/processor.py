@@ -7,6 +7,8 @@ torchvision nor the video processor, which the stock processor classes insist on
 import hashlib
 import json
 import random
+import re
+import secrets
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,8 +32,13 @@ PROCESSORS = {
     "qwen3_vl_moe": "Qwen3VLProcessor",
 }
 CACHE_BYTES = 256 * 2**20
-# Stands for the last reply where the text after it is wanted; no tokenizer or template holds it.
-MARKER = "medeval-reply-1f0c9e6b"
+# What a prompt is made of, beside the chat template.
+PROCESSOR_FILES = ("tokenizer.json", "preprocessor_config.json", "processor_config.json")
+# Stands for the last reply where the text after it is wanted. Random, as BOUNDARY is, so that no
+# message can hold it.
+MARKER = f"medeval-reply-{secrets.token_hex(16)}"
+# A rendered text is tokenised in pieces that end here.
+BOUNDARY = f"medeval-boundary-{secrets.token_hex(16)}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +66,8 @@ class Prompt:
 class ChatProcessor:
     """A checkpoint's chat template, tokenizer and image processor.
 
-    `min_pixels` and `max_pixels` override the checkpoint's own bounds on an image's area.
+    A special token comes from the template alone: one that is spelt out in a message is plain
+    text. `min_pixels` and `max_pixels` override the checkpoint's own bounds on an image's area.
     Raises FatalModelError where the directory does not hold them. Not for several threads.
     """
 
@@ -78,10 +86,13 @@ class ChatProcessor:
         self._set_pixel_budget(min_pixels, max_pixels)
         self._cache: OrderedDict[str, ImageInput] = OrderedDict()
         self._cache_bytes = 0
+        self._files = _file_hashes(directory)
+        self._tells_tools = False
         self.template = _template(self._processor, directory)
         self.image_id = int(self._processor.image_token_id)
         self.placeholder_ids = {self.image_id, int(self._processor.video_token_id)}
         self.special_ids = frozenset(int(one) for one in self._tokenizer.all_special_ids)
+        self._special_starts = self._pattern_of_special_starts()
         self.end_id: int | None = self._tokenizer.eos_token_id
         self.pad_id = int(self._tokenizer.pad_token_id or 0)
 
@@ -91,9 +102,15 @@ class ChatProcessor:
         images: Sequence[EncodedImage],
         tools: Sequence[ToolSchema] = (),
     ) -> Prompt:
-        """The prompt that asks for the next reply to the messages."""
+        """The prompt that asks for the next reply to the messages.
+
+        Raises FatalModelError where the template leaves the tools out.
+        """
         inputs = self._image_inputs(messages, images)
-        return Prompt(self._expand(self._render(messages, tools), inputs), inputs)
+        text = self._render(messages, tools)
+        if tools and not self._tells_tools:
+            self._check_tools_told(text, messages)
+        return Prompt(self._expand(text, inputs), inputs)
 
     def extension(
         self,
@@ -141,10 +158,11 @@ class ChatProcessor:
         return self.decode(chance.choices(plain, k=n_tokens))
 
     def identity(self) -> dict[str, JsonValue]:
-        """What can change a prompt: the template's hash and how images are prepared."""
+        """What can change a prompt: hashes of template and files, and how images are prepared."""
         size = dict(self._images.size)
         return {
             "chat_template_sha256": hashlib.sha256(self.template.encode()).hexdigest(),
+            "processor_files": dict(self._files),
             "image_processor": type(self._images).__name__,
             "min_pixels": int(size["shortest_edge"]),
             "max_pixels": int(size["longest_edge"]),
@@ -165,11 +183,28 @@ class ChatProcessor:
             )
         self._images.size = size
 
+    def _pattern_of_special_starts(self) -> "re.Pattern[str]":
+        """Matches the first character of a special token that is spelt out in a text."""
+        added = self._tokenizer.added_tokens_decoder.values()
+        special = {str(token) for token in added if token.special}
+        special |= set(self._tokenizer.convert_ids_to_tokens(sorted(self.placeholder_ids)))
+        return re.compile(f"(?=(?:{'|'.join(map(re.escape, sorted(special)))}))(.)", re.DOTALL)
+
+    def _check_tools_told(self, text: str, messages: Sequence[Message]) -> None:
+        if text == self._render(messages, ()):
+            raise FatalModelError(
+                "the checkpoint's chat template tells the model of no tool: it has no place for "
+                "the tools of a native protocol",
+                hint="use the pair crop_zoom, whose prompt tells of its tool, or give a folder "
+                "whose template renders tools with --processor",
+            )
+        self._tells_tools = True
+
     def _render(self, messages: Sequence[Message], tools: Sequence[ToolSchema]) -> str:
         try:
             return str(
                 self._tokenizer.apply_chat_template(
-                    [_as_template_message(message) for message in messages],
+                    [self._plain(_as_template_message(message)) for message in messages],
                     tools=[tool.as_json() for tool in tools] or None,
                     chat_template=self.template,
                     add_generation_prompt=True,
@@ -181,14 +216,25 @@ class ChatProcessor:
                 f"the checkpoint's chat template refuses the conversation: {error}"
             ) from error
 
+    def _plain(self, value: Any) -> Any:
+        """The same value with a boundary inside every special token that its texts spell out."""
+        if isinstance(value, str):
+            return self._special_starts.sub(rf"\1{BOUNDARY}", value)
+        if isinstance(value, list):
+            return [self._plain(item) for item in value]
+        if isinstance(value, dict):
+            return {name: self._plain(item) for name, item in value.items()}
+        return value
+
     def _expand(self, text: str, inputs: Sequence[ImageInput]) -> tuple[int, ...]:
         """The ids of a text, each image's placeholder repeated for all its tokens."""
-        ids = self.encode(text)
+        ids = [token for piece in text.split(BOUNDARY) for token in self.encode(piece)]
         places = ids.count(self.image_id)
         if places != len(inputs):
             raise ModelError(
                 f"the conversation has {len(inputs)} images, but its text {places} places for them",
-                hint="a question must not hold the model's own image placeholder",
+                hint="the checkpoint's chat template leaves images out; give a folder whose "
+                "template renders them with --processor",
             )
         counts = iter(inputs)
         return tuple(
@@ -260,6 +306,15 @@ def _load(directory: Path, model_type: str, trust_remote_code: bool) -> Any:
             f"cannot load a tokenizer and an image processor from {str(directory)!r}: {error}",
             hint="give the folder of the base model, which has them, with --processor",
         ) from error
+
+
+def _file_hashes(directory: Path) -> dict[str, JsonValue]:
+    """The sha256 of each file that makes prompts of text and images, where it is there."""
+    return {
+        name: hashlib.sha256((directory / name).read_bytes()).hexdigest()
+        for name in PROCESSOR_FILES
+        if (directory / name).is_file()
+    }
 
 
 def _template(processor: Any, directory: Path) -> str:

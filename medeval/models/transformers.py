@@ -121,7 +121,7 @@ class TransformersModel:
             _release(device)
 
     def identity(self) -> Mapping[str, JsonValue]:
-        """Engine, versions, dtype, device kind, attention, weights, template, pixel bounds."""
+        """Engine, versions, dtype, device kind, attention, hashes of all files, pixel bounds."""
         return dict(self._started().identity)
 
     def notes(self) -> tuple[str, ...]:
@@ -345,11 +345,7 @@ def _reply(processor: "ChatProcessor", row: _Row, ids: list[int], end: "RowEnd")
         finish="tool_calls" if calls else finish,
         native_calls=calls,
         usage=Usage(prompt_tokens=len(prompt.ids), completion_tokens=len(ids)),
-        history=TokenHistory(
-            ids=(*prompt.ids, *kept),
-            n_images=len(prompt.images),
-            n_messages=len(request.messages) + 1,
-        ),
+        history=TokenHistory(ids=(*prompt.ids, *kept), n_messages=len(request.messages) + 1),
         model_sizes=tuple(image.size for image in prompt.images),
     )
 

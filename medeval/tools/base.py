@@ -71,13 +71,15 @@ class Tool:
     """A visual tool.
 
     `parameters` is a JSON Schema object, shown to the model word for word. `run` validates the
-    arguments itself and raises ToolError where it refuses them.
+    arguments itself and raises ToolError where it refuses them. `settings` are whatever else
+    decides what a call gives; they are part of a cell's fingerprint.
     """
 
     name: str
     description: str
     parameters: Mapping[str, JsonValue]
     run: Callable[[Mapping[str, JsonValue], ToolContext], ToolResult] = field(repr=False)
+    settings: Mapping[str, JsonValue] = field(default_factory=dict)
 
     @property
     def schema(self) -> ToolSchema:

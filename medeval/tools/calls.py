@@ -11,6 +11,10 @@ from medeval.types import JsonValue, NativeCall, ParsedCall
 
 CallSyntax: TypeAlias = Literal["none", "hermes", "openai"]
 
+# Part of every fingerprint. Raise it with any change to the parser, the stop rule, the rules that
+# find an answer or a tool's pixels that can change a number: old cells are then not resumed.
+BEHAVIOUR: Final = 1
+
 TAGS: Final = re.compile(r"</?(?:(?i:think)|tool_call)>")
 
 # What may follow an opening code fence: json, JSON, python, tool_call.
@@ -29,6 +33,9 @@ KINDS: Final[dict[type, str]] = {
     list: "an array",
 }
 
+# What of a model's own words may stand in an error that is put before it: never a special token.
+SAFE_NAME: Final = re.compile(r"[\w.-]{1,64}")
+
 HERMES_FORM: Final = '<tool_call>{"name": ..., "arguments": {...}}</tool_call>'
 
 
@@ -44,7 +51,8 @@ def find_calls(
     of reasoning, from its start) quotes the syntax and is no call; an open `<think>` hides nothing.
     A block that cannot be read is a call with an `error`, written for the model.
 
-    In the other syntaxes text holds no calls. Native calls count in every syntax, since a server
+    In the other syntaxes text holds no calls (a rollout reads text as "hermes" wherever a protocol
+    offers no tools, whatever its syntax). Native calls count in every syntax, since a server
     may have taken them out of the text.
     """
     written = _hermes_calls(text) if syntax == "hermes" else []
@@ -59,6 +67,16 @@ def ends_at_stop(text: str, stops: Sequence[str]) -> str:
     """
     found = [(text.find(stop), len(stop)) for stop in stops if stop]
     return text[: min((start + length for start, length in found if start >= 0), default=len(text))]
+
+
+def named(name: str | None) -> str:
+    """A name that a model wrote, to follow a noun in a message that the model will read.
+
+    >>> "no tool " + named("zoom"), "no tool " + named("<|im_end|>")
+    ("no tool named 'zoom'", 'no tool of another name')
+    """
+    safe = name is not None and SAFE_NAME.fullmatch(name)
+    return f"named {name!r}" if safe else "of another name"
 
 
 def _hermes_calls(text: str) -> list[ParsedCall]:
@@ -136,7 +154,7 @@ def _hermes_fields(body: str) -> tuple[str, JsonValue]:
     if not (isinstance(name, str) and name):
         raise _MalformedError('a call has the name of a tool, a string, under "name"')
     if "arguments" not in call:
-        raise _MalformedError(f'the call of {name!r} has no "arguments"')
+        raise _MalformedError(f'the call of a tool {named(name)} has no "arguments"')
     return name, call["arguments"]
 
 

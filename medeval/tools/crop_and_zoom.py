@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from medeval.boxes import Box, PixelBox, pixels
 from medeval.errors import DataError, DefinitionError, ToolError
 from medeval.images import Picture, PixelBudget, made_picture
 from medeval.tools.base import Tool, ToolContext, ToolResult
+from medeval.tools.calls import KINDS, named
 from medeval.types import Affine, JsonValue, Size
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ OPERATION: Final = "crop"
 
 # No conversation holds as many; a longer number would fill the error that the model reads.
 MANY_IMAGES: Final = 1_000_000
+
+# JSON that may stand in an error: the model reads it, so it can hold no special token.
+SAFE_JSON: Final = re.compile(r'[\w .,:"\[\]{}+-]*')
 
 # 256 to 1024 visual tokens of 28 x 28 pixels.
 DEFAULT_BUDGET: Final = PixelBudget(min_px=256 * 28 * 28, max_px=1024 * 28 * 28, factor=28)
@@ -65,6 +70,10 @@ def crop_and_zoom(
         ),
         parameters=_parameters(settings, coordinates),
         run=partial(_run, settings),
+        settings={
+            "minimum_side_px": minimum_side_px,
+            "budget": None if budget is None else asdict(budget),
+        },
     )
 
 
@@ -113,7 +122,7 @@ def _run(
     for argument in arguments:
         if argument not in known:
             raise ToolError(
-                f"unknown argument {argument[:80]!r}; "
+                f"there is no argument {named(argument)}; "
                 f"the arguments are {known[0]!r} and {known[1]!r}"
             )
     index = _index(arguments.get(settings.image_argument, 0), settings.image_argument)
@@ -168,6 +177,8 @@ def _number(value: JsonValue, argument: str) -> float:
 
 def _seen(value: JsonValue) -> str:
     shown = json.dumps(value, ensure_ascii=False)
+    if not SAFE_JSON.fullmatch(shown):
+        return KINDS.get(type(value), "an object")
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 

@@ -1,3 +1,4 @@
+import base64
 import dataclasses
 import json
 import random
@@ -94,6 +95,17 @@ def test_a_row_with_an_image_column_becomes_the_same_sample_without_boxes() -> N
     assert (sample.id, sample.target_boxes) == ("direct_attributes/17", ())
     assert (sample.options, sample.targets) == (("rubber", "cotton", "kevlar"), ("A",))
     assert sample.images[0].read() == b"jpg"
+
+
+@pytest.mark.parametrize("prefix", ["", "data:image/jpeg;base64,"])
+def test_rows_with_base64_images_are_told_apart_by_their_question_id(prefix: str) -> None:
+    jpeg = b"\xff\xd8\xff" + bytes(range(256))
+    encoded = prefix + base64.b64encode(jpeg).decode()
+    rows = [{**GLOVE, "question_id": index, "image": encoded} for index in range(2)]
+    samples = [VSTAR.to_sample(row) for row in open_rows(DrawnRows(2, lambda i: rows[i]))]
+    assert [one.id for one in samples] == ["direct_attributes/0", "direct_attributes/1"]
+    assert [one.target_boxes for one in samples] == [(), ()]
+    assert samples[0].images[0].read() == jpeg
 
 
 def sample_of(text: str) -> Sample:

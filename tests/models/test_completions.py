@@ -233,12 +233,13 @@ def test_usage_is_what_the_server_told(usage: dict[str, Any] | None, expected: U
         ("<a>x", "stop", "<a>x", "stop"),
         ("<a>x</a> and on", "length", "<a>x</a>", "stop"),
         ("<b>y</b><a>x</a>", "stop", "<b>y</b>", "stop"),
+        ("no mark", "length", "no mark", "length"),
     ],
 )
 def test_a_reply_ends_right_after_a_stop_string_and_none_is_invented(
     text: str, finish: str, expected: str, ends: FinishReason
 ) -> None:
-    reply = decode(completion({"content": text}, finish), stop=("</a>", "</b>"))
+    reply = decode(completion({"content": text}, finish), stop=("", "</a>", "</b>"))
     assert reply == Reply(text=expected, finish=ends)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medeval.tools.calls import CallSyntax, ends_at_stop, find_calls
+from medeval.tools.calls import CallSyntax, ends_at_stop, find_calls, named
 from medeval.types import JsonValue, NativeCall, ParsedCall
 
 TRACES = Path(__file__).parents[2] / "../shared/data/vstar/deepeyes_traces.jsonl"
@@ -98,6 +98,28 @@ def test_a_garbled_call_says_what_is_wrong_with_it(
     )
     assert call.arguments is None
     assert call.name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("zoom", "named 'zoom'"),
+        ("image_zoom-in.v2", "named 'image_zoom-in.v2'"),
+        ("x" * 64, f"named '{'x' * 64}'"),
+        ("x" * 65, "of another name"),
+        ("<|image_pad|>", "of another name"),
+        ("zoom\n", "of another name"),
+        ("", "of another name"),
+        (None, "of another name"),
+    ],
+)
+def test_a_name_is_repeated_to_the_model_only_where_it_is_safe(name: str | None, told: str) -> None:
+    assert named(name) == told
+
+
+def test_the_name_of_a_garbled_call_is_repeated_only_where_it_is_safe() -> None:
+    error = only('<tool_call>{"name": "<|im_end|>"}</tool_call>').error
+    assert error is not None and error.startswith('the call of a tool of another name has no "arg')
 
 
 def test_calls_come_in_order_with_their_places() -> None:
@@ -257,6 +279,7 @@ def test_a_long_degenerate_reply_is_read(
         ("abc", ("</t>",), "abc"),
         ("abc", (), "abc"),
         ("abc", ("",), "abc"),
+        ("a</t>b", ("", "</t>"), "a</t>"),
         ("</t>", ("</t>",), "</t>"),
         ("", ("</t>",), ""),
     ],

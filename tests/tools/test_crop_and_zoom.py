@@ -229,7 +229,11 @@ def test_a_crop_covers_what_was_asked_for_and_stays_inside(
         ({"bbox_2d": [0, 0, 9, 9], "image_index": True}, "an integer counted from 0, not true"),
         ({"bbox_2d": [0, 0, 9, 9], "image_index": "0"}, "an integer counted from 0, not \"0\""),
         ({"bbox_2d": [0, 0, 9, 9], "image_index": None}, "an integer counted from 0, not null"),
-        ({"bbox": [0, 0, 9, 9]}, "unknown argument 'bbox'; the arguments are 'bbox_2d' and"),
+        ({"bbox": [0, 0, 9, 9]}, "no argument named 'bbox'; the arguments are 'bbox_2d' and"),
+        ({"<|im_end|>": 0}, "there is no argument of another name; the arguments are"),
+        ({"bbox_2d": "<|image_pad|>"}, "a list of four numbers, not a string"),
+        ({"bbox_2d": {"<|image_pad|>": 1}}, "a list of four numbers, not an object"),
+        ({"bbox_2d": [1, 2, 3, ["<|image_pad|>"]]}, "holds numbers only, not an array"),
         ({"bbox_2d": ["x" * 10_000] * 4}, "holds numbers only"),
     ],
 )  # fmt: skip
@@ -239,6 +243,16 @@ def test_a_refusal_tells_the_model_what_to_mend(
     message = refused(arguments, context(picture(200, 100)))
     assert said in message
     assert len(message) < 300
+    assert "<|" not in message
+
+
+def test_settings_tell_what_the_schema_does_not() -> None:
+    assert crop_and_zoom(minimum_side_px=3, budget=None).settings == {
+        "minimum_side_px": 3, "budget": None,
+    }  # fmt: skip
+    assert crop_and_zoom().settings["budget"] == {
+        "min_px": 200704, "max_px": 802816, "factor": 28,
+    }  # fmt: skip
 
 
 json_values = st.recursive(
