@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medeval.definitions import Judge
 from medeval.errors import DataError
@@ -41,7 +41,11 @@ class Prediction(BaseModel):
 
 
 class ScoredLine(BaseModel):
-    """One verdict on a prediction; `id` is the prediction's, or its line number as text."""
+    """One verdict on a prediction; `id` is the prediction's, or its line number as text.
+
+    `judge_failed`, which is not written out: the verdict is undecided because the judge or its
+    endpoint failed, not because of the answer.
+    """
 
     id: str
     verdict: VerdictStatus
@@ -49,6 +53,7 @@ class ScoredLine(BaseModel):
     extracted: str | None
     reason: str
     judge: str
+    judge_failed: bool = Field(default=False, exclude=True)
 
 
 def score_lines(
@@ -143,6 +148,7 @@ async def _score(prediction: Prediction, number: int, judge: Loaded[Judge]) -> S
         extracted=graded.verdict.extracted,
         reason=graded.verdict.reason,
         judge=graded.verdict.judge,
+        judge_failed=graded.failure is not None,
     )
 
 

@@ -17,10 +17,14 @@ from medeval.types import Answer, Sample
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something about a benchmark's rows that is not as declared; `sample_id` None for all."""
+    """Something about a benchmark's rows that is not as declared; `sample_id` None for all.
+
+    `n_checked` says how many samples were checked before a problem that ended the checking.
+    """
 
     sample_id: str | None
     what: str
+    n_checked: int | None = None
 
 
 def find_problems(
@@ -55,7 +59,7 @@ def _problems(
             yield from _target_problems(sample, benchmark, planned.judges[0])
     except DataError as error:
         what = f"{error.message}; no row after this one was checked"
-        yield Problem(sample_id=None, what=what)
+        yield Problem(sample_id=None, what=what, n_checked=clusters.total())
         return
     if whole and benchmark.cluster_size is not None:
         yield from _cluster_problems(clusters, benchmark.cluster_size)

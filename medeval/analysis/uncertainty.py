@@ -66,4 +66,6 @@ def mean_rate(
     bernoulli = mean * (1.0 - mean)
     effective = bernoulli / variance if variance > 0 and bernoulli > 0 else float(len(codes))
     low, high = proportion_confint(mean * effective, effective, alpha=1 - level, method="wilson")
-    return Rate(value=mean, low=float(low), high=float(high), n=len(values))
+    # rounding must not put a bound on the wrong side of a rate of 0 or 1
+    low, high = (0.0 if mean == 0 else float(low)), (1.0 if mean == 1 else float(high))
+    return Rate(value=mean, low=low, high=high, n=len(values))

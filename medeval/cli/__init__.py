@@ -20,6 +20,12 @@ COMMANDS = {
     "import-med": ("medeval.cli.import_med", "Read MED's published logs into a run folder."),
     "export": ("medeval.cli.export", "Write a run for MED's scripts, inspect view or lmms-eval."),
     "analyze": ("medeval.cli.analyze", "Measure, explain and diagnose what the tools do."),
+    "plot": ("medeval.cli.plot", "Draw the figures of a run: PDF, SVG and PNG."),
+    "leaderboard": (
+        "medeval.cli.leaderboard",
+        "Rank checkpoints and models by benchmark.",
+    ),
+    "compare": ("medeval.cli.compare", "Compare two checkpoints, sample by sample."),
     "list": ("medeval.cli.definitions", "List the benchmarks, protocols, pairs and judges."),
     "show": ("medeval.cli.definitions", "Show a definition, and what a model would read."),
     "fetch": ("medeval.cli.fetch", "Fetch benchmarks ahead, for machines without a network."),
@@ -51,7 +57,10 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, message="medeval %(version)s")
 @click.option("--verbose", is_flag=True, help="Tell more on stderr.")
 @click.pass_context

@@ -13,6 +13,7 @@ from medeval.images import prepare
 from medeval.loader import Loaded, load, shipped
 from medeval.models.base import Sampling
 from medeval.rendering import EXAMPLE, render_difference, render_opening
+from medeval.rows import DrawnRows, HubRows, RepeatedRows, RowSource
 from medeval.types import ImageSource, Sample
 
 Definition = Loaded[Benchmark] | Loaded[EvalProtocol] | Loaded[Pair] | Loaded[Judge]
@@ -170,14 +171,14 @@ def _fields(definition: Definition) -> Sequence[tuple[str, object]]:
     if isinstance(value, Benchmark):
         shown += [
             ("title", value.title),
-            ("rows", value.rows),
+            ("rows", _rows(value.rows)),
             ("published samples", value.count),
             ("judge", value.judge),
             ("known elsewhere as", ", ".join(value.aliases)),
             ("groups", ", ".join(value.groups) or "none"),
             ("aggregate", value.aggregate),
             ("suite", value.suite),
-            ("chance", value.chance),
+            ("chance", None if value.chance is None else f"{value.chance:.3f}"),
             ("licence", value.licence),
             ("citation", value.citation),
         ]
@@ -200,6 +201,20 @@ def _fields(definition: Definition) -> Sequence[tuple[str, object]]:
     else:
         shown += [("title", value.title), *_protocol_fields(value)]
     return [*shown, ("file", source.path), ("sha256", source.sha256)]
+
+
+def _rows(source: RowSource) -> str:
+    """Where rows come from, in words."""
+    if isinstance(source, RepeatedRows):
+        return f"{_rows(source.rows)}, each {source.times} times"
+    if isinstance(source, DrawnRows):
+        return f"{source.count} drawn by the definition"
+    revision = f"revision {source.revision or 'the newest'}"
+    if isinstance(source, HubRows):
+        repositories = " or ".join((source.repo, *source.mirrors))
+        config = f" {source.config}" if source.config else ""
+        return f"hub {repositories},{config} {source.split}, {revision}"
+    return f"hub {source.repo}, {', '.join(source.tables)}, {revision}"
 
 
 def _differences(pair: Pair) -> str:
@@ -293,11 +308,19 @@ def validate_command(
     )
     planned = plan_benchmarks(options)[0]
     samples, problems = find_problems(planned, options)
-    click.echo(f"{planned.name}: {samples.count} rows from {samples.origin.description}")
+    click.echo(f"{planned.name}: {samples.count} rows, {samples.origin.description}")
     n_problems = 0
+    n_samples = n_checked = samples.count if limit is None else min(limit, samples.count)
     for problem in problems:
         n_problems += 1
+        n_checked = n_checked if problem.n_checked is None else problem.n_checked
         click.echo(f"{problem.sample_id or 'all'}: {problem.what}")
-    n_samples = samples.count if limit is None else min(limit, samples.count)
-    click.echo(f"{n_samples} samples, {n_problems} problems", err=True)
+    click.echo(_checked(n_checked, n_samples, n_problems), err=True)
     ctx.exit(1 if n_problems else 0)
+
+
+def _checked(n_checked: int, n_samples: int, n_problems: int) -> str:
+    problems = "1 problem" if n_problems == 1 else f"{n_problems} problems"
+    if n_checked < n_samples:
+        return f"stopped after {n_checked} of {n_samples} samples, {problems}"
+    return f"{n_samples} sample{'' if n_samples == 1 else 's'} checked, {problems}"

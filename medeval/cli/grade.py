@@ -1,12 +1,15 @@
 """`medeval grade`: a run judged anew, from its folder alone."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from medeval.cli.judges import judge_options
 from medeval.cli.parsing import CommaSeparated, given_flags
+
+if TYPE_CHECKING:
+    from medeval.store import RunFolder
 
 
 @click.command("grade")
@@ -16,7 +19,7 @@ from medeval.cli.parsing import CommaSeparated, given_flags
     "judges",
     multiple=True,
     type=CommaSeparated(),
-    help="Judges beside each benchmark's own: names, paths or modules. Several are compared.",
+    help="Judges beside the run's own: names, paths or modules.  [default: the run's own]",
 )
 @judge_options
 @click.option("--again", is_flag=True, help="Judge answers that have a verdict as well.")
@@ -26,8 +29,11 @@ def grade_command(
 ) -> None:
     """Judge a run's answers that lack a verdict, and rebuild its outcomes and table.
 
-    With two judges or more, a second table says how far they agree, and
-    tables/disagreements.csv in the run's folder lists where they do not.
+    Another judge's verdicts, outcomes and table stand beside the run's own, under its name. With
+    two judges or more, a second table says how far they agree, and tables/disagreements.csv in
+    the run's folder lists where they do not.
+
+    Exit codes: 0 all is scored; 1 something is unscored or a judge failed; 2 usage.
     """
     from medeval.cli.tables import agreement_table, summary_table
     from medeval.definitions import Judge
@@ -42,6 +48,7 @@ def grade_command(
     client = judge_client(options)
     loaded = [ready_judge(load(name, Judge), client) for group in judges for name in group]
     folder = RunFolder.open(run)
+    n_before = _n_judge_failures(folder)
     how = Regrading(
         client=client,
         places=options.judge_concurrency,
@@ -52,3 +59,20 @@ def grade_command(
     click.echo(summary_table(summaries, folder.record()))
     if agreements := write_agreements(folder, [judge_identity(judge) for judge in loaded]):
         click.echo(f"\n{agreement_table(agreements)}")
+    n_failed = _n_judge_failures(folder) - n_before
+    n_unscored = sum(summary.unscored for summary in summaries)
+    if n_failed:
+        what = f"{n_failed} judge failures: failures.jsonl in each cell's folder says why"
+        click.echo(f"\n{what}", err=True)
+    if n_unscored:
+        what = (
+            f"{n_unscored} unscored: this command again judges answers that lack a verdict; "
+            "medeval run makes answers that are missing"
+        )
+        click.echo(f"\n{what}", err=True)
+    ctx.exit(1 if n_failed or n_unscored else 0)
+
+
+def _n_judge_failures(folder: "RunFolder") -> int:
+    failures = (failure for key in folder.cells() for failure in folder.cell(key).failures())
+    return sum(failure.kind == "judge" for failure in failures)

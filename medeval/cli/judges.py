@@ -24,6 +24,7 @@ _OPTIONS = (
     click.option(
         "--judge-concurrency",
         type=click.IntRange(min=1),
+        metavar="N",
         default=32,
         show_default=True,
         help="Calls to --judge-model under way at once.",
@@ -31,6 +32,7 @@ _OPTIONS = (
     click.option(
         "--judge-max-calls",
         type=click.IntRange(min=1),
+        metavar="N",
         help="Calls to --judge-model after which answers are left unscored.",
     ),
     click.option(

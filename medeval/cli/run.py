@@ -29,7 +29,11 @@ NAMES = CommaSeparated()
     metavar="[NAME=]MODEL",
     help="A single model: a folder, or the name a server knows it by. Repeatable.",
 )
-@click.option("--baseline", metavar="MODEL", help="Step 0 of every series, evaluated once.")
+@click.option(
+    "--baseline",
+    metavar="MODEL",
+    help="Step 0 of every series, evaluated once: a folder, or the name a server knows it by.",
+)
 @click.option("--steps", type=CommaSeparated(click.INT), help="Only these steps of each series.")
 @click.option(
     "--processor",
@@ -41,7 +45,11 @@ NAMES = CommaSeparated()
     type=click.Choice(["transformers", "openai"]),
     help="The engine; openai where --base-url is given, else transformers.",
 )
-@click.option("--model-args", type=KeyValues(), help="Arguments of the engine.")
+@click.option(
+    "--model-args",
+    type=KeyValues(),
+    help="Arguments of the engine, as dtype=bfloat16,max_batch_size=8.",
+)
 @click.option("--base-url", metavar="URL", help="An OpenAI-compatible server.")
 @click.option(
     "--benchmarks",
@@ -111,8 +119,9 @@ NAMES = CommaSeparated()
 @click.option(
     "--judge",
     multiple=True,
-    metavar="[NAME=]JUDGE",
-    help="In place of a benchmark's own judge; the first is the primary one. Repeatable.",
+    type=NAMES,
+    metavar="[NAME=]JUDGE,...",
+    help="Judges in place of the benchmarks' own, or of benchmark NAME's; the first is primary.",
 )
 @judge_options
 @click.option(
@@ -152,11 +161,15 @@ def run_command(ctx: click.Context, /, plan: Path | None, dry_run: bool, **_: An
     """Evaluate checkpoints on benchmarks, without and with tools.
 
     \b
-    A series of checkpoints on two benchmarks:
-      medeval run --checkpoints runs/crop_rl --baseline models/Qwen2.5-VL-7B-Instruct \\
+    A series of checkpoints on two benchmarks; models are folders:
+      medeval run --checkpoints runs/crop_rl --baseline models/Qwen2.5-VL-7B \\
                   --benchmarks vstar,chartqa
     A model behind a server:
-      medeval run --model my-model --base-url http://127.0.0.1:8000 --benchmarks vstar
+      medeval run --model my-model --base-url http://127.0.0.1:8000 \\
+                  --benchmarks vstar
+
+    The same command again resumes. Exit codes: 0 complete; 1 a cell stopped, or more unscored
+    than --max-unscored; 2 usage; 3 ended by SIGTERM or --time-limit; 130 by Ctrl-C.
     """  # noqa: D301 - click reads the backspace, and a raw text would not hold one
     from medeval.plan import read_options, resolve
 

@@ -12,7 +12,9 @@ from medeval.cli.parsing import given_flags
 
 @click.command("score")
 @click.argument("predictions", type=click.File("rb"), default="-")
-@click.option("--judge", required=True, metavar="JUDGE", help="A judge's name, path or module.")
+@click.option(
+    "--judge", required=True, metavar="JUDGE", help="The judge: a name, a path or a module."
+)
 @judge_options
 @click.pass_context
 def score_command(ctx: click.Context, /, predictions: IO[bytes], judge: str, **_: Any) -> None:
@@ -21,6 +23,9 @@ def score_command(ctx: click.Context, /, predictions: IO[bytes], judge: str, **_
     PREDICTIONS is a JSONL file, or stdin where it is `-` or left out. A line holds `answer`
     (null where the model gave none) and what the judge reads of a sample: `targets`, `question`,
     `options`, ... Verdict lines go to stdout.
+
+    Exit codes: 0 all is judged; 1 a line cannot be read, or the judge or its endpoint failed on
+    one; 2 usage.
     """
     from medeval.definitions import Judge
     from medeval.loader import load
@@ -34,11 +39,18 @@ def score_command(ctx: click.Context, /, predictions: IO[bytes], judge: str, **_
     scored = score_lines(
         _lines(predictions), loaded, client=client, places=options.judge_concurrency
     )
+    n_lines = n_failed = 0
     for line in scored:
+        n_lines += 1
+        n_failed += line.judge_failed
         # escaped, since an answer may hold half of a surrogate pair
         click.echo(json.dumps(line.model_dump()))
     for note in () if client is None else client.notes():
         click.echo(note, err=True)
+    if n_failed:
+        what = f"the judge failed on {n_failed} of {n_lines} lines: the reasons in them say why"
+        click.echo(what, err=True)
+    ctx.exit(1 if n_failed else 0)
 
 
 def _lines(predictions: IO[bytes]) -> Iterator[dict[str, Any]]:

@@ -195,13 +195,30 @@ def test_a_mistake_is_told_on_stderr_without_a_traceback(
     assert shown.out == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("markers", "200 drawn by the definition"),
+        ("chartqa", "hub lmms-lab-encoder/ChartQA or lmms-lab/ChartQA, test, revision the newest"),
+        ("docvqa", "hub lmms-lab-encoder/DocVQA or lmms-lab/DocVQA, DocVQA validation, "
+         "revision the newest"),
+        ("vstar", "hub craigwu/vstar_bench, test_questions.jsonl, revision the newest"),
+    ],
+)  # fmt: skip
+def test_show_tells_in_words_where_rows_come_from(
+    medeval_main: MedevalMain, capsys: Capture, name: str, rows: str
+) -> None:
+    assert medeval_main("show", name) == 0
+    assert f"\nrows: {rows}\n" in capsys.readouterr().out
+
+
 def test_validate_of_sound_rows_exits_with_0(
     medeval_main: MedevalMain, capsys: Capture, tmp_path: Path
 ) -> None:
     assert medeval_main("validate", write_benchmark(tmp_path)) == 0
     shown = capsys.readouterr()
-    assert shown.out == "small: 8 rows from drawn by the definition\n"
-    assert shown.err == "8 samples, 0 problems\n"
+    assert shown.out == "small: 8 rows, drawn by the definition\n"
+    assert shown.err == "8 samples checked, 0 problems\n"
 
 
 def test_validate_names_each_problem_on_stdout_and_exits_with_1(
@@ -212,9 +229,21 @@ def test_validate_names_each_problem_on_stdout_and_exits_with_1(
     shown = capsys.readouterr()
     assert shown.out.splitlines()[1] == "all: 4 rows here, 5 were published"
     assert shown.out.splitlines()[2].startswith("s001: image ")
-    assert shown.err == "4 samples, 2 problems\n"
+    assert shown.err == "4 samples checked, 2 problems\n"
     assert medeval_main("validate", path, "--limit", 1) == 0
-    assert capsys.readouterr().err == "1 samples, 0 problems\n"
+    assert capsys.readouterr().err == "1 sample checked, 0 problems\n"
+
+
+def test_validate_says_where_it_stopped(
+    medeval_main: MedevalMain, capsys: Capture, tmp_path: Path
+) -> None:
+    path = write_benchmark(tmp_path, 5)
+    path.write_text(path.read_text().replace('"ABCD"[row.index % 4]', '"ABC"[row.index]'))
+    assert medeval_main("validate", path) == 1
+    shown = capsys.readouterr()
+    assert "no row after this one was checked" in shown.out
+    assert shown.err == "stopped after 3 of 5 samples, 1 problem\n"
+    assert medeval_main("validate", path, "--limit", 3) == 0
 
 
 def coloured(variables: dict[str, str]) -> str:

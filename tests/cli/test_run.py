@@ -160,6 +160,19 @@ def test_a_judge_named_on_the_command_line_becomes_the_primary_one(
     assert json.loads(outcome)["judge"].startswith("lenient#")
 
 
+def test_judges_are_named_in_a_comma_list_and_for_one_benchmark(
+    definitions: Path, medeval_main: MedevalMain, serve: Serve
+) -> None:
+    server = serve(StubServer())
+    named = f"small={write_judge(definitions, 'lenient', correct_at=0.0)},exact_match"
+    assert medeval_main(*flags(definitions, server.base_url, "--judge", named)) == 0
+    verdicts = next((definitions / "run/cells").rglob("verdicts.*.jsonl")).read_text()
+    judges = [json.loads(line)["judge"].partition("#")[0] for line in verdicts.splitlines()]
+    assert set(judges) == {"lenient", "exact_match"}
+    record = json.loads((definitions / "run/run.json").read_text())
+    assert record["judges"]["small"].startswith("lenient#")
+
+
 def test_what_a_server_does_not_take_is_told(
     definitions: Path, medeval_main: MedevalMain, serve: Serve, capsys: Capture
 ) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.medeval_processes import MedevalMain
+from tests.medeval_processes import MedevalMain, Serve
 from tests.small_benchmark import write_judge
+from tests.stub_server import StubServer
 
 Capture = pytest.CaptureFixture[str]
 
@@ -81,6 +82,39 @@ def test_a_line_that_cannot_be_judged_is_named_after_those_before_it(
     assert verdicts(shown.out) == [("a", "correct")]
     assert shown.err.startswith(told)
     assert "Traceback" not in shown.err
+
+
+def test_a_line_whose_judges_endpoint_failed_is_undecided_and_the_code_is_1(
+    medeval_main: MedevalMain, capsys: Capture, tmp_path: Path, serve: Serve
+) -> None:
+    server = serve(StubServer(answer="correct", faults=["500"]))
+    path = tmp_path / "predictions.jsonl"
+    line = '{"answer": "%s", "targets": ["A"], "question": "?"}\n'
+    path.write_text("".join(line % answer for answer in "xyz"))
+    command = (
+        *("score", path, "--judge", "model", "--judge-model", "stub", "--judge-concurrency", 1),
+        *("--judge-base-url", server.base_url, "--judge-args", "max_retries=0"),
+    )
+    assert medeval_main(*command) == 1
+    shown = capsys.readouterr()
+    assert verdicts(shown.out) == [("1", "undecided"), ("2", "correct"), ("3", "correct")]
+    assert json.loads(shown.out.splitlines()[0])["reason"].startswith("not judged: ")
+    assert "judge_failed" not in shown.out
+    assert "the judge failed on 1 of 3 lines: the reasons in them say why" in shown.err
+    assert medeval_main(*command) == 0
+
+
+def test_what_a_judge_cannot_decide_is_no_failure_but_its_bug_is(
+    medeval_main: MedevalMain, capsys: Capture, tmp_path: Path
+) -> None:
+    path = tmp_path / "predictions.jsonl"
+    path.write_bytes(LINES)
+    judge = write_judge(tmp_path, refuses=("a",))
+    assert medeval_main("score", path, "--judge", judge) == 0
+    assert verdicts(capsys.readouterr().out)[0] == ("a", "undecided")
+    judge = write_judge(tmp_path, raises=("a",))
+    assert medeval_main("score", path, "--judge", judge) == 1
+    assert verdicts(capsys.readouterr().out)[0] == ("a", "undecided")
 
 
 def test_half_a_surrogate_pair_in_an_answer_is_written_as_it_was_read(

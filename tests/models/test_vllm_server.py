@@ -77,11 +77,15 @@ def test_vllm_and_transformers_crop_look_again_and_answer_alike(
     common = ["run", "--benchmarks", "markers", "--limit", N_SAMPLES, "--pairs", pair]
     common += ["--max-tokens", 64]
     server, local = tmp_path / "server", tmp_path / "local"
-    assert 0 == medeval_main(
-        *common, "--model", "memorised", "--base-url", vllm_url, "--output-dir", server
+    assert (
+        medeval_main(
+            *common, "--model", "memorised", "--base-url", vllm_url, "--output-dir", server
+        )
+        == 0
     )
-    assert 0 == medeval_main(
-        *common, "--model", f"memorised={memorised_checkpoint}", "--output-dir", local
+    assert (
+        medeval_main(*common, "--model", f"memorised={memorised_checkpoint}", "--output-dir", local)
+        == 0
     )
     ours, theirs = (load_run(folder).trajectories for folder in (local, server))
     available = theirs[theirs.protocol.str.startswith("tool_available")]
