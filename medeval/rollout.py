@@ -108,24 +108,8 @@ class _Conversation:
 
     def open(self, pictures: Sequence[Picture]) -> None:
         self.messages.extend(self.protocol.opening(self.sample))
-        for index, picture in enumerate(pictures):
-            self.pictures.append(picture)
-            self.raw_to_root.append(IDENTITY)
-            self.images.append(
-                TrajectoryImage(
-                    index=index,
-                    sha256=picture.encoded.sha256,
-                    media_type=picture.encoded.media_type,
-                    parent=None,
-                    root=index,
-                    operation=None,
-                    arguments={},
-                    to_root=_sent_to_raw(picture),
-                    raw=picture.raw,
-                    sent=picture.sent,
-                    exif_orientation=picture.exif_orientation,
-                )
-            )
+        for picture in pictures:
+            self._add_image(picture)
 
     async def generate(self, seed: int) -> Reply:
         native = self.protocol.call_syntax == "openai"
@@ -243,14 +227,17 @@ class _Conversation:
             seconds = time.monotonic() - started
             self._record(call, "rejected", error=error.message, seconds=seconds)
             return Observed(native_id=call.native_id, error=error.message)
-        index = self._add_image(result)
+        index = self._add_image(result.picture, result)
         seconds = time.monotonic() - started
         self._record(call, "executed", image=index, seconds=seconds)
         return Observed(native_id=call.native_id, image=index)
 
-    def _add_image(self, result: ToolResult) -> int:
-        index, picture = len(self.pictures), result.picture
-        raw_to_root = self.raw_to_root[result.parent].after(result.raw_to_parent)
+    def _add_image(self, picture: Picture, made: ToolResult | None = None) -> int:
+        """Take an image into the conversation: the sample's own, or what a call made."""
+        index = len(self.pictures)
+        raw_to_root = (
+            IDENTITY if made is None else self.raw_to_root[made.parent].after(made.raw_to_parent)
+        )
         self.pictures.append(picture)
         self.raw_to_root.append(raw_to_root)
         self.images.append(
@@ -258,13 +245,14 @@ class _Conversation:
                 index=index,
                 sha256=picture.encoded.sha256,
                 media_type=picture.encoded.media_type,
-                parent=result.parent,
-                root=self.images[result.parent].root,
-                operation=result.operation,
-                arguments=result.arguments,
+                parent=None if made is None else made.parent,
+                root=index if made is None else self.images[made.parent].root,
+                operation=None if made is None else made.operation,
+                arguments={} if made is None else made.arguments,
                 to_root=raw_to_root.after(_sent_to_raw(picture)),
                 raw=picture.raw,
                 sent=picture.sent,
+                exif_orientation=picture.exif_orientation,
             )
         )
         return index
