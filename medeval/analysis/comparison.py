@@ -1,0 +1,212 @@
+"""Two checkpoints compared sample by sample, of one run or of two."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medeval.analysis.analysis_set import AnalysisSet
+from medeval.analysis.curves import MEAN, Curve, Floats, Shares
+from medeval.analysis.intervals import Stratum, difference
+from medeval.analysis.outcomes import Step
+from medeval.analysis.quantities import SHARES
+from medeval.analysis.significance import benjamini_hochberg, exact_test, mean_test
+from medeval.analysis.tabulation import Row, as_columns
+from medeval.analysis.terms import TERMS
+from medeval.analysis.uncertainty import Rate
+from medeval.errors import RecordError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Value = Callable[[Shares], Floats]
+
+QUANTITIES: Mapping[str, Value] = {
+    "free": SHARES["free"],
+    "available": SHARES["available"],
+    "gap": lambda shares: shares.available - shares.free,
+    **{term: SHARES[term] for term in TERMS},
+}
+COMPARED = ("free", "available", "gap")
+# The largest change of a quantity: the gap is itself a difference.
+REACH = {"gap": 2.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Entrant:
+    """One checkpoint under one pair, ready to be compared."""
+
+    name: str
+    found: AnalysisSet
+    step: Step
+
+    def curve(self, benchmark: str) -> Curve | None:
+        """The curve of a benchmark, None where there are no outcomes at the step."""
+        for curve in self.found.curves:
+            if curve.benchmark == benchmark and self.step in curve.steps:
+                return curve
+        return None
+
+    @property
+    def benchmarks(self) -> tuple[str, ...]:
+        """The benchmarks that it has outcomes of."""
+        return tuple(curve.benchmark for curve in self.found.curves if self.step in curve.steps)
+
+    def judge(self, benchmark: str) -> str:
+        """The identity of the judge of a benchmark."""
+        return self.found.outcomes.benchmarks[benchmark].judge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Paired:
+    """Two entrants on the samples of a benchmark that both have."""
+
+    curve: Curve
+    first: Shares
+    other: Shares
+    exact: bool
+
+    def stratum(self, quantity: str) -> Stratum:
+        """Each sample's value of the other entrant less that of the first."""
+        of = QUANTITIES[quantity]
+        return Stratum(curve=self.curve, values=of(self.other) - of(self.first))
+
+
+def paired(first: Entrant, other: Entrant, benchmark: str) -> Paired:
+    """Two entrants joined by sample id.
+
+    Raises RecordError where they were judged differently or share no sample.
+    """
+    judges = {first.judge(benchmark), other.judge(benchmark)}
+    if len(judges) > 1:
+        raise RecordError(
+            f"benchmark {benchmark!r} was scored by different judges: {first.name!r} by "
+            f"{first.judge(benchmark)!r}, {other.name!r} by {other.judge(benchmark)!r}",
+            hint="score both with one judge: `medeval grade --judge NAME --again`",
+        )
+    one, two = first.curve(benchmark), other.curve(benchmark)
+    assert one is not None
+    assert two is not None
+    repeats = {one.repeats[one.steps.index(first.step)], two.repeats[two.steps.index(other.step)]}
+    if one.ids != two.ids:
+        places = {sample_id: place for place, sample_id in enumerate(two.ids)}
+        kept = [place for place, sample_id in enumerate(one.ids) if sample_id in places]
+        if not kept:
+            raise RecordError(
+                f"{first.name!r} and {other.name!r} share no sample of benchmark {benchmark!r}",
+                hint="they must be evaluated on the same data to be compared",
+            )
+        two = only(two, [places[one.ids[place]] for place in kept])
+        one = only(one, kept)
+    return Paired(
+        curve=one, first=one.at(first.step), other=two.at(other.step), exact=repeats == {1}
+    )
+
+
+def only(curve: Curve, kept: Sequence[int]) -> Curve:
+    """A curve of the samples at the given places, in that order."""
+    _, clusters = np.unique(curve.clusters[kept], return_inverse=True)
+    return replace(
+        curve,
+        ids=tuple(curve.ids[place] for place in kept),
+        groups=tuple(curve.groups[place] for place in kept),
+        clusters=clusters.astype(np.int32),
+        counts=curve.counts[:, :, kept],
+    )
+
+
+def paired_difference(pairs: Sequence[Paired], quantity: str) -> Rate:
+    """The other entrant's mean less the first's, unweighted over benchmarks, score interval."""
+    reach = REACH.get(quantity, 1.0)
+    strata = [pair.stratum(quantity) for pair in pairs]
+    found = difference([replace(each, values=each.values / reach) for each in strata])
+    value, low, high = (
+        None if each is None else reach * each for each in (found.value, found.low, found.high)
+    )
+    return Rate(value=value, low=low, high=high, n=found.n)
+
+
+def paired_test(pairs: Sequence[Paired], quantity: str) -> float:
+    """The two-sided p-value of no difference.
+
+    Exact (signs of clusters flipped at random) on one benchmark without repeats, by the normal
+    approximation to that otherwise.
+    """
+    strata = [pair.stratum(quantity) for pair in pairs]
+    if len(pairs) == 1 and pairs[0].exact:
+        return exact_test(pairs[0].curve, strata[0].values)
+    return mean_test(strata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Comparison:
+    """Paired differences by benchmark, and the samples that flipped.
+
+    `differences` has one row a benchmark (and one for their mean, where there are several) and
+    quantity: both values, the other's less the first's with its 95% interval, p and q (the same
+    after Benjamini-Hochberg over benchmarks and quantities). `flips` has one row a sample and arm
+    whose share of correct repeats changed.
+    """
+
+    differences: "pd.DataFrame"
+    flips: "pd.DataFrame"
+
+
+def compare(first: Entrant, other: Entrant) -> Comparison:
+    """Compare two checkpoints on the samples that both have.
+
+    Raises UsageError where they have no benchmark in common; RecordError where they were judged
+    differently or share no sample of a benchmark.
+    """
+    import pandas as pd
+
+    shared = [name for name in first.benchmarks if name in other.benchmarks]
+    if not shared:
+        raise UsageError(
+            f"{first.name!r} and {other.name!r} have no benchmark in common: "
+            f"{', '.join(first.benchmarks)} against {', '.join(other.benchmarks)}"
+        )
+    pairs = {name: [paired(first, other, name)] for name in shared}
+    rows = list(_differences(pairs))
+    if len(shared) > 1:
+        rows += _differences({MEAN: [pair for (pair,) in pairs.values()]})
+    flips = [row for name, (pair,) in pairs.items() for row in _flips(name, pair)]
+    columns = ["benchmark", "sample_id", "arm", "first", "other"]
+    return Comparison(differences=pd.DataFrame(rows), flips=pd.DataFrame(flips, columns=columns))
+
+
+def _differences(pairs: Mapping[str, Sequence[Paired]]) -> Iterator[Row]:
+    """The rows of a family of tests."""
+    rows: list[Row] = []
+    for benchmark, joined in pairs.items():
+        for quantity in COMPARED:
+            of = QUANTITIES[quantity]
+            found = paired_difference(joined, quantity)
+            rows.append(
+                {
+                    "benchmark": benchmark,
+                    "quantity": quantity,
+                    "n": found.n,
+                    "first": float(np.mean([of(pair.first).mean() for pair in joined])),
+                    "other": float(np.mean([of(pair.other).mean() for pair in joined])),
+                    **as_columns("difference", found),
+                    "p_value": paired_test(joined, quantity),
+                }
+            )
+    adjusted = benjamini_hochberg([row["p_value"] for row in rows])
+    for row, q_value in zip(rows, adjusted, strict=True):
+        yield {**row, "q_value": q_value}
+
+
+def _flips(benchmark: str, pair: Paired) -> Iterator[Row]:
+    for arm in ("free", "available"):
+        before, after = QUANTITIES[arm](pair.first), QUANTITIES[arm](pair.other)
+        for place in np.flatnonzero(before != after):
+            yield {
+                "benchmark": benchmark,
+                "sample_id": pair.curve.ids[place],
+                "arm": arm,
+                "first": float(before[place]),
+                "other": float(after[place]),
+            }
