@@ -427,6 +427,11 @@ def test_clearing_takes_verdicts_first_and_the_settings_last(
         writer.append_failure(failure("b"))
     gone: list[str] = []
     unlink = Path.unlink
-    monkeypatch.setattr(Path, "unlink", lambda path: (gone.append(path.name), unlink(path))[1])
+
+    def told(path: Path) -> None:
+        gone.append(path.name)
+        unlink(path)
+
+    monkeypatch.setattr(Path, "unlink", told)
     cell.clear()
     assert gone == ["verdicts.0.jsonl", "trajectories.0.jsonl", "failures.jsonl", "cell.json"]

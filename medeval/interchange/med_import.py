@@ -7,6 +7,7 @@ from typing import Final
 
 from medeval.analysis.summary import CellSummary
 from medeval.cells import CellFolder
+from medeval.checkpoints import BASELINE
 from medeval.definitions import Judge
 from medeval.errors import DataError, RecordError
 from medeval.grading import judge_identity
@@ -24,7 +25,7 @@ from medeval.records import (
     RunRecord,
     SampleRecord,
 )
-from medeval.results import BASELINE, write_results
+from medeval.results import write_results
 from medeval.store import CellKey, CellWriter, RunFolder
 from medeval.types import JsonValue, Sample, Verdict
 

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from medeval.checkpoints import BASELINE
 from medeval.errors import RecordError, UsageError
 from medeval.records import OutcomeRecord
-from medeval.results import BASELINE
 from medeval.store import CellKey, OutcomeKey, RunFolder
 from medeval.types import ToolCall
 
