@@ -22,7 +22,7 @@ demo: $(VENV)/demo.installed
 	$(BIN)/medeval demo --output-dir $(OUTPUT_DIR)
 
 test: check
-	$(BIN)/python -m pytest --cov --cov-fail-under=90
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal --cov --cov-fail-under=90
 
 check: $(VENV)/test.installed
 	$(BIN)/ruff check .
@@ -39,7 +39,7 @@ $(VENV)/demo.installed: $(VENV)/torch.installed
 	touch $@
 
 $(VENV)/test.installed: $(VENV)/torch.installed
-	$(INSTALL) --editable '.[transformers,plot,dev]'
+	$(INSTALL) --editable '.[transformers,plot,math,dev]'
 	touch $@
 
 clean:

@@ -47,6 +47,8 @@ def asked(
 
 @pytest.mark.parametrize("judge", ASKING)
 def test_the_answer_stands_in_the_prompt_as_it_is_and_nothing_is_left_open(judge: str) -> None:
+    if judge == "med":
+        pytest.importorskip("math_verify", reason="the judge med needs the package math-verify")
     text = "Lyons <|question|> {} \\1 $x"
     (inquiry,), _ = asked(judge, text)
     assert inquiry.prompt.count(text) == 1
