@@ -10,8 +10,11 @@ from PIL import Image
 from medeval.demo import demo_checkpoints
 from medeval.demo.checkpoints import Family, build_checkpoint
 from medeval.images import made_picture
+from medeval.locks import Lock
 from medeval.models.base import Request, Sampling
 from medeval.types import EncodedImage, ImageRef, Message, Text
+
+BUILD_S = 600.0
 
 
 def random_checkpoint(directory: Path, family: Family, seed: int = 0) -> Path:
@@ -33,11 +36,12 @@ def memorised_checkpoint(
 ) -> Path:
     """The demo's last checkpoint; the series is kept between test runs in pytest's cache."""
     cache = getattr(request.config, "cache", None)
-    if cache is not None:
-        return demo_checkpoints(cache.mkdir("medeval-demo"))[-1]
-    place = tmp_path_factory.getbasetemp() / "medeval-demo"
-    place.mkdir(exist_ok=True)
-    return demo_checkpoints(place)[-1]
+    if cache is None:
+        return demo_checkpoints(tmp_path_factory.mktemp("medeval-demo"))[-1]
+    place = cache.mkdir("medeval-demo")
+    # the processes that share the tests share the series too: one makes it, the others wait
+    with Lock(place / "lock", subject=str(place), wait_s=BUILD_S):
+        return demo_checkpoints(place)[-1]
 
 
 def drawn_image(seed: int, width_px: int = 90, height_px: int = 60) -> EncodedImage:
