@@ -1,0 +1,1 @@
+"""How well the tools were used: process metrics, from a run folder alone."""
