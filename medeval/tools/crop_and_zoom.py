@@ -1,15 +1,16 @@
 """Crop and zoom: a region of an image, cut from its raw pixels and enlarged into a pixel budget."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from medeval.boxes import Box, PixelBox, pixels
-from medeval.errors import DataError, DefinitionError, ToolError
+from medeval.errors import DefinitionError, ToolError
 from medeval.images import Picture, PixelBudget, made_picture
 from medeval.tools.arguments import check_names, read_index, read_number, seen
 from medeval.tools.base import Tool, ToolContext, ToolResult
+from medeval.tools.recipes import budget_recipe, no_recipe, read_budget
 from medeval.types import Affine, JsonValue, Size
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def crop_and_zoom(
         run=partial(_run, settings),
         settings={
             "minimum_side_px": minimum_side_px,
-            "budget": None if budget is None else asdict(budget),
+            "budget": budget_recipe(budget),
         },
     )
 
@@ -123,7 +124,7 @@ def _run(
         operation=OPERATION,
         arguments={
             "box_px": [region.left, region.top, region.right, region.bottom],
-            "budget": None if settings.budget is None else asdict(settings.budget),
+            "budget": budget_recipe(settings.budget),
         },
         raw_to_parent=Affine(1.0, 0.0, float(region.left), 0.0, 1.0, float(region.top)),
     )
@@ -196,21 +197,5 @@ def remake_crop(arguments: Mapping[str, JsonValue], parent: Picture) -> Picture:
         case {"box_px": [int(left), int(top), int(right), int(bottom)], "budget": limits, **rest}:
             inside = 0 <= left < right <= parent.raw.width_px
             if inside and 0 <= top < bottom <= parent.raw.height_px and not rest:
-                return _cropped(parent, PixelBox(left, top, right, bottom), _budget(limits))
-    raise DataError(
-        f"no recipe of a crop from an image of {parent.raw.width_px} x {parent.raw.height_px} "
-        f"pixels: {dict(arguments)!r}",
-        hint="the record was changed, or its image is not the one that was cropped",
-    )
-
-
-def _budget(limits: JsonValue) -> PixelBudget | None:
-    match limits:
-        case None:
-            return None
-        case {"min_px": int(smallest), "max_px": int(largest), "factor": int(factor)}:
-            try:
-                return PixelBudget(min_px=smallest, max_px=largest, factor=factor)
-            except DefinitionError as error:
-                raise DataError(error.message, hint="the record was changed") from error
-    raise DataError(f"no pixel budget: {limits!r}", hint="the record was changed")
+                return _cropped(parent, PixelBox(left, top, right, bottom), read_budget(limits))
+    raise no_recipe("a crop", arguments, parent)
