@@ -17,6 +17,7 @@ REMAKERS = {
     "flip": ("medeval.tools.turning", "remake_flip"),
     "draw_line": ("medeval.tools.marking", "remake_line"),
     "draw_point": ("medeval.tools.marking", "remake_point"),
+    "focus": ("medeval.tools.focus", "remake_focus"),
 }
 OPERATIONS = tuple(REMAKERS)
 

@@ -12,6 +12,9 @@ Sides = tuple[float, float, float, float]
 
 AXES: Final = ("x", "y", "column", "row")
 
+# No side of a box is as long; anything longer is no number that can be drawn.
+LARGEST: Final = 1e9
+
 # The variables that programs of ReFocus and VTool-R1 take boxes from, and the axis of each.
 VARIABLES: Final[Mapping[str, str]] = {
     "columns_bbox": "column",
@@ -43,25 +46,27 @@ def regions_of(metadata: Mapping[str, JsonValue]) -> tuple[Region, ...]:
 
 def _region(entry: JsonValue) -> Region:
     match entry:
-        case {"axis": str(axis), "name": str(name), "box": [_, _, _, _] as box} if axis in AXES:
-            return Region(axis, name, read_sides(box))
+        case {"axis": str(axis), "name": str(name), "box": list(box)} if axis in AXES:
+            sides = sides_of(box)
+            if sides is not None:
+                return Region(axis, name, sides)
     raise DataError(
         f"a sample's region is {entry!r}, not an axis, a name and a box of four numbers",
         hint=f"axes are {', '.join(AXES)}; a box is left, top, right, bottom, 0 to 1 of the image",
     )
 
 
-def read_sides(box: Sequence[JsonValue]) -> Sides:
-    """Four numbers. Raises DataError for anything else."""
-    match box:
-        case [int() | float() as x1, int() | float() as y1, int() | float() as x2, last]:
-            if isinstance(last, int | float) and True not in map(_is_bool, box):
-                return (float(x1), float(y1), float(x2), float(last))
-    raise DataError(f"a box is four numbers, not {box!r}")
-
-
-def _is_bool(value: JsonValue) -> bool:
-    return isinstance(value, bool)
+def sides_of(box: Sequence[JsonValue]) -> Sides | None:
+    """The four finite numbers of a box, or None where it is none."""
+    numbers = [
+        float(side)
+        for side in box
+        if isinstance(side, int | float) and not isinstance(side, bool) and abs(side) < LARGEST
+    ]
+    if len(box) != 4 or len(numbers) != 4:
+        return None
+    x1, y1, x2, y2 = numbers
+    return (x1, y1, x2, y2)
 
 
 def boxes_of(variable: str, regions: Sequence[Region], size: Size) -> dict[str, Sides]:
