@@ -331,6 +331,13 @@ class BenchmarkPart(Part):
     suite: str | None = None
     cluster_size: int | None = None
 
+    @property
+    def rows_mark(self) -> str:
+        """What a table says of another number of rows than was published; empty without."""
+        if self.expected_count in (None, self.count):
+            return ""
+        return f"{self.count:,} rows, {self.expected_count:,} published"
+
 
 class SessionPart(Part):
     """One start of medeval on the run folder: what was asked, and by which versions.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from medeval.analysis.analysis_set import AnalysisSet, analysis_set
 from medeval.analysis.bootstrap import Bootstrap
 from medeval.analysis.changes import ChangeMaker
-from medeval.analysis.curves import populations
-from medeval.analysis.outcomes import CalledBy, SeriesOutcomes, step_name
+from medeval.analysis.curves import MEAN, populations
+from medeval.analysis.outcomes import CalledBy, SeriesOutcomes, rows_marks, step_name
 from medeval.analysis.reading import read_frame, read_run
 from medeval.analysis.tabulation import Row, Tabulation
 from medeval.errors import UsageError
@@ -36,9 +36,10 @@ class Analysis:
 
     Every frame has the columns `series`, `pair` and `benchmark` (a name, or `mean of benchmarks`
     where there are several), `group` where groups were asked for, `pairing` (`id`, or
-    `position` for imported logs without ids) and `missing` (`none`, or `allowed` where outcomes
-    are missing and that was allowed). A number has its 95% interval in `<name>_low` and
-    `<name>_high` and is missing where it is undefined; `note` says why a whole row is.
+    `position` for imported logs without ids), `missing` (`none`, or `allowed` where outcomes
+    are missing and that was allowed) and `rows` (empty, or what differs from the published number
+    of rows: then a number is not the benchmark's). A number has its 95% interval in `<name>_low`
+    and `<name>_high` and is missing where it is undefined; `note` says why a whole row is.
     """
 
     tabulations: tuple[Tabulation, ...]
@@ -163,14 +164,10 @@ class Analysis:
     def _marked(self, parts: Sequence[tuple[AnalysisSet, list[Row]]]) -> "pd.DataFrame":
         import pandas as pd
 
-        rows = [
-            {**row, "pairing": _pairing(found), "missing": _missing(found)}
-            for found, part in parts
-            for row in part
-        ]
+        rows = [{**row, **_marks(found, row["benchmark"])} for found, part in parts for row in part]
         columns = list(dict.fromkeys(name for row in rows for name in row))
         notes = ["note"] if "note" in columns else []
-        marks = [*notes, "pairing", "missing"]
+        marks = [*notes, "pairing", "missing", "rows"]
         ordered = [name for name in columns if name not in marks] + marks
         frame = pd.DataFrame(rows, columns=ordered if rows else ["series", "pair", *marks])
         # a column that is undefined throughout is one of numbers all the same
@@ -184,8 +181,13 @@ def _pairing(found: AnalysisSet) -> Pairing:
     return "position" if is_numbered else "id"
 
 
-def _missing(found: AnalysisSet) -> str:
-    return "allowed" if found.allowed_missing else "none"
+def _marks(found: AnalysisSet, benchmark: str) -> Row:
+    names = found.outcomes.benchmarks if benchmark == MEAN else [benchmark]
+    return {
+        "pairing": _pairing(found),
+        "missing": "allowed" if found.allowed_missing else "none",
+        "rows": rows_marks(found.outcomes, names),
+    }
 
 
 def _coverage_rows(found: AnalysisSet) -> list[Row]:

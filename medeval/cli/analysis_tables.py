@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
+from medeval.cli.tables import rows_notes
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -33,6 +35,7 @@ def table_marks(frame: "pd.DataFrame") -> Iterator[str]:
         yield "missing: allowed (outcomes are missing; gaps are marked)"
     if (frame["pairing"] == "position").any():
         yield "pairing: position (the logs have no sample ids)"
+    yield from rows_notes(frame["rows"])
     if "metric" in frame.columns:
         for metric in frame["metric"].dropna().unique():
             if metric != "share correct":

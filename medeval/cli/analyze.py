@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from medeval.analysis.report import Analysis
 
 TABLES = ("coverage", "measure", "explain", "diagnose", "contribution", "changes")
+SOMETIMES = ("noise_floor", "excluded")
 
 
 @click.command("analyze")
@@ -88,6 +89,8 @@ def analyze_command(
     frames = {**_frames(analysis, noise_floor), **(analysis.process if with_process else {})}
     for name, frame in frames.items():
         _write(frame, run, output_dir, f"{name}.csv")
+    if output_dir is None:
+        _drop_others(run, frames)
     _tell(analysis)
     if form == "json":
         rows = {name: json.loads(frame.to_json(orient="records")) for name, frame in frames.items()}
@@ -136,6 +139,15 @@ def _write(frame: "pd.DataFrame", run: Path, output_dir: Path | None, name: str)
     else:
         make_folder(output_dir)
         write_whole(output_dir / name, [_csv(frame).encode()])
+
+
+def _drop_others(run: Path, frames: Mapping[str, "pd.DataFrame"]) -> None:
+    """Remove the tables of an earlier analysis that this one does not have."""
+    from medeval.store import RunFolder
+
+    for name in (*TABLES, *SOMETIMES):
+        if name not in frames:
+            RunFolder.open(run).drop_table(f"{name}.csv")
 
 
 def _csv(frame: "pd.DataFrame") -> str:
