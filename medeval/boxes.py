@@ -134,8 +134,8 @@ class AxisLine:
 
     def to(self, frame: Frame) -> Self:
         """The same line in another frame of the same image."""
-        mine, other = (self.frame, frame)
-        scale = other.width / mine.width if self.axis == "x" else other.height / mine.height
+        across = frame.width / self.frame.width
+        scale = across if self.axis == "x" else frame.height / self.frame.height
         return type(self)(self.axis, self.value * scale, frame)
 
 

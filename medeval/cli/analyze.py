@@ -143,9 +143,10 @@ def _write(frame: "pd.DataFrame", run: Path, output_dir: Path | None, name: str)
 
 def _drop_others(run: Path, frames: Mapping[str, "pd.DataFrame"]) -> None:
     """Remove the tables of an earlier analysis that this one does not have."""
+    from medeval.analysis.process.tables import TABLES as PROCESS_TABLES
     from medeval.store import RunFolder
 
-    for name in (*TABLES, *SOMETIMES):
+    for name in (*TABLES, *SOMETIMES, *PROCESS_TABLES):
         if name not in frames:
             RunFolder.open(run).drop_table(f"{name}.csv")
 

@@ -20,23 +20,19 @@ CONTRASTS = (
     ("call harm", "both right"),
     ("call gain", "call harm"),
 )
+# The qualities that are printed, of all that are in the CSV files.
 NAMES = {
-    "target_inside": "target inside a crop",
-    "all_targets_inside": "all targets inside",
-    "modf1_best": "best crop, ModF1",
-    "modf1_final": "final image, ModF1",
-    "modf1_cited": "cited image, ModF1",
-    "hit_iou_50": "a crop of IoU >= 0.5",
-    "upright_best": "upright at some time",
-    "upright_final": "upright at the end",
-    "upright_cited": "cited image upright",
-    "line_best": "lines, best",
+    "target_inside": "target inside",
+    "modf1_best": "best ModF1",
+    "modf1_final": "final ModF1",
+    "modf1_cited": "cited ModF1",
+    "upright_final": "upright, end",
+    "upright_cited": "upright, cited",
     "line_final": "lines, final",
-    "point_best": "points, best",
     "point_final": "points, final",
-    "focus_precision": "focus, precision",
-    "focus_recall": "focus, recall",
-    "misused": "wrong axis",
+    "focus_precision": "focus precision",
+    "focus_recall": "focus recall",
+    "wrong_axis": "wrong axis",
 }
 
 
@@ -50,6 +46,24 @@ class _Layout:
     n: str = "n"
 
 
+BY_TOOL: Mapping[str, Mapping[str, tuple[str, Style]]] = {
+    "the share of its calls that ran, in percent": {"executed": ("executed", "percent")},
+    "its crops, each call by itself, in percent; area as above": {
+        "ModF1": ("modf1", "percent"),
+        "target inside": ("any_target_inside", "percent"),
+        "area": ("crop_over_target", "number"),
+    },
+    "what it turned and drew, as the image stood after each call, in percent": {
+        "upright": ("upright", "percent"),
+        "line": ("line", "percent"),
+        "point": ("point", "percent"),
+    },
+    "what it focused on, each call by itself, in percent": {
+        "precision": ("focus_precision", "percent"),
+        "recall": ("focus_recall", "percent"),
+        "wrong axis": ("misused", "percent"),
+    },
+}
 LAYOUTS: Sequence[_Layout] = (
     _Layout(
         heading="Process, calls: means a sample; composite = more than one kind of tool, in "
@@ -128,22 +142,13 @@ LAYOUTS: Sequence[_Layout] = (
             "called": ("sample_called", "percent"),
         },
     ),
-    _Layout(
-        heading="Process, by tool: how good the executed calls were, in percent; area as above",
-        frame="process_tools",
-        columns={
-            "tool": ("tool", "text"),
-            "calls": ("calls", "count"),
-            "executed": ("executed", "percent"),
-            "ModF1": ("modf1", "percent"),
-            "target inside": ("any_target_inside", "percent"),
-            "upright": ("upright", "percent"),
-            "line": ("line", "percent"),
-            "point": ("point", "percent"),
-            "precision": ("focus_precision", "percent"),
-            "recall": ("focus_recall", "percent"),
-            "wrong axis": ("misused", "percent"),
-        },
+    *(
+        _Layout(
+            heading=f"Process, by tool: {what}",
+            frame="process_tools",
+            columns={"tool": ("tool", "text"), "calls": ("calls", "count"), **columns},
+        )
+        for what, columns in BY_TOOL.items()
     ),
     _Layout(
         heading="Process, transitions: which tool follows which, in percent of the first",
@@ -159,10 +164,7 @@ LAYOUTS: Sequence[_Layout] = (
 BY_OUTCOME = "Process and terms: how good the calls were, by what they came to, in percent"
 DIFFERENCES = "Process and terms: differences with intervals, in percentage points"
 
-QUALITY = (
-    "Process and terms: quality of the calls that used the tools well and of those that did not, "
-    "in percent"
-)
+QUALITY = "Process and terms: quality of the calls by how the tools were used, in percent"
 
 
 def process_text(frames: Mapping[str, "pd.DataFrame"]) -> str:
@@ -188,14 +190,14 @@ def _table(heading: str, frame: "pd.DataFrame", rows_of: Any) -> str:
 
 
 def _laid_out(layout: _Layout, frame: "pd.DataFrame") -> str:
-    """A table without the columns that nothing defines."""
+    """A table without the columns and the rows in which nothing is defined."""
     shown = {
         title: (column, style)
         for title, (column, style) in layout.columns.items()
         if frame[column].notna().any()
     }
-    if not any(style in ("percent", "number") for _, style in shown.values()):
-        return ""
+    numbers = [column for column, style in shown.values() if style in ("percent", "number")]
+    frame = frame[frame[numbers].notna().any(axis=1)]
 
     def rows(frame: "pd.DataFrame") -> Iterator[dict[str, str]]:
         for row in frame.to_dict(orient="records"):
@@ -232,6 +234,7 @@ def _outcome_rows(frame: "pd.DataFrame") -> Iterator[dict[str, str]]:
 def _contrast_rows(frame: "pd.DataFrame") -> Iterator[dict[str, str]]:
     """A row a quality, a column a pair of outcomes."""
     names = [name for name in PLACE if name in frame]
+    frame = frame[frame["measure"].isin(list(NAMES))]
     for _, part in frame.groupby([*names, "measure"], sort=False, dropna=False):
         rows = part.to_dict(orient="records")
         found = {(row["outcome"], row["against"]): row for row in rows}
@@ -251,6 +254,6 @@ def _quality_rows(frame: "pd.DataFrame") -> Iterator[dict[str, str]]:
             "": row["criterion"],
             "met": "yes" if row["met"] else "no",
             "n": str(row["n"]),
-            "call gain: failed, now right": interval_text(row, "gain_quality", 100.0, 1),
-            "call harm: solved, now wrong": interval_text(row, "harm_quality", 100.0, 1),
+            "gain: failed, now right": interval_text(row, "gain_quality", 100.0, 1),
+            "harm: solved, now wrong": interval_text(row, "harm_quality", 100.0, 1),
         }

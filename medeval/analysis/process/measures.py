@@ -196,20 +196,24 @@ def _focus(quality: tuple[float, float] | None) -> dict[str, float]:
 
 
 def _misuse(trajectory: Trajectory, sample: Sample) -> dict[str, float]:
-    """Calls along the wrong axis, of charts that divide along one."""
+    """Calls along the wrong axis, of charts that divide along one.
+
+    `misused` is of every such chart, `wrong_axis` the same of those that a call focused on.
+    """
     if axis_of_chart(sample.groups) is None:
         return {}
     calls = [(is_misuse(call.name, sample.groups), call.status) for call in trajectory.calls]
     focusing = [(wrong, status) for wrong, status in calls if wrong is not None]
     ran = [wrong for wrong, status in focusing if status == "executed"]
     wrong = sum(bool(wrong) for wrong, _ in focusing)
-    return {
+    values = {
         "focus_attempted": len(focusing),
         "misused_attempted": wrong,
         "focus_executed": len(ran),
         "misused_executed": sum(map(bool, ran)),
         "misused": float(wrong > 0),
     }
+    return values | ({"wrong_axis": float(wrong > 0)} if focusing else {})
 
 
 def _call(call: ToolCall, trajectory: Trajectory, sample: Sample, targets: Targets) -> MeasuredCall:

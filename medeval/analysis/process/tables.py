@@ -75,7 +75,7 @@ QUALITIES: Final[Sequence[str]] = (
     "point_final",
     "focus_precision",
     "focus_recall",
-    "misused",
+    "wrong_axis",
 )
 # Called trajectories by both arms' verdicts: the terms and what they are set against.
 OUTCOMES: Final[Mapping[str, Callable[[Process], float]]] = {
@@ -93,8 +93,8 @@ CONTRASTS: Final[Sequence[tuple[str, str]]] = (
 CRITERIA: Final[Mapping[str, Callable[[Values], bool | None]]] = {
     "a target inside a crop": lambda values: _is_positive(values, "target_inside"),
     "upright at the end": lambda values: _is_positive(values, "upright_final"),
-    "no call along the wrong axis": lambda values: (
-        None if "misused" not in values else not values["misused"]
+    "no focus along the wrong axis": lambda values: (
+        None if "wrong_axis" not in values else not values["wrong_axis"]
     ),
 }
 TABLES: Final = (
@@ -120,10 +120,6 @@ class _Place:
     head: Row
     processes: Sequence[Process]
     bootstrap: ClusterBootstrap
-
-    @property
-    def clusters(self) -> list[int]:
-        return [process.cluster for process in self.processes]
 
     def rate(self, measure: str, kind: Kind, weights: Sequence[float] | None = None) -> Rate:
         """A measure over the trajectories that have it; `weights` are of all trajectories."""

@@ -62,7 +62,7 @@ def test_a_difference_is_newcombes() -> None:
     first = Rate(value=56 / 70, low=0.6920, high=0.8772, n=70)
     second = Rate(value=48 / 80, low=0.4906, high=0.7004, n=80)
     found = difference(first, second)
-    assert (found.value, found.n) == (pytest.approx(0.2), 70)
+    assert (found.value, found.n) == pytest.approx((0.2, 70))
     assert (found.low, found.high) == pytest.approx((0.0524, 0.3339), abs=2e-4)
     assert difference(first, UNDEFINED) == UNDEFINED
 
@@ -73,7 +73,7 @@ def test_the_bootstrap_is_near_the_normal_interval_and_repeats_itself() -> None:
     bootstrap = ClusterBootstrap(resamples=4000, seed=3)
     found = bootstrap.mean(observed, "calls")
     reach = 1.96 * values.std() / np.sqrt(200)
-    assert (found.value, found.n) == (pytest.approx(values.mean()), 200)
+    assert (found.value, found.n) == pytest.approx((values.mean(), 200))
     assert (found.low, found.high) == pytest.approx(
         (values.mean() - reach, values.mean() + reach), abs=0.03
     )
