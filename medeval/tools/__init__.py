@@ -28,6 +28,11 @@ def remake(operation: str, arguments: "Mapping[str, JsonValue]", parent: "Pictur
     `arguments` is the recipe as a trajectory records it. Raises DataError for an operation or a
     recipe that no tool writes.
     """
+    if operation == "function":
+        raise DataError(
+            f"this image was made by a protocol's own function, {arguments.get('function')!r}",
+            hint="only the protocol's file can make it again",
+        )
     if operation not in REMAKERS:
         raise DataError(
             f"no tool makes images by the operation {operation!r}; known: {', '.join(OPERATIONS)}",

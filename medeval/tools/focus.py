@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FOCUS: Final = "focus"
 
-Mode: TypeAlias = Literal["mask", "draw", "highlight"]
+Mode: TypeAlias = Literal["mask", "draw", "highlight", "show"]
 Axis: TypeAlias = Literal["columns", "rows", "x_values", "y_values"]
 Rectangle: TypeAlias = tuple[int, int, int, int]
 
@@ -40,6 +40,7 @@ HIGHLIGHT: Final = (255, 0, 0, 50)
 # Further outside than any stroke is wide, in pixels.
 FAR: Final = 100
 
+# What a tool of each mode does; the mode "show", which paints nothing, is `display` alone.
 SHOWN: Final[Mapping[Mode, str]] = {
     "mask": "painting all others white",
     "draw": "drawing a red box around each",
@@ -144,6 +145,44 @@ def focus_tool(
         },
         run=partial(_run, axis, mode, rules, budget),
         settings={"rules": _rules_recipe(rules), "budget": budget_recipe(budget)},
+    )
+
+
+def display(*, budget: PixelBudget | None = None) -> Tool:
+    """The tool behind `display(image_1)` in a program: the image once more, as it is."""
+    return Tool(
+        name="display",
+        description="Show an image once more, as it is.",
+        parameters={
+            "type": "object",
+            "properties": {"image": image_parameter("show")},
+            "required": [],
+            "additionalProperties": False,
+        },
+        run=partial(_display, budget),
+        settings={"budget": budget_recipe(budget)},
+    )
+
+
+def _display(
+    budget: PixelBudget | None, arguments: Mapping[str, JsonValue], context: ToolContext
+) -> ToolResult:
+    check_names(arguments, ("image",))
+    index = named_image(arguments.get("image", 0), "image", context)
+    return ToolResult(
+        picture=_focused(context.picture(index), "show", [], 0, budget),
+        parent=index,
+        operation=FOCUS,
+        arguments={
+            "mode": "show",
+            "painted_px": [],
+            "stroke_px": 0,
+            "budget": budget_recipe(budget),
+            "axis": "",
+            "names": [],
+            "focused_px": [],
+        },
+        raw_to_parent=IDENTITY,
     )
 
 
@@ -329,7 +368,7 @@ def remake_focus(arguments: Mapping[str, JsonValue], parent: Picture) -> Picture
     """The focused image that a recipe describes, byte for byte; DataError for any other recipe."""
     match arguments:
         case {
-            "mode": "mask" | "draw" | "highlight" as mode,
+            "mode": "mask" | "draw" | "highlight" | "show" as mode,
             "painted_px": list(painted),
             "stroke_px": int(stroke_px),
             "budget": limits,
