@@ -280,6 +280,8 @@ class _Work:
             "samples": len(cell.samples.ids),
             "location": cell.checkpoint.location,
         }
+        if self.plan.options.shard is not None:
+            recorded["shard"] = self.plan.options.shard
         try:
             cell.folder.claim(fields, recorded)
         except RecordError as error:

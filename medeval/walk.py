@@ -150,7 +150,7 @@ class Walk:
         for cell in self.cells:
             by_benchmark.setdefault(cell.planned.name, []).append(cell)
         for cells in by_benchmark.values():
-            for position, sample in enumerate(cells[0].samples):
+            for position, sample in cells[0].samples.numbered():
                 pictures = SharedPictures(sample)
                 for repeat in range(cells[0].repeats):
                     for cell in cells:

@@ -76,6 +76,12 @@ NAMES = CommaSeparated()
 )
 @click.option("--sample-id", multiple=True, type=NAMES, help="Only these samples.")
 @click.option(
+    "--shard",
+    metavar="I/N",
+    help="Only the Ith of N parts of each benchmark's samples, for a run folder of its own; "
+    "medeval merge joins them.",
+)
+@click.option(
     "--allow-count-mismatch",
     is_flag=True,
     help="Run a data set that is shorter or longer than published.",
