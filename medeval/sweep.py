@@ -117,6 +117,7 @@ def carry_out(plan: Plan, open_model: OpenModel, progress: Progress) -> RunRepor
     Raises UsageError, DataError or RecordError before any engine starts where the plan cannot
     be carried out there; later failures are in the report.
     """
+    interrupt = Interrupt(progress.tell)
     samples = {planned.name: BenchmarkSamples(planned, plan.options) for planned in plan.benchmarks}
     folder = RunFolder(plan.output_dir)
     with folder.lock():
@@ -129,14 +130,14 @@ def carry_out(plan: Plan, open_model: OpenModel, progress: Progress) -> RunRepor
             for cell in cells:
                 cell.folder.clear()
         progress.expect(sum(map(_n_missing, cells)))
-        work = _Work(plan, folder, progress, Interrupt(progress.tell))
+        work = _Work(plan, folder, progress, interrupt)
         _in_own_loop(work.run(by_checkpoint, open_model))
         return RunReport(
             folder=folder,
             summaries=write_results(folder, [cell.folder.key for cell in cells]),
             unscored=sum(_n_unscored(cell, plan) for cell in cells),
             stopped={cell.name: cell.stopped for cell in cells if cell.stopped},
-            interruption=work.interrupt.reason,
+            interruption=interrupt.reason,
             options=plan.options,
         )
 

@@ -197,11 +197,13 @@ def run_and_report(resolved: Any) -> int:
     from medeval.cli.progress import BarProgress
     from medeval.cli.tables import summary_table
     from medeval.engines import model_opener
+    from medeval.interruption import ending_at_sigterm
     from medeval.sweep import carry_out
 
     progress = BarProgress()
     try:
-        report = carry_out(resolved, model_opener(resolved), progress)
+        with ending_at_sigterm(3, progress.tell):
+            report = carry_out(resolved, model_opener(resolved), progress)
     finally:
         progress.close()
     click.echo(summary_table(report.summaries, report.folder.record()))
