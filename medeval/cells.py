@@ -180,7 +180,10 @@ class CellFolder:
         return Appender(path)
 
     def _files(self, kind: str) -> list[Path]:
-        return sorted(self.path.glob(f"{kind}.*.jsonl"))
+        """The files of all writers by name; verdicts of "0" last, for only that one judges anew."""
+        own = "verdicts.0.jsonl"
+        found = self.path.glob(f"{kind}.*.jsonl")
+        return sorted(found, key=lambda path: (path.name == own, path.name))
 
     def trajectories(self) -> Iterator[Trajectory]:
         """Each trajectory of all writers, by writer's name and then as they ended.

@@ -19,11 +19,14 @@ class Interrupt:
     """A request to end early: work in flight is finished, nothing new is begun.
 
     A second signal drops the work in flight as well; what is on disk stays whole either way.
-    Time limits count from here.
+    Time limits count from here. `pass_on` is called with the reason, once. Where it does not
+    listen, signals are another's to hear.
     """
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, tell: Callable[[str], None], *, listens: bool = True) -> None:
         self.reason: Interruption | None = None
+        self.pass_on: Callable[[Interruption], None] = lambda reason: None
+        self._listens_to = SIGNALS if listens else {}
         self._tell = tell
         self._began_at = time.monotonic()
         self._task: asyncio.Task[Any] | None = None
@@ -34,6 +37,7 @@ class Interrupt:
             self.reason = reason
             again = "" if reason == "time limit" else "; once more to drop them"
             self._tell(f"{reason}: finishing the samples in flight{again}")
+            self.pass_on(reason)
         elif reason != "time limit" and self._task is not None:
             self._task.cancel()
 
@@ -42,8 +46,8 @@ class Interrupt:
         """Listen to signals and the time limit while the current task runs the body."""
         loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        before = {name: signal.getsignal(name) for name in SIGNALS}
-        installed = [name for name in SIGNALS if self._listens(loop, name)]
+        before = {name: signal.getsignal(name) for name in self._listens_to}
+        installed = [name for name in self._listens_to if self._listens(loop, name)]
         timer = None
         if time_limit_s is not None:
             left_s = max(0.0, self._began_at + time_limit_s - time.monotonic())

@@ -16,7 +16,7 @@ from medeval.cells import CellFolder
 from medeval.durable import Appender, read_lines
 from medeval.errors import RecordError, UsageError
 from medeval.fingerprints import differences
-from medeval.judge_replies import FILE_NAME
+from medeval.judge_replies import FILES, file_name
 from medeval.records import DefinitionPart, RunRecord
 from medeval.results import write_results
 from medeval.shards import missing_shards
@@ -194,12 +194,17 @@ def _kept(out: RunFolder, source: RunFolder, part: DefinitionPart) -> Definition
 
 
 def _take_replies(out: RunFolder, source: RunFolder) -> None:
-    known = {line for _, line in read_lines(out.path / FILE_NAME)}
-    new = [line for _, line in read_lines(source.path / FILE_NAME) if line not in known]
+    known = set(_replies(out))
+    new = [line for line in _replies(source) if line not in known]
     if new:
-        with Appender(out.path / FILE_NAME) as replies:
+        with Appender(out.path / file_name()) as replies:
             for line in new:
                 replies.append(line)
+
+
+def _replies(folder: RunFolder) -> Iterator[bytes]:
+    for path in sorted(folder.path.glob(FILES)):
+        yield from (line for _, line in read_lines(path))
 
 
 def _take_cell(out: CellFolder, source: CellFolder) -> int:

@@ -118,6 +118,7 @@ class Walk:
     keep_images: int
     defer_grading: bool
     judge_concurrency: int = 1
+    writer_name: str = "0"
 
     async def run(self) -> None:
         """Make every trajectory that is missing, and have each judged.
@@ -127,7 +128,7 @@ class Walk:
         """
         with ExitStack() as stack:
             for cell in self.cells:
-                cell.writer = stack.enter_context(cell.folder.writer())
+                cell.writer = stack.enter_context(cell.folder.writer(self.writer_name))
                 cell.done = cell.folder.done()
                 cell.tries = Counter(
                     (failure.sample_id, failure.repeat)

@@ -87,12 +87,26 @@ NAMES = CommaSeparated()
     help="Run a data set that is shorter or longer than published.",
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes on this machine, each with an engine of its own; checkpoints are dealt out "
+    "to them.",
+)
+@click.option(
+    "--gpus-per-worker",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="GPUs of each worker, from CUDA_VISIBLE_DEVICES or all of the machine's.  "
+    "[default: 1, where it has any]",
+)
+@click.option(
     "--concurrency",
     type=click.IntRange(min=1),
     metavar="N",
     default=32,
     show_default=True,
-    help="Samples in flight at once.",
+    help="Samples in flight at once; in each worker, where there are several.",
 )
 @click.option(
     "--repeats",
