@@ -29,6 +29,7 @@ def _listed(value: object) -> object:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Scalar = bool | int | float | str
+Backend = Literal["transformers", "openai", "vllm-server"]
 
 
 class PlanFile(BaseModel):
@@ -41,7 +42,7 @@ class PlanFile(BaseModel):
     baseline: str | None = None
     steps: tuple[int, ...] | None = None
     processor: str | None = None
-    backend: Literal["transformers", "openai"] | None = None
+    backend: Backend | None = None
     model_args: dict[str, JsonValue] = Field(default_factory=dict)
     base_url: str | None = None
     benchmarks: Names = ()
@@ -90,7 +91,7 @@ class Plan:
     """Everything a run does, resolved: definitions loaded, checkpoints found."""
 
     options: PlanFile
-    backend: Literal["transformers", "openai"]
+    backend: Backend
     checkpoints: tuple[Checkpoint, ...]
     baseline: Checkpoint | None
     benchmarks: tuple[PlannedBenchmark, ...]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from medeval.analysis.summary import CellSummary
 from medeval.cell_settings import cell_fields, refusal_of
 from medeval.checkpoints import Checkpoint
+from medeval.engines import end_engines
 from medeval.errors import ModelError, RecordError
 from medeval.grading import judge_identity
 from medeval.interruption import Interrupt, Interruption
@@ -217,6 +218,8 @@ class _Work:
         except asyncio.CancelledError:
             if self.interrupt.reason is None:
                 raise
+        finally:
+            await end_engines(open_model)
 
     def _will_ask_judges(self, cells: Mapping[Checkpoint, Sequence[Cell]]) -> bool:
         return not self.plan.options.defer_grading and any(

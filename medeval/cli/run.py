@@ -42,8 +42,9 @@ NAMES = CommaSeparated()
 )
 @click.option(
     "--backend",
-    type=click.Choice(["transformers", "openai"]),
-    help="The engine; openai where --base-url is given, else transformers.",
+    type=click.Choice(["transformers", "vllm-server", "openai"]),
+    help="The engine; openai where --base-url is given, else transformers. vllm-server starts a "
+    "vLLM server for each checkpoint.",
 )
 @click.option(
     "--model-args",
