@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Arguments of engines that have a flag of their own.
 OWN_FLAGS = frozenset({"model", "base_url", "path", "processor_path", "name"})
 LOGS = "logs"
+# As often as one server's client repeats a request.
+MAX_RETRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,27 @@ def _openai(plan: Plan) -> Callable[[Checkpoint], Model]:
     arguments = _checked(
         dict(options.model_args), _parameters(OpenAIModel), f"the {plan.backend} backend"
     )
-    return lambda checkpoint: OpenAIModel(
-        model=checkpoint.location, base_url=str(options.base_url), **arguments
-    )
+    urls = [url for url in str(options.base_url).split(",") if url.strip()]
+    if len(urls) == 1:
+        return lambda checkpoint: OpenAIModel(
+            model=checkpoint.location, base_url=urls[0], **arguments
+        )
+    return lambda checkpoint: _several(checkpoint, urls, dict(arguments))
+
+
+def _several(checkpoint: Checkpoint, urls: Sequence[str], arguments: dict[str, Any]) -> Model:
+    """One model on several servers, which takes the repeating over from their clients."""
+    from medeval.models.openai import OpenAIModel
+    from medeval.models.several import FIRST_REST_S, SeveralServers
+
+    model = checkpoint.location
+    repeats = arguments.pop("max_retries", MAX_RETRIES)
+    first_rest_s = arguments.pop("retry_wait_s", FIRST_REST_S)
+    clients = [
+        OpenAIModel(model=model, base_url=url, name=f"{model} at {url}", max_retries=0, **arguments)
+        for url in urls
+    ]
+    return SeveralServers(clients, max_tries=repeats + 1, first_rest_s=first_rest_s)
 
 
 def _vllm_server(plan: Plan) -> LivingEngines:

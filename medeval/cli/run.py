@@ -51,7 +51,12 @@ NAMES = CommaSeparated()
     type=KeyValues(),
     help="Arguments of the engine, as dtype=bfloat16,max_batch_size=8.",
 )
-@click.option("--base-url", metavar="URL", help="An OpenAI-compatible server.")
+@click.option(
+    "--base-url",
+    metavar="URL[,URL...]",
+    help="An OpenAI-compatible server, or several that serve the same model: each request goes to "
+    "the one with the fewest in flight.",
+)
 @click.option(
     "--benchmarks",
     "--tasks",
