@@ -16,6 +16,7 @@ HARMLESS_ARGUMENTS = frozenset(
         *("timeout_s", "max_retries", "retry_wait_s", "api_key_variable", "max_batch_size"),
         *("device", "python", "port", "start_timeout_s", "tensor_parallel", "data_parallel"),
         *("gpu_memory_utilization", "max_num_seqs", "limit_mm_per_prompt", "trust_remote_code"),
+        "reload_weights",
     }
 )
 

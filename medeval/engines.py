@@ -53,6 +53,8 @@ def model_opener(plan: Plan) -> Callable[[Checkpoint], Model]:
     match plan.backend:
         case "transformers":
             return _transformers(plan)
+        case "vllm":
+            return _vllm(plan)
         case "vllm-server":
             return _vllm_server(plan)
         case _:
@@ -117,6 +119,14 @@ def _vllm_server(plan: Plan) -> LivingEngines:
     _refuse_missing_folders(plan)
     started = server_plan(plan.options.model_args, plan.output_dir / LOGS)
     return _living(plan, lambda following: server_berth(started, following))
+
+
+def _vllm(plan: Plan) -> LivingEngines:
+    from medeval.models.vllm import engine_berth, engine_plan
+
+    _refuse_missing_folders(plan)
+    started = engine_plan(plan.options.model_args, plan.output_dir / LOGS)
+    return _living(plan, lambda following: engine_berth(started, following))
 
 
 def _living(plan: Plan, berth: Callable[[Mapping[Path, Path]], "Berth"]) -> LivingEngines:

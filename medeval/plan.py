@@ -29,7 +29,7 @@ def _listed(value: object) -> object:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Scalar = bool | int | float | str
-Backend = Literal["transformers", "openai", "vllm-server"]
+Backend = Literal["transformers", "vllm", "vllm-server", "openai"]
 
 
 class PlanFile(BaseModel):

@@ -42,9 +42,10 @@ NAMES = CommaSeparated()
 )
 @click.option(
     "--backend",
-    type=click.Choice(["transformers", "vllm-server", "openai"]),
-    help="The engine; openai where --base-url is given, else transformers. vllm-server starts a "
-    "vLLM server for each checkpoint.",
+    type=click.Choice(["transformers", "vllm", "vllm-server", "openai"]),
+    help="The engine; openai where --base-url is given, else transformers. vllm runs in this "
+    "process and takes one checkpoint's weights after the other; vllm-server starts a server for "
+    "each checkpoint.",
 )
 @click.option(
     "--model-args",

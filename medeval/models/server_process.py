@@ -132,18 +132,8 @@ class ServerProcess:
     def failure(self, what: str) -> FatalModelError:
         """The error of a server that ended, with the cause that its log tells of."""
         code = self.ended.result() if self.ended.done() else None
-        tail = _tail(self.log, self._log_start)
-        for pattern, cause, hint in CAUSES:
-            if re.search(pattern, tail):
-                kind = PortTakenError if "port" in cause else FatalModelError
-                return kind(f"the server {what}: {cause}{self._shown(tail)}", hint=hint)
-        return FatalModelError(
-            f"the server {what} (exit code {code!r}){self._shown(tail)}", hint="see its log"
-        )
-
-    def _shown(self, tail: str) -> str:
-        lines = [line for line in tail.splitlines() if line.strip()][-SHOWN_LINES:]
-        return "".join(f"\n  {line}" for line in lines) + f"\n  (log: {self.log})"
+        otherwise = f"exit code {code!r}"
+        return explained(f"the server {what}", self.log, self._log_start, otherwise=otherwise)
 
     async def close(self) -> None:
         """End it, its own processes included."""
@@ -154,6 +144,18 @@ class ServerProcess:
         if self.is_running:
             self._process.kill()
             await self.ended
+
+
+def explained(what: str, log: Path, log_start: int, *, otherwise: str) -> FatalModelError:
+    """An error of an engine, with the cause and the help that the end of its log tells of."""
+    tail = _tail(log, log_start)
+    lines = [line for line in tail.splitlines() if line.strip()][-SHOWN_LINES:]
+    shown = "".join(f"\n  {line}" for line in lines) + f"\n  (log: {log})"
+    for pattern, cause, hint in CAUSES:
+        if re.search(pattern, tail):
+            kind = PortTakenError if "port" in cause else FatalModelError
+            return kind(f"{what}: {cause}{shown}", hint=hint)
+    return FatalModelError(f"{what} ({otherwise}){shown}", hint="see its log")
 
 
 def _session() -> aiohttp.ClientSession:

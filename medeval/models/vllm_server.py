@@ -126,7 +126,7 @@ class VLLMServer:
     async def _warm_up(self) -> None:
         """Have the first picture, which takes long, seen before any that counts."""
         try:
-            await self.generate(_warm_up_request(sees_pictures=self._plan.sees_pictures))
+            await self.generate(warm_up_request(sees_pictures=self._plan.sees_pictures))
         except EngineDiedError:
             raise self._process.failure("ended at its first request") from None
         except TransientModelError as error:
@@ -220,7 +220,8 @@ def _identity(path: Path, client: OpenAIModel, plan: ServerPlan) -> dict[str, Js
     }
 
 
-def _warm_up_request(*, sees_pictures: bool) -> Request:
+def warm_up_request(*, sees_pictures: bool = True) -> Request:
+    """A request for two tokens, with a small picture unless the model sees none."""
     from PIL import Image
 
     edge = WARM_UP_EDGE_PX
