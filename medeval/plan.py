@@ -43,6 +43,7 @@ def _shard(text: str) -> str:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Scalar = bool | int | float | str
+Backend = Literal["transformers", "vllm", "vllm-server", "openai"]
 
 
 class PlanFile(BaseModel):
@@ -55,7 +56,7 @@ class PlanFile(BaseModel):
     baseline: str | None = None
     steps: tuple[int, ...] | None = None
     processor: str | None = None
-    backend: Literal["transformers", "openai"] | None = None
+    backend: Backend | None = None
     model_args: dict[str, JsonValue] = Field(default_factory=dict)
     base_url: str | None = None
     benchmarks: Names = ()
@@ -107,7 +108,7 @@ class Plan:
     """Everything a run does, resolved: definitions loaded, checkpoints found."""
 
     options: PlanFile
-    backend: Literal["transformers", "openai"]
+    backend: Backend
     checkpoints: tuple[Checkpoint, ...]
     baseline: Checkpoint | None
     benchmarks: tuple[PlannedBenchmark, ...]
