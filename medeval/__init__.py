@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     from medeval.rows import Row as Row
     from medeval.tools.base import Tool as Tool
     from medeval.tools.crop_and_zoom import crop_and_zoom as crop_and_zoom
+    from medeval.tools.focus import focus_tools as focus_tools
+    from medeval.tools.functions import tool as tool
+    from medeval.tools.marking import draw_line as draw_line
+    from medeval.tools.marking import draw_point as draw_point
+    from medeval.tools.turning import flip as flip
+    from medeval.tools.turning import rotate as rotate
     from medeval.types import Answer as Answer
     from medeval.types import Grade as Grade
     from medeval.types import Sample as Sample
@@ -62,6 +68,12 @@ _HOMES = {
     "Row": "medeval.rows",
     "Tool": "medeval.tools.base",
     "crop_and_zoom": "medeval.tools.crop_and_zoom",
+    "focus_tools": "medeval.tools.focus",
+    "tool": "medeval.tools.functions",
+    "draw_line": "medeval.tools.marking",
+    "draw_point": "medeval.tools.marking",
+    "flip": "medeval.tools.turning",
+    "rotate": "medeval.tools.turning",
     "Answer": "medeval.types",
     "Grade": "medeval.types",
     "Sample": "medeval.types",

@@ -206,6 +206,8 @@ class ParsedCall:
 
     `start` and `end` are character offsets in the reply's text; both 0 for a native call.
     `error` says why the call is malformed; then `name` and `arguments` may be None.
+    The calls `of_block` are those of one block of code: after one that fails none is run, and only
+    the result with `shown` is put before the model.
     """
 
     raw_text: str
@@ -215,6 +217,8 @@ class ParsedCall:
     start: int = 0
     end: int = 0
     native_id: str | None = None
+    of_block: bool = False
+    shown: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,10 +19,18 @@ FrameKind = Literal["relative", "permille", "percent", "pixels_raw", "pixels_sen
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolContext:
-    """What a call may work on: the conversation's images in order, and the declared frame."""
+    """What a call may work on: the conversation's images in order, and the declared frame.
+
+    `metadata` is the sample's. `raw_to_root` maps raw pixels of each picture to those of the
+    sample's image it comes from; empty where that is not known. `earlier` are the images that the
+    calls before this one in the same reply made, None for one that made none.
+    """
 
     pictures: Sequence[Picture]
     frame: FrameKind
+    metadata: Mapping[str, JsonValue] = field(default_factory=dict)
+    raw_to_root: Sequence[Affine] = ()
+    earlier: Sequence[int | None] = ()
 
     def picture(self, index: int) -> Picture:
         """The image a call names by its index, counted from 0.

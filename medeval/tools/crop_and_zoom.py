@@ -1,30 +1,22 @@
 """Crop and zoom: a region of an image, cut from its raw pixels and enlarged into a pixel budget."""
 
-import json
-import math
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from medeval.boxes import Box, PixelBox, pixels
-from medeval.errors import DataError, DefinitionError, ToolError
+from medeval.errors import DefinitionError, ToolError
 from medeval.images import Picture, PixelBudget, made_picture
+from medeval.tools.arguments import check_names, read_index, read_number, seen
 from medeval.tools.base import Tool, ToolContext, ToolResult
-from medeval.tools.calls import KINDS, named
+from medeval.tools.recipes import budget_recipe, no_recipe, read_budget
 from medeval.types import Affine, JsonValue, Size
 
 if TYPE_CHECKING:
     from PIL import Image
 
 OPERATION: Final = "crop"
-
-# No conversation holds as many; a longer number would fill the error that the model reads.
-MANY_IMAGES: Final = 1_000_000
-
-# JSON that may stand in an error: the model reads it, so it can hold no special token.
-SAFE_JSON: Final = re.compile(r'[\w .,:"\[\]{}+-]*')
 
 # 256 to 1024 visual tokens of 28 x 28 pixels.
 DEFAULT_BUDGET: Final = PixelBudget(min_px=256 * 28 * 28, max_px=1024 * 28 * 28, factor=28)
@@ -72,7 +64,7 @@ def crop_and_zoom(
         run=partial(_run, settings),
         settings={
             "minimum_side_px": minimum_side_px,
-            "budget": None if budget is None else asdict(budget),
+            "budget": budget_recipe(budget),
         },
     )
 
@@ -119,13 +111,8 @@ def _run(
     settings: _Settings, arguments: Mapping[str, JsonValue], context: ToolContext
 ) -> ToolResult:
     known = (settings.box_argument, settings.image_argument)
-    for argument in arguments:
-        if argument not in known:
-            raise ToolError(
-                f"there is no argument {named(argument)}; "
-                f"the arguments are {known[0]!r} and {known[1]!r}"
-            )
-    index = _index(arguments.get(settings.image_argument, 0), settings.image_argument)
+    check_names(arguments, known)
+    index = read_index(arguments.get(settings.image_argument, 0), settings.image_argument)
     parent = context.picture(index)
     if settings.box_argument not in arguments:
         raise ToolError(f"{settings.box_argument!r} is missing; it is a list [x1, y1, x2, y2]")
@@ -137,49 +124,22 @@ def _run(
         operation=OPERATION,
         arguments={
             "box_px": [region.left, region.top, region.right, region.bottom],
-            "budget": None if settings.budget is None else asdict(settings.budget),
+            "budget": budget_recipe(settings.budget),
         },
         raw_to_parent=Affine(1.0, 0.0, float(region.left), 0.0, 1.0, float(region.top)),
     )
 
 
-def _index(value: JsonValue, argument: str) -> int:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < MANY_IMAGES:
-        return value
-    raise ToolError(f"{argument!r} is an integer counted from 0, not {_seen(value)}")
-
-
 def _corners(value: JsonValue, argument: str) -> tuple[float, float, float, float]:
     """The four numbers of a box, or ToolError."""
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 4:
-        raise ToolError(f"{argument!r} is a list of four numbers, not {_seen(value)}")
-    x1, y1, x2, y2 = (_number(item, argument) for item in value)
+        raise ToolError(f"{argument!r} is a list of four numbers, not {seen(value)}")
+    x1, y1, x2, y2 = (read_number(item, argument) for item in value)
     if not x1 < x2:
         raise ToolError(f"{argument!r} needs x1 < x2, got x1 = {x1:g} and x2 = {x2:g}")
     if not y1 < y2:
         raise ToolError(f"{argument!r} needs y1 < y2, got y1 = {y1:g} and y2 = {y2:g}")
     return x1, y1, x2, y2
-
-
-def _number(value: JsonValue, argument: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ToolError(f"{argument!r} holds numbers only, not {_seen(value)}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise ToolError(f"{argument!r} holds finite numbers only, not {_seen(value)}")
-    return number
-
-
-def _seen(value: JsonValue) -> str:
-    shown = json.dumps(value, ensure_ascii=False)
-    if not SAFE_JSON.fullmatch(shown):
-        return KINDS.get(type(value), "an object")
-    return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 
 def _region(
@@ -237,21 +197,5 @@ def remake_crop(arguments: Mapping[str, JsonValue], parent: Picture) -> Picture:
         case {"box_px": [int(left), int(top), int(right), int(bottom)], "budget": limits, **rest}:
             inside = 0 <= left < right <= parent.raw.width_px
             if inside and 0 <= top < bottom <= parent.raw.height_px and not rest:
-                return _cropped(parent, PixelBox(left, top, right, bottom), _budget(limits))
-    raise DataError(
-        f"no recipe of a crop from an image of {parent.raw.width_px} x {parent.raw.height_px} "
-        f"pixels: {dict(arguments)!r}",
-        hint="the record was changed, or its image is not the one that was cropped",
-    )
-
-
-def _budget(limits: JsonValue) -> PixelBudget | None:
-    match limits:
-        case None:
-            return None
-        case {"min_px": int(smallest), "max_px": int(largest), "factor": int(factor)}:
-            try:
-                return PixelBudget(min_px=smallest, max_px=largest, factor=factor)
-            except DefinitionError as error:
-                raise DataError(error.message, hint="the record was changed") from error
-    raise DataError(f"no pixel budget: {limits!r}", hint="the record was changed")
+                return _cropped(parent, PixelBox(left, top, right, bottom), read_budget(limits))
+    raise no_recipe("a crop", arguments, parent)
