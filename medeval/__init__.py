@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from medeval.api import load_run as load_run
     from medeval.api import run as run
     from medeval.api import score as score
+    from medeval.boxes import AxisLine as AxisLine
     from medeval.boxes import Box as Box
+    from medeval.boxes import Point as Point
     from medeval.boxes import pixels as pixels
     from medeval.definitions import Benchmark as Benchmark
     from medeval.definitions import EvalProtocol as EvalProtocol
@@ -50,7 +52,9 @@ _HOMES = {
     "load_run": "medeval.api",
     "run": "medeval.api",
     "score": "medeval.api",
+    "AxisLine": "medeval.boxes",
     "Box": "medeval.boxes",
+    "Point": "medeval.boxes",
     "pixels": "medeval.boxes",
     "Benchmark": "medeval.definitions",
     "EvalProtocol": "medeval.definitions",

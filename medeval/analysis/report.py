@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from medeval.frames import Run
+    from medeval.store import RunFolder
 
 Pairing = Literal["id", "position"]
 
@@ -43,6 +44,8 @@ class Analysis:
 
     tabulations: tuple[Tabulation, ...]
     sets: tuple[AnalysisSet, ...] = field(repr=False)
+    called_by: CalledBy = "called"
+    folder: "RunFolder | None" = field(default=None, repr=False)
 
     @property
     def has_drift(self) -> bool:
@@ -111,6 +114,38 @@ class Analysis:
     def excluded(self) -> "pd.DataFrame":
         """The samples left out of the analysis set, each with its reason and steps."""
         return self._marked([(found, _excluded_rows(found)) for found in self.sets])
+
+    @cached_property
+    def process(self) -> "dict[str, pd.DataFrame]":
+        """How well the tools were used, from the trajectories of the available arms.
+
+        By name: `process_calls`, `process_zoom` (crops against target boxes),
+        `process_orientation`, `process_marks` (lines and points), `process_focus`,
+        `process_misuse`, `process_tools`, `process_transitions`, and, joined to the terms,
+        `process_outcomes`, `process_contrasts` and `process_quality`. A table without rows is
+        left out. Each number has its interval, and in `<name>_n` how many trajectories (or
+        calls) have it.
+        Raises UsageError for an analysis of a frame, which has no trajectories.
+        """
+        from medeval.analysis.process.reading import read_processes
+        from medeval.analysis.process.tables import TABLES, process_rows
+
+        if self.folder is None:
+            raise UsageError(
+                "a frame of outcomes has no trajectories to measure",
+                hint="analyze the run folder",
+            )
+        rows = [
+            process_rows(each, read_processes(self.folder, each.found, self.called_by))
+            for each in self.tabulations
+        ]
+        return {
+            name: self._marked(
+                [(found, each[name]) for found, each in zip(self.sets, rows, strict=True)]
+            )
+            for name in TABLES
+            if any(each[name] for each in rows)
+        }
 
     def _require_drift(self) -> None:
         if not self.has_drift:
@@ -280,6 +315,8 @@ def analyze(
     return Analysis(
         sets=found,
         tabulations=tuple(_tabulation(item, by_group, resamples, seed) for item in found),
+        called_by=called_by,
+        folder=_folder(source),
     )
 
 
@@ -293,14 +330,20 @@ def _tabulation(found: AnalysisSet, by_group: str | None, resamples: int, seed: 
     )
 
 
-def _read(
-    source: Any, series: str | None, pair: str | None, benchmarks: Sequence[str] | None
-) -> list[SeriesOutcomes]:
+def _folder(source: Any) -> "RunFolder | None":
+    """The run folder behind a source; None for a frame."""
     from medeval.store import RunFolder
 
     if isinstance(source, str | Path):
-        source = RunFolder.open(Path(source))
+        return RunFolder.open(Path(source))
     folder = getattr(source, "folder", source)
-    if isinstance(folder, RunFolder):
+    return folder if isinstance(folder, RunFolder) else None
+
+
+def _read(
+    source: Any, series: str | None, pair: str | None, benchmarks: Sequence[str] | None
+) -> list[SeriesOutcomes]:
+    folder = _folder(source)
+    if folder is not None:
         return read_run(folder, series=series, pair=pair, benchmarks=benchmarks)
     return read_frame(source, series=series, pair=pair, benchmarks=benchmarks)
