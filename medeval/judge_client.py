@@ -12,7 +12,7 @@ from medeval.definitions import Judge
 from medeval.errors import FatalModelError, ModelError, UsageError
 from medeval.grading import judge_identity
 from medeval.inquiry import Inquiry
-from medeval.judge_replies import FILE_NAME, JudgeReplies, JudgeReplyRecord, reply_key
+from medeval.judge_replies import JudgeReplies, JudgeReplyRecord, file_name, reply_key
 from medeval.loader import Loaded
 from medeval.models.base import Model, Reply, Request, Sampling
 from medeval.types import Grade, JsonValue, Message, Role, Text, Usage
@@ -154,7 +154,12 @@ class JudgeClient:
 
 @asynccontextmanager
 async def opened(
-    client: JudgeClient | None, folder: Path, tell: Callable[[str], None], *, at_once: bool = False
+    client: JudgeClient | None,
+    folder: Path,
+    tell: Callable[[str], None],
+    *,
+    at_once: bool = False,
+    writer: str = "0",
 ) -> AsyncIterator[None]:
     """A run's judges' model while it is judged, where there is one; told in the end what it took.
 
@@ -163,7 +168,7 @@ async def opened(
     if client is None:
         yield
         return
-    async with client.open(folder / FILE_NAME):
+    async with client.open(folder / file_name(writer)):
         if at_once:
             await client.start()
         yield

@@ -13,6 +13,7 @@ from medeval.analysis.summary import CellName, CellSummary, as_columns, summariz
 from medeval.checkpoints import BASELINE
 from medeval.errors import RecordError
 from medeval.records import RunRecord, SampleRecord
+from medeval.shards import asked_of
 from medeval.store import CellFolder, CellKey, RunFolder
 
 
@@ -126,17 +127,10 @@ def _expected(cell: CellFolder, record: RunRecord, n_samples: int) -> int:
     """
     begun = cell.record()
     entries = [record.sessions[-1].plan] if begun is None else begun.recorded
-    asked = max(
-        _number(entry, "samples", n_samples) * _number(entry, "repeats", 1) for entry in entries
-    )
+    asked = asked_of(entries, n_samples)
     done = cell.done()
     failed = {(failure.sample_id, failure.repeat) for failure in cell.failures()} - done
     return max(asked, len(done) + len(failed))
-
-
-def _number(entry: Mapping[str, object], name: str, default: int) -> int:
-    value = entry.get(name, default)
-    return value if isinstance(value, int) else default
 
 
 def _results(folder: RunFolder, key: CellKey, judge: str) -> list[Result]:

@@ -118,6 +118,7 @@ class Walk:
     keep_images: int
     defer_grading: bool
     judge_concurrency: int = 1
+    writer_name: str = "0"
 
     async def run(self) -> None:
         """Make every trajectory that is missing, and have each judged.
@@ -127,7 +128,7 @@ class Walk:
         """
         with ExitStack() as stack:
             for cell in self.cells:
-                cell.writer = stack.enter_context(cell.folder.writer())
+                cell.writer = stack.enter_context(cell.folder.writer(self.writer_name))
                 cell.done = cell.folder.done()
                 cell.tries = Counter(
                     (failure.sample_id, failure.repeat)
@@ -150,7 +151,7 @@ class Walk:
         for cell in self.cells:
             by_benchmark.setdefault(cell.planned.name, []).append(cell)
         for cells in by_benchmark.values():
-            for position, sample in enumerate(cells[0].samples):
+            for position, sample in cells[0].samples.numbered():
                 pictures = SharedPictures(sample)
                 for repeat in range(cells[0].repeats):
                     for cell in cells:
