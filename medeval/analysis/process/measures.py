@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from medeval.analysis.process.focus import focus_quality
-from medeval.analysis.process.misuse import axis_of_chart, is_misuse
+from medeval.analysis.process.misuse import attempted_tools, axis_of_chart, is_misuse
 from medeval.analysis.process.orientation import is_restored
 from medeval.analysis.process.regions import (
     HIT_IOU,
@@ -202,7 +202,11 @@ def _misuse(trajectory: Trajectory, sample: Sample) -> dict[str, float]:
     """
     if axis_of_chart(sample.groups) is None:
         return {}
-    calls = [(is_misuse(call.name, sample.groups), call.status) for call in trajectory.calls]
+    calls = [
+        (is_misuse(tool, sample.groups), call.status)
+        for call in trajectory.calls
+        for tool in attempted_tools(call)
+    ]
     focusing = [(wrong, status) for wrong, status in calls if wrong is not None]
     ran = [wrong for wrong, status in focusing if status == "executed"]
     wrong = sum(bool(wrong) for wrong, _ in focusing)

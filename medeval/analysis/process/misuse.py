@@ -5,14 +5,19 @@ counted on 256 charts that they chose by hand; the labels here are those of ReFo
 (group `bars`), so that the totals are of another set of charts than theirs.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
+
+from medeval.types import ToolCall
 
 Axis: TypeAlias = Literal["columns", "rows"]
 
 # What a chart of these bars divides into.
 AXIS_OF_BARS: Final[Mapping[str, Axis]] = {"vertical": "columns", "horizontal": "rows"}
 FOCUS: Final = "focus_on_"
+# A call of a focus tool as it stands in code.
+WRITTEN: Final = re.compile(r"\b(focus_on_\w+)\s*\(")
 # How the published tools name what they focus on, in tables and in charts.
 AXIS_OF_NAME: Final[Mapping[str, Axis]] = {
     "columns": "columns",
@@ -44,6 +49,14 @@ def axis_of_tool(name: str | None) -> Axis | None:
     if name is None or not name.startswith(FOCUS):
         return None
     return AXIS_OF_NAME.get(name.removeprefix(FOCUS).partition("_with_")[0])
+
+
+def attempted_tools(call: ToolCall) -> list[str]:
+    """The tools that a call names: its own, or those in a block of code that could not be followed.
+
+    IAPO counts the calls that stand in a block, whether it runs or not.
+    """
+    return [call.name] if call.name is not None else WRITTEN.findall(call.raw_text)
 
 
 def is_misuse(tool: str | None, groups: Mapping[str, str]) -> bool | None:

@@ -3,13 +3,13 @@
 import zlib
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from math import hypot
+from math import exp, hypot, inf, sqrt
 
 import numpy as np
 
 from medeval.analysis.bootstrap import percentile_interval
 from medeval.analysis.curves import Floats
-from medeval.analysis.intervals import binomial_interval
+from medeval.analysis.intervals import LEVEL, binomial_interval
 from medeval.analysis.uncertainty import UNDEFINED, Rate
 
 CHUNK_ELEMENTS = 4_000_000
@@ -78,6 +78,29 @@ def share(observed: Observed) -> Rate:
     return Rate(value=p, low=low, high=high, n=round(observed.total))
 
 
+def geometric_mean(logarithms: Observed) -> Rate:
+    """The geometric mean of positive values, given by their natural logarithms.
+
+    The interval is Student's about the mean logarithm, with the cluster-robust variance and one
+    degree of freedom less than there are clusters; with a single cluster it tells nothing: 0 to
+    infinity. Undefined where all weights are 0.
+    """
+    if logarithms.total <= 0.0:
+        return UNDEFINED
+    from scipy.special import stdtrit
+
+    mean = logarithms.mean
+    sums = logarithms.sums([(logarithms.values - mean) * logarithms.weights, logarithms.weights])
+    n_clusters = int((sums[:, 1] > 0.0).sum())
+    low, high = 0.0, inf
+    if n_clusters > 1:
+        correction = n_clusters / (n_clusters - 1)
+        spread = sqrt(float((sums[:, 0] ** 2).sum()) * correction) / logarithms.total
+        reach = float(stdtrit(n_clusters - 1, (1.0 + LEVEL) / 2.0)) * spread
+        low, high = exp(mean - reach), exp(mean + reach)
+    return Rate(value=exp(mean), low=low, high=high, n=round(logarithms.total))
+
+
 def difference(first: Rate, second: Rate) -> Rate:
     """The difference of two shares of separate rows, with Newcombe's square-and-add interval.
 
@@ -104,7 +127,10 @@ class ClusterBootstrap:
         self.seed = seed
 
     def mean(self, observed: Observed, name: str) -> Rate:
-        """A weighted mean of any values, with its percentile interval."""
+        """A weighted mean of counts, with its percentile interval.
+
+        Clusters that are alike are drawn together, so that few distinct values take little time.
+        """
         if observed.total <= 0.0:
             return UNDEFINED
         totals = self._totals(

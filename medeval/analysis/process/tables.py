@@ -3,11 +3,16 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp
 from typing import Final, Literal
 
 from medeval.analysis.process.measures import Values
-from medeval.analysis.process.rates import ClusterBootstrap, Observed, difference, share
+from medeval.analysis.process.rates import (
+    ClusterBootstrap,
+    Observed,
+    difference,
+    geometric_mean,
+    share,
+)
 from medeval.analysis.process.reading import Process, Processes
 from medeval.analysis.tabulation import Row, Tabulation, as_columns
 from medeval.analysis.uncertainty import UNDEFINED, Rate
@@ -140,16 +145,9 @@ class _Place:
         observed = Observed.of(values, clusters, weights)
         if kind == "share":
             return share(observed)
-        found = self.bootstrap.mean(observed, f"{self.head['benchmark']}\n{name}")
-        return _exponential(found) if kind == "geometric mean" else found
-
-
-def _exponential(rate: Rate) -> Rate:
-    """A rate of logarithms turned back."""
-    value, low, high = (
-        None if each is None else exp(each) for each in (rate.value, rate.low, rate.high)
-    )
-    return Rate(value=value, low=low, high=high, n=rate.n)
+        if kind == "geometric mean":
+            return geometric_mean(observed)
+        return self.bootstrap.mean(observed, f"{self.head['benchmark']}\n{name}")
 
 
 def _columns(name: str, rate: Rate) -> Row:

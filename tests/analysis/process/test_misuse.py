@@ -26,6 +26,9 @@ SET: list[tuple[str, list[tuple[str, CallStatus]]]] = [
 ]
 
 
+KINDS = ("focus", "misused", "wrong")
+
+
 def counts(bars: str, calls: list[tuple[str, CallStatus]]) -> dict[str, float]:
     sample = replace(SAMPLE, groups={"bars": bars})
     made = tuple(
@@ -33,12 +36,13 @@ def counts(bars: str, calls: list[tuple[str, CallStatus]]) -> dict[str, float]:
         for at, (name, status) in enumerate(calls)
     )
     found = measured(replace(played(sample=sample), calls=made), sample).values
-    return {name: value for name, value in found.items() if "misused" in name or "focus" in name}
+    return {name: value for name, value in found.items() if name.split("_")[0] in KINDS}
 
 
 def test_the_set_by_hand() -> None:
     found = [counts(bars, calls) for bars, calls in SET]
-    totals = {name: sum(each[name] for each in found) for name in found[0]}
+    names = [name for name in found[0] if name != "wrong_axis"]
+    totals = {name: sum(each[name] for each in found) for name in names}
     assert totals == {
         "focus_attempted": 9,
         "misused_attempted": 5,
@@ -46,6 +50,19 @@ def test_the_set_by_hand() -> None:
         "misused_executed": 3,
         "misused": 4,
     }
+    assert sum("wrong_axis" in each for each in found) == 6
+
+
+def test_calls_in_a_block_that_could_not_be_followed_are_attempted() -> None:
+    code = (
+        "```python\nimport os\na = focus_on_rows_with_mask(image_1, ['x'], rows_bbox)\n"
+        "b = focus_on_columns_with_draw (a, [], columns_bbox)\n```"
+    )
+    sample = replace(SAMPLE, groups={"bars": "vertical"})
+    block = ToolCall(turn=0, name=None, raw_text=code, arguments=None, status="malformed")
+    found = measured(replace(played(sample=sample), calls=(block,)), sample).values
+    assert (found["focus_attempted"], found["misused_attempted"]) == (2, 1)
+    assert (found["focus_executed"], found["wrong_axis"]) == (0, 1.0)
 
 
 @pytest.mark.parametrize(

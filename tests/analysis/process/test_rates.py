@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medeval.analysis.intervals import binomial_interval
-from medeval.analysis.process.rates import ClusterBootstrap, Observed, difference, share
+from medeval.analysis.process.rates import (
+    ClusterBootstrap,
+    Observed,
+    difference,
+    geometric_mean,
+    share,
+)
 from medeval.analysis.uncertainty import UNDEFINED, Rate, mean_rate
 
 BOOTSTRAP = ClusterBootstrap(resamples=400, seed=0)
@@ -89,3 +95,18 @@ def test_the_bootstrap_draws_clusters_and_not_rows() -> None:
 def test_a_resample_without_weight_is_left_out() -> None:
     found = BOOTSTRAP.mean(Observed.of([2.0, 5.0], "ab", [1.0, 0.0]), "one")
     assert (found.value, found.low, found.high) == (2.0, 2.0, 2.0)
+
+
+def test_a_geometric_mean_by_hand() -> None:
+    found = geometric_mean(Observed.of([np.log(1.0), np.log(4.0)], "ab"))
+    # mean log 2, spread log 2 / sqrt(2) * sqrt(2): Student's with one degree of freedom, 12.706
+    assert found.value == pytest.approx(2.0)
+    assert (found.low, found.high) == pytest.approx(
+        (2 ** (1 - 12.706), 2 ** (1 + 12.706)), rel=1e-3
+    )
+
+
+def test_a_geometric_mean_of_one_cluster_has_no_bounds() -> None:
+    found = geometric_mean(Observed.of([0.0, 1.0], "aa"))
+    assert (found.low, found.high) == (0.0, np.inf)
+    assert geometric_mean(Observed.of([0.0], "a", [0.0])) == UNDEFINED
