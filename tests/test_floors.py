@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS: dict[int, str] = {
     0: "errors boxes types",
-    1: "text shards inquiry denotation schema parts records fingerprints keys",
+    1: "text costs forecast shards inquiry denotation schema parts records fingerprints keys",
     2: "images image_files image_cells archives symmetry tables hub rows durable locks cells store "
     "judge_replies",
     3: "tools.* models.*",
@@ -21,8 +21,8 @@ FLOORS: dict[int, str] = {
         "scoring analysis.* provenance"
     ),
     6: (
-        "sweep evaluation workers worker devices walk merging recording cell_settings results "
-        "regrading engines interruption frames api figures.* interchange.*"
+        "sweep estimates evaluation workers worker devices walk merging recording cell_settings "
+        "results regrading engines interruption frames api figures.* interchange.*"
     ),
     7: "demo.* drawing cli.*",
 }
