@@ -35,7 +35,7 @@ $(VENV)/torch.installed: $(INPUTS)
 	touch $@
 
 $(VENV)/demo.installed: $(VENV)/torch.installed
-	$(INSTALL) --editable '.[transformers]'
+	$(INSTALL) --editable '.[transformers,plot]'
 	touch $@
 
 $(VENV)/test.installed: $(VENV)/torch.installed

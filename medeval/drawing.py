@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+    # shape (EDGE_PX, EDGE_PX, 3), 0 to 255
+    Canvas = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+
 Colour = Literal["red", "green", "blue", "yellow"]
 
 EDGE_PX = 224
@@ -53,8 +56,15 @@ class Scene:
 
 def draw_scene(seed: str, size: MarkerSize) -> Scene:
     """The scene of a seed: equal seeds give equal pixels, and colours are equally likely."""
-    import numpy as np
     from PIL import Image
+
+    canvas, colour, box = paint_scene(seed, size)
+    return Scene(png=_png(Image.fromarray(canvas)), colour=colour, size=size, box=box)
+
+
+def paint_scene(seed: str, size: MarkerSize) -> "tuple[Canvas, Colour, Box]":
+    """The pixels of the scene that `draw_scene` makes of a seed, its colour and marker."""
+    import numpy as np
 
     digest = hashlib.sha256(seed.encode()).digest()
     generator = np.random.default_rng(int.from_bytes(digest[:8]))
@@ -65,23 +75,11 @@ def draw_scene(seed: str, size: MarkerSize) -> Scene:
     inset = (size.marker_px - size.patch_px) // 2
     patch = _jittered(generator, COLOURS[colour], PATCH_JITTER)
     _fill(canvas, left + inset, top + inset, size.patch_px, patch)
-    return Scene(
-        png=_png(Image.fromarray(canvas)),
-        colour=colour,
-        size=size,
-        box=Box(
-            left,
-            top,
-            left + size.marker_px,
-            top + size.marker_px,
-            pixels(EDGE_PX, EDGE_PX, "image 0"),
-        ),
-    )
+    frame = pixels(EDGE_PX, EDGE_PX, "image 0")
+    return canvas, colour, Box(left, top, left + size.marker_px, top + size.marker_px, frame)
 
 
-def _background(
-    generator: "np.random.Generator",
-) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
+def _background(generator: "np.random.Generator") -> "Canvas":
     """A smooth colour field with pixel noise, shape (EDGE_PX, EDGE_PX, 3), 0 to 255."""
     import numpy as np
     from PIL import Image
@@ -104,7 +102,7 @@ def _jittered(
 
 
 def _fill(
-    canvas: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]",
+    canvas: "Canvas",
     left: int,
     top: int,
     edge: int,

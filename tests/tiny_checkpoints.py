@@ -1,20 +1,21 @@
 """Tiny checkpoints for the tests, and requests to put to them."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from medeval.demo import demo_checkpoints
+from medeval.definitions import Benchmark, EvalProtocol
+from medeval.demo import shipped_checkpoints
 from medeval.demo.checkpoints import Family, build_checkpoint
-from medeval.images import made_picture
-from medeval.locks import Lock
+from medeval.images import Picture, made_picture, prepare
+from medeval.loader import load
 from medeval.models.base import Request, Sampling
-from medeval.types import EncodedImage, ImageRef, Message, Text
-
-BUILD_S = 600.0
+from medeval.rows import open_rows
+from medeval.types import EncodedImage, ImageRef, Message, Sample, Text
 
 
 def random_checkpoint(directory: Path, family: Family, seed: int = 0) -> Path:
@@ -31,17 +32,30 @@ def tiny_checkpoint(
 
 
 @pytest.fixture(scope="session")
-def memorised_checkpoint(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The demo's last checkpoint; the series is kept between test runs in pytest's cache."""
-    cache = getattr(request.config, "cache", None)
-    if cache is None:
-        return demo_checkpoints(tmp_path_factory.mktemp("medeval-demo"))[-1]
-    place = cache.mkdir("medeval-demo")
-    # the processes that share the tests share the series too: one makes it, the others wait
-    with Lock(place / "lock", subject=str(place), wait_s=BUILD_S):
-        return demo_checkpoints(place)[-1]
+def trained_checkpoint() -> Path:
+    """The last of the shipped checkpoints: it zooms in on small markers, and reads big ones."""
+    return shipped_checkpoints()[-1]
+
+
+def marker(index: int) -> tuple[Sample, Picture]:
+    """A sample of the benchmark `markers` with its image; 0 to 2 of five are small."""
+    benchmark = load("markers", Benchmark).value
+    sample = benchmark.to_sample(open_rows(benchmark.rows)[index])
+    return sample, prepare(sample.images[0].read(), name=sample.id)
+
+
+def marker_request(index: int, protocol: EvalProtocol, **changes: Any) -> Request:
+    """The first request of a rollout of that sample; `changes` are to its sampling."""
+    sample, picture = marker(index)
+    native = protocol.call_syntax == "openai"
+    return Request(
+        messages=protocol.opening(sample),
+        images=(picture.encoded,),
+        sampling=replace(protocol.sampling, max_tokens=64, **changes),
+        seed=0,
+        stop=protocol.stop,
+        tools=tuple(tool.schema for tool in protocol.tools) if native else (),
+    )
 
 
 def drawn_image(seed: int, width_px: int = 90, height_px: int = 60) -> EncodedImage:

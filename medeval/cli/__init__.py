@@ -31,7 +31,7 @@ COMMANDS = {
     "show": ("medeval.cli.definitions", "Show a definition, and what a model would read."),
     "fetch": ("medeval.cli.fetch", "Fetch benchmarks ahead, for machines without a network."),
     "validate": ("medeval.cli.definitions", "Load a benchmark and check its rows and images."),
-    "demo": ("medeval.cli.demo", "Build tiny checkpoints and evaluate them: no GPU, no network."),
+    "demo": ("medeval.cli.demo", "Evaluate the shipped tiny checkpoints: no GPU, no network."),
 }
 
 

@@ -1,3 +1,4 @@
-"""Tiny checkpoints made from nothing, for the tests and for a first run without a download."""
+"""A trained series of tiny checkpoints, shipped with medeval, and the trainer that made it."""
 
-from medeval.demo.series import demo_checkpoints as demo_checkpoints
+from medeval.demo.shipped import SERIES_DIRECTORY as SERIES_DIRECTORY
+from medeval.demo.shipped import shipped_checkpoints as shipped_checkpoints

@@ -26,16 +26,24 @@ if TYPE_CHECKING:
 Family = Literal["qwen2_5_vl", "qwen3_vl"]
 
 HEAD_WIDTH = 32
-# The three parts (time, height, width) of a rotary embedding sum to half a head.
-ROTARY_SECTIONS = [4, 6, 6]
 PATCH_EDGE_PX: dict[Family, int] = {"qwen2_5_vl": 14, "qwen3_vl": 16}
+# Mean and spread that pixels (0 to 1) are normalised by, as in the published checkpoints.
+PIXEL_MEAN: dict[Family, tuple[float, float, float]] = {
+    "qwen2_5_vl": (0.48145466, 0.4578275, 0.40821073),
+    "qwen3_vl": (0.5, 0.5, 0.5),
+}
+PIXEL_SPREAD: dict[Family, tuple[float, float, float]] = {
+    "qwen2_5_vl": (0.26862954, 0.26130258, 0.27577711),
+    "qwen3_vl": (0.5, 0.5, 0.5),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
     """The size of a tiny checkpoint; widths are multiples of 64.
 
-    `image_tokens` are the least and the most tokens that an image becomes.
+    `image_tokens` are the least and the most tokens that an image becomes. `rotary_sections` are
+    the parts of a rotary embedding for time, height and width; they sum to half a head.
     """
 
     vocabulary: int = 1536
@@ -45,6 +53,7 @@ class Architecture:
     vision_depth: int = 2
     context_tokens: int = 4096
     rotary_base: float = 10_000.0
+    rotary_sections: tuple[int, int, int] = (4, 6, 6)
     image_tokens: tuple[int, int] = (4, 16)
 
 
@@ -54,12 +63,14 @@ def build_checkpoint(
     family: Family,
     seed: int,
     texts: Sequence[str] = (),
+    words: Sequence[str] = (),
     architecture: Architecture | None = None,
 ) -> Path:
     """Write a checkpoint with random weights in bf16 and return its directory.
 
     `texts` are what the tokenizer is trained on beside a few lines of its own: put the prompts
-    here, so that they become few tokens. Equal arguments write equal files.
+    here, so that they become few tokens. `words` are one token each. Equal arguments write
+    equal files.
     """
     from medeval.models.quiet import quiet
 
@@ -70,6 +81,7 @@ def build_checkpoint(
             (*DEFAULT_TEXTS, *texts),
             vocabulary=architecture.vocabulary,
             context_tokens=architecture.context_tokens,
+            words=words,
         )
         model = _random_model(_configuration(family, tokenizer, architecture), seed)
         _set_generation(model, tokenizer)
@@ -124,7 +136,7 @@ def _text_settings(
         "rope_parameters": {
             "rope_type": "default",
             "rope_theta": architecture.rotary_base,
-            "mrope_section": ROTARY_SECTIONS,
+            "mrope_section": list(architecture.rotary_sections),
         },
     }
 
@@ -177,8 +189,8 @@ def _write_processors(directory: Path, family: Family, architecture: Architectur
         "patch_size": patch,
         "temporal_patch_size": 2,
         "merge_size": 2,
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
+        "image_mean": list(PIXEL_MEAN[family]),
+        "image_std": list(PIXEL_SPREAD[family]),
         "size": {"shortest_edge": least, "longest_edge": most},
     }
     image = shared | {

@@ -113,11 +113,12 @@ CHAT_TEMPLATE = r"""
 
 
 def train_tokenizer(
-    texts: Sequence[str], *, vocabulary: int, context_tokens: int
+    texts: Sequence[str], *, vocabulary: int, context_tokens: int, words: Sequence[str] = ()
 ) -> "PreTrainedTokenizerFast":
     """A byte-level tokenizer trained on the texts; any text in NFC comes back unchanged.
 
-    `vocabulary` counts the learned tokens, before the special and the markup tokens.
+    `vocabulary` counts the learned tokens, before the special and the markup tokens. `words` are
+    one token each wherever they stand alone, such as numbers of several digits.
     """
     from tokenizers import AddedToken
     from transformers import Qwen2Tokenizer
@@ -132,6 +133,9 @@ def train_tokenizer(
     )
     trained.add_tokens(
         [AddedToken(token, special=False, normalized=False) for token in MARKUP_TOKENS]
+    )
+    trained.add_tokens(
+        [AddedToken(word, special=False, normalized=False, single_word=True) for word in words]
     )
     trained.eos_token = END_OF_TURN
     trained.pad_token = END_OF_TEXT

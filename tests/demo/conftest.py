@@ -1,2 +1,2 @@
-from tests.tiny_checkpoints import memorised_checkpoint as memorised_checkpoint
 from tests.tiny_checkpoints import tiny_checkpoint as tiny_checkpoint
+from tests.tiny_checkpoints import trained_checkpoint as trained_checkpoint

@@ -8,13 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoTokenizer
 
-from medeval.definitions import EvalProtocol
-from medeval.demo import demo_checkpoints
-from medeval.demo.checkpoints import Architecture, Family, build_checkpoint
-from medeval.demo.memorise import Transcript, memorise
+from medeval.demo.checkpoints import Family
 from medeval.demo.tokenizer import MARKUP_TOKENS, SPECIAL_TOKENS, train_tokenizer
-from medeval.errors import MedevalError, UsageError
-from medeval.models.weights import weight_fingerprint
 from tests.tiny_checkpoints import random_checkpoint
 
 TOKENIZER: Any = train_tokenizer(
@@ -118,37 +113,7 @@ def test_template_shows_tools_calls_and_tool_messages_in_the_hermes_form() -> No
     )
 
 
-def test_training_too_short_is_told(tmp_path: Path) -> None:
-    build_checkpoint(
-        tmp_path, family="qwen2_5_vl", seed=0, architecture=Architecture(vocabulary=300)
-    )
-    protocol = EvalProtocol(name="short", user="$question")
-    transcript = Transcript(protocol=protocol, replies=("<answer>A</answer>",))
-    with pytest.raises(MedevalError, match="of the tokens are not sure on unseen samples"):
-        memorise(tmp_path, [transcript], steps=1, seed=0, further_rounds=1)
-
-
-def test_training_goes_on_until_the_transcript_is_known(tmp_path: Path) -> None:
-    build_checkpoint(
-        tmp_path, family="qwen2_5_vl", seed=0, architecture=Architecture(vocabulary=300)
-    )
-    protocol = EvalProtocol(name="short", user="$question")
-    transcript = Transcript(protocol=protocol, replies=("<answer>A</answer>",))
-    memorise(tmp_path, [transcript], steps=4, seed=0, further_rounds=12)
-
-
-def test_series_is_kept_where_it_is_there_already(memorised_checkpoint: Path) -> None:
-    directory = memorised_checkpoint.parent
-    before = {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
-    made = demo_checkpoints(directory)
-    assert [path.name for path in made] == ["global_step_0", "global_step_10", "global_step_20"]
-    assert {path: path.stat().st_mtime_ns for path in directory.rglob("*")} == before
-    assert len({weight_fingerprint(path) for path in made}) == 3
-
-
-def test_series_never_overwrites_a_directory_it_did_not_make(tmp_path: Path) -> None:
-    (tmp_path / "global_step_10").mkdir()
-    (tmp_path / "manifest.json").write_text("not ours")
-    with pytest.raises(UsageError, match="the demo did not make it"):
-        demo_checkpoints(tmp_path)
-    assert [path.name for path in (tmp_path / "global_step_10").parent.iterdir()] != []
+def test_words_are_one_token_where_they_stand_alone() -> None:
+    tokenizer: Any = train_tokenizer(("[1]",), vocabulary=300, context_tokens=64, words=("220",))
+    tokens = {text: len(tokenizer(text)["input_ids"]) for text in ("[220]", "[2201]", "[330]")}
+    assert tokens == {"[220]": 3, "[2201]": 6, "[330]": 5}

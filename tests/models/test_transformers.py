@@ -3,6 +3,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,18 @@ from medeval.models.base import Reply, Request, TokenHistory, ToolSchema
 from medeval.models.processor import ChatProcessor
 from medeval.models.transformers import TransformersModel
 from medeval.rollout import roll_out
-from medeval.types import ImageRef, ImageSource, Message, NativeCall, Sample, Size, Text
+from medeval.types import ImageRef, Message, NativeCall, Size, Text
 from tests.processes import run_python
-from tests.tiny_checkpoints import drawn_image, random_checkpoint, request
+from tests.tiny_checkpoints import (
+    drawn_image,
+    marker,
+    marker_request,
+    random_checkpoint,
+    request,
+)
 
+TOOL_FREE = load("crop_zoom", Pair).value.free
+SMALL_MARKER, BIG_MARKER = 0, 3
 CROP = ToolSchema(name="crop_and_zoom", description="Crop.", parameters={"type": "object"})
 
 
@@ -179,23 +188,24 @@ def test_an_odd_tokenisation_of_a_reply_is_kept(tiny_checkpoint: Path) -> None:
     )
 
 
-def test_a_stop_string_ends_its_own_row_only(memorised_checkpoint: Path) -> None:
-    stopped, whole = replies(
-        memorised_checkpoint,
-        [request("Why?", stop=("wer>re", "never")), request("Why?")],
-        together=True,
-    )
-    assert (stopped.text, stopped.finish) == ("<answer>re", "stop")
-    assert (whole.text, whole.finish) == ("<answer>red</answer>", "stop")
+def test_a_stop_string_ends_its_own_row_only(trained_checkpoint: Path) -> None:
+    [colour] = marker(BIG_MARKER)[0].targets
+    whole = marker_request(BIG_MARKER, TOOL_FREE)
+    stopping = replace(whole, stop=(f"wer>{colour[:2]}", "never"))
+    stopped, ended = replies(trained_checkpoint, [stopping, whole], together=True)
+    assert (stopped.text, stopped.finish) == (f"<answer>{colour[:2]}", "stop")
+    assert (ended.text, ended.finish) == (f"<answer>{colour}</answer>", "stop")
 
 
-def test_limits_and_ends_have_their_reason_and_usage(memorised_checkpoint: Path) -> None:
-    cut, whole = replies(
-        memorised_checkpoint, [request("Why?", max_tokens=2), request("Why?")], together=True
-    )
-    assert (cut.text, cut.finish, cut.usage.completion_tokens) == ("<answer>red", "length", 2)
-    assert (whole.finish, whole.usage.completion_tokens) == ("stop", 4)
-    assert cut.usage.prompt_tokens == whole.usage.prompt_tokens
+def test_limits_and_ends_have_their_reason_and_usage(trained_checkpoint: Path) -> None:
+    [colour] = marker(BIG_MARKER)[0].targets
+    whole = marker_request(BIG_MARKER, TOOL_FREE)
+    limited = replace(whole, sampling=replace(whole.sampling, max_tokens=2))
+    cut, ended = replies(trained_checkpoint, [limited, whole], together=True)
+    assert (cut.text, cut.finish) == (f"<answer>{colour}", "length")
+    assert cut.usage.completion_tokens == 2
+    assert (ended.finish, ended.usage.completion_tokens) == ("stop", 4)
+    assert cut.usage.prompt_tokens == ended.usage.prompt_tokens
 
 
 def test_a_prompt_that_does_not_fit_is_a_reply_and_the_rest_is_cut(tiny_checkpoint: Path) -> None:
@@ -238,79 +248,57 @@ def test_seeds_choose_the_sample(tiny_checkpoint: Path) -> None:
 
 
 def test_settings_left_open_come_from_the_checkpoint(
-    memorised_checkpoint: Path, tmp_path: Path
+    trained_checkpoint: Path, tmp_path: Path
 ) -> None:
-    path = shutil.copytree(memorised_checkpoint, tmp_path / "checkpoint")
+    path = shutil.copytree(trained_checkpoint, tmp_path / "checkpoint")
     saved = json.loads((path / "generation_config.json").read_text())
     (path / "generation_config.json").write_text(json.dumps(saved | {"top_k": 1}))
 
     async def use(model: TransformersModel) -> tuple[Reply, tuple[str, ...], object]:
-        reply = await model.generate(request("Why?", temperature=50.0))
+        reply = await model.generate(marker_request(BIG_MARKER, TOOL_FREE, temperature=50.0))
         return reply, model.notes(), model.identity()["generation_defaults"]
 
     reply, notes, defaults = with_model(path, use)
-    assert reply.text == "<answer>red</answer>"
+    assert reply.text == f"<answer>{marker(BIG_MARKER)[0].targets[0]}</answer>"
     assert notes == ("from generation_config.json, where the protocol is silent: top_k=1",)
     assert defaults == {"top_k": 1}
 
 
 @pytest.mark.parametrize("name", ["crop_zoom", "crop_zoom_native"])
-def test_memorised_checkpoint_calls_once_and_answers(memorised_checkpoint: Path, name: str) -> None:
+def test_trained_checkpoint_zooms_in_on_small_markers_and_reads_big_ones(
+    trained_checkpoint: Path, name: str
+) -> None:
     pair = load(name, Pair).value
-    pictures = [prepare(drawn_image(seed, 300, 200).data, name="drawn") for seed in range(6)]
+    markers = [marker(index) for index in range(10)]
 
     async def use(model: TransformersModel) -> list[list[Any]]:
-        samples = [
-            Sample(
-                id=str(index),
-                question=f"How many of {index} are left in 2004?",
-                images=(ImageSource(name="drawn", read=bytes),),
-                targets=(),
-            )
-            for index in range(len(pictures))
-        ]
         return [
             await asyncio.gather(
-                *(
-                    roll_out(one, [picture], arm, model)
-                    for one, picture in zip(samples, pictures, strict=True)
-                )
+                *(roll_out(sample, [picture], arm, model) for sample, picture in markers)
             )
             for arm in pair.arms
         ]
 
-    free, available = with_model(memorised_checkpoint, use)
+    free, available = with_model(trained_checkpoint, use)
     for rollout in free:
+        assert (rollout.trajectory.stop, rollout.trajectory.attempted) == ("answered", 0)
+    for (sample, _), rollout in zip(markers, available, strict=True):
         trajectory = rollout.trajectory
-        assert (trajectory.stop, trajectory.attempted) == ("answered", 0)
-        assert trajectory.answer is not None
-        assert trajectory.answer.text == "red"
-    for rollout in available:
-        trajectory = rollout.trajectory
-        assert (trajectory.stop, trajectory.executed, trajectory.observed) == ("answered", 1, 1)
-        assert trajectory.answer is not None
-        assert trajectory.answer.text == "blue"
-        assert trajectory.calls[0].arguments == {"bbox_2d": [250, 250, 750, 750]}
-        assert len(trajectory.turns) == len(trajectory.images) == 2
+        n_calls = 1 if sample.groups["size"] == "small" else 0
+        assert (trajectory.stop, trajectory.executed) == ("answered", n_calls)
+        assert len(trajectory.turns) == len(trajectory.images) == n_calls + 1
+        assert trajectory.answer.text == sample.targets[0]
 
 
-def test_native_calls_leave_the_text(memorised_checkpoint: Path) -> None:
+def test_native_calls_leave_the_text(trained_checkpoint: Path) -> None:
     arm = load("crop_zoom_native", Pair).value.available
-    sample = Sample(
-        id="1", question="Why?", images=(ImageSource(name="x", read=bytes),), targets=()
-    )
-    asked = Request(
-        messages=arm.opening(sample),
-        images=(drawn_image(1),),
-        sampling=arm.sampling,
-        seed=0,
-        tools=tuple(tool.schema for tool in arm.tools),
-    )
-    [reply] = replies(memorised_checkpoint, [asked], together=True)
-    call = NativeCall(
-        id="call_2_0", name="crop_and_zoom", arguments='{"bbox_2d": [250, 250, 750, 750]}'
-    )
-    assert (reply.text, reply.finish, reply.native_calls) == ("", "tool_calls", (call,))
+    asked = marker_request(SMALL_MARKER, arm)
+    [reply] = replies(trained_checkpoint, [asked], together=True)
+    [call] = reply.native_calls
+    assert (reply.text, reply.finish) == ("", "tool_calls")
+    assert (call.id, call.name) == ("call_2_0", "crop_and_zoom")
+    left, top, right, bottom = json.loads(call.arguments)["bbox_2d"]
+    assert (right - left, bottom - top) == (310, 310)
 
 
 def test_tools_are_told_through_the_template(tiny_checkpoint: Path) -> None:

@@ -22,6 +22,7 @@ from tests.medeval_processes import MedevalMain
 VLLM_PYTHON = os.environ.get("MEDEVAL_VLLM_PYTHON")
 START_TIMEOUT_S = 400
 N_SAMPLES = 50
+ALIKE = 0.96
 
 pytestmark = [
     pytest.mark.vllm,
@@ -30,15 +31,15 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def vllm_url(memorised_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a vLLM server with the checkpoint that knows its transcript."""
+def vllm_url(trained_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a vLLM server with the last shipped checkpoint."""
     assert VLLM_PYTHON is not None
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
         VLLM_PYTHON, "-m", "vllm.entrypoints.openai.api_server",
-        "--model", str(memorised_checkpoint), "--served-model-name", "memorised",
+        "--model", str(trained_checkpoint), "--served-model-name", "trained",
         "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager",
         "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
     ]  # fmt: skip
@@ -70,7 +71,7 @@ def await_server(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
 def test_vllm_and_transformers_crop_look_again_and_answer_alike(
     pair: str,
     vllm_url: str,
-    memorised_checkpoint: Path,
+    trained_checkpoint: Path,
     medeval_main: MedevalMain,
     tmp_path: Path,
 ) -> None:
@@ -78,22 +79,21 @@ def test_vllm_and_transformers_crop_look_again_and_answer_alike(
     common += ["--max-tokens", 64]
     server, local = tmp_path / "server", tmp_path / "local"
     assert (
-        medeval_main(
-            *common, "--model", "memorised", "--base-url", vllm_url, "--output-dir", server
-        )
+        medeval_main(*common, "--model", "trained", "--base-url", vllm_url, "--output-dir", server)
         == 0
     )
     assert (
-        medeval_main(*common, "--model", f"memorised={memorised_checkpoint}", "--output-dir", local)
+        medeval_main(*common, "--model", f"trained={trained_checkpoint}", "--output-dir", local)
         == 0
     )
     ours, theirs = (load_run(folder).trajectories for folder in (local, server))
     available = theirs[theirs.protocol.str.startswith("tool_available")]
     assert len(available) == N_SAMPLES
-    assert set(available.executed) == {1}
-    assert set(available.n_turns) == {2}
-    assert set(available.n_images) == {2}
-    keys = ["protocol", "sample_id", "stop", "answer", "executed"]
-    assert ours[keys].sort_values(keys).values.tolist() == (
-        theirs[keys].sort_values(keys).values.tolist()
-    )
+    assert set(available.executed) == {0, 1}
+    assert (available.n_turns == available.executed + 1).all()
+    assert (available.n_images == available.executed + 1).all()
+    keys = ["protocol", "sample_id"]
+    pairs = ours.merge(theirs, on=keys, suffixes=("", "_there"), validate="1:1")
+    # images and sums are rounded otherwise, which may tip a reply that was nearly even
+    for name in ("stop", "answer", "executed"):
+        assert (pairs[name] == pairs[f"{name}_there"]).mean() >= ALIKE, name

@@ -1,0 +1,38 @@
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForImageTextToText, AutoTokenizer
+
+from medeval.demo import SERIES_DIRECTORY, shipped_checkpoints
+from medeval.models.weights import weight_fingerprint
+from tests.demo.controls import controls
+from tests.tiny_checkpoints import marker
+
+MAX_BYTES = 20_000_000
+
+
+def test_the_shipped_series_is_ordinary_directories_of_twenty_megabytes_at_most() -> None:
+    paths = shipped_checkpoints()
+    assert paths[0].name == "global_step_0"
+    assert 7 <= len(paths) <= 9
+    assert len({weight_fingerprint(path) for path in paths}) == len(paths)
+    files = [path for path in SERIES_DIRECTORY.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < MAX_BYTES
+    assert (SERIES_DIRECTORY / "README.md").is_file()
+
+
+@pytest.mark.parametrize("path", shipped_checkpoints(), ids=lambda path: path.name)
+def test_a_shipped_checkpoint_loads_without_special_code(path: Path) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(path)
+    assert type(model).__name__ == "Qwen2_5_VLForConditionalGeneration"
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    assert len(tokenizer("[220, 530]")["input_ids"]) == 6
+
+
+def test_the_last_checkpoint_answers_from_what_it_sees(trained_checkpoint: Path) -> None:
+    small = [index for index in range(80) if marker(index)[0].groups["size"] == "small"]
+    shares = controls(trained_checkpoint, small)
+    assert shares.gold_crop > 0.9
+    assert shares.other_crop > 0.8
+    assert shares.other_crop_own_colour < 0.5
+    assert shares.blank < 0.5
