@@ -13,7 +13,8 @@ from medeval.definitions import EvalProtocol, Judge, Observation, Observed, Pair
 from medeval.errors import DataError, DefinitionError
 from medeval.images import PixelBudget
 from medeval.models.base import Sampling
-from medeval.tools.calls import BEHAVIOUR
+from medeval.protocol_parts import Wording
+from medeval.tools.calls import BEHAVIOUR, CallRules
 from medeval.tools.crop_and_zoom import crop_and_zoom
 from medeval.types import Grade, ImageRef, ImageSource, Message, Sample, Text
 
@@ -138,6 +139,17 @@ OTHER_VALUES: Mapping[str, Any] = {
     "stop": (),
     "sampling": Sampling(temperature=0.5, max_tokens=100),
     "pixel_budget": None,
+    "user_open": "Question: $question",
+    "wordings": {"hint": Wording(texts=("Look.",))},
+    "images_after": True,
+    "call_rules": CallRules(pick="first"),
+    "model_budget": PixelBudget(min_px=784, max_px=78_400, factor=14),
+    "on_error": "end",
+    "max_context_tokens": 9,
+    "max_response_tokens": 9,
+    "at_limit": "last_reply",
+    "answer_over": "all_replies",
+    "used": "observed",
 }
 
 

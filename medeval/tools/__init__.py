@@ -19,7 +19,7 @@ def remake(operation: str, arguments: "Mapping[str, JsonValue]", parent: "Pictur
     recipe that no tool writes.
     """
     if operation == "crop":
-        from medeval.tools.crop_and_zoom import remake_crop
+        from medeval.tools.crop_recipe import remake_crop
 
         return remake_crop(arguments, parent)
     raise DataError(

@@ -49,9 +49,7 @@ def _glm_call(raw_text: str, body: str, start: int) -> ParsedCall:
 
 def _arguments(body: str, name: str) -> dict[str, JsonValue]:
     marks = list(MARKS.finditer(body))
-    if len(marks) % 4 or any(
-        mark.group() != ORDER[place % 4] for place, mark in enumerate(marks)
-    ):
+    if len(marks) % 4 or any(mark.group() != ORDER[place % 4] for place, mark in enumerate(marks)):
         raise MalformedError(
             f"the call of a tool {named(name)} does not hold keys and values in turn"
         )
