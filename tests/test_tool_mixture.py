@@ -24,7 +24,7 @@ from tests.tool_mixture import (
     write_tables,
 )
 
-N = 48
+N = 24
 
 pytestmark = pytest.mark.skipif(
     not TABLES.is_dir(), reason="needs the tables in ../shared/data/tablevqa_rendered"
