@@ -1,13 +1,17 @@
 """Which of a reply's calls a protocol sees, and which it carries out: for rollout and replay."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from medeval.eval_protocol import EvalProtocol
 from medeval.tools.calls import CallSyntax, find_calls
-from medeval.types import CallStatus, FinishReason, NativeCall, ParsedCall, StopReason
+from medeval.types import Answer, CallStatus, FinishReason, NativeCall, ParsedCall, StopReason
 
 NOT_PICKED: Final = "the protocol carries out one call of a reply, and this is another"
+
+# Rules that find an answer in any text at all, and so close none.
+WHOLE_TEXTS: Final = ("whole_reply", "raw_reply")
 
 
 def calls_of(
@@ -56,7 +60,8 @@ def reason_to_refuse(
         return "not_offered"
     if call.error is not None and finish == "length":
         return "length"
-    if call.error is not None and (last_turn or protocol.on_malformed == "end"):
+    mended = protocol.on_malformed == "carry_out"
+    if call.error is not None and not mended and (last_turn or protocol.on_malformed == "end"):
         return "malformed_call"
     if n_executed >= protocol.max_calls:
         return "call_limit"
@@ -64,6 +69,14 @@ def reason_to_refuse(
         return "turn_limit"
     full = protocol.max_images is not None and n_images >= protocol.max_images
     return "image_limit" if full and call.error is None else None
+
+
+def winning_answer(text: str, protocol: EvalProtocol) -> Answer | None:
+    """The closed answer that ends a conversation although its reply holds calls."""
+    if protocol.call_rules.answer_wins == "never":
+        return None
+    closed = tuple(rule for rule in protocol.answer_rules if rule not in WHOLE_TEXTS)
+    return replace(protocol, answer_rules=closed).extract(text, complete=False)
 
 
 def refused_as(call: ParsedCall, stop: StopReason) -> CallStatus:

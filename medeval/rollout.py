@@ -17,6 +17,7 @@ from medeval.call_rulings import (
     reason_to_refuse,
     refused_as,
     seen_calls,
+    winning_answer,
 )
 from medeval.errors import ToolError
 from medeval.eval_protocol import EvalProtocol
@@ -223,7 +224,11 @@ class _Conversation:
         """Execute a reply's calls in order until one of them ends the conversation."""
         protocol = self.protocol
         picked = picked_calls(found, protocol)
-        last = protocol.call_rules.answer_wins and self._extract(turn.text, complete=False)
+        last = winning_answer(turn.text, protocol)
+        if self._is_over_context() or (last and protocol.call_rules.answer_wins == "before_calls"):
+            for call in found:
+                self._record(call, "over_limit", error=call.error)
+            return ("answered", last) if last else self._at_limit("context")
         results: list[Observed] = []
         places: list[int] = []
         for position, call in enumerate(found):
@@ -244,17 +249,13 @@ class _Conversation:
         self.messages.extend(protocol.observe(results))
         for place in places:
             self.calls[place] = replace(self.calls[place], observed=True)
-        return self._over_context()
+        return self._at_limit("length") if self._tokens_left() == 0 else (None, None)
 
-    def _over_context(self) -> tuple[StopReason | None, Answer | None]:
-        """Whether the tokens so far leave room for another turn, where the engine counts them."""
+    def _is_over_context(self) -> bool:
+        """Whether the last turn left no room for another, where the engine counts tokens."""
         usage, limit = self.turns[-1].usage, self.protocol.max_context_tokens
         used = (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
-        if limit is not None and used >= limit:
-            return self._at_limit("context")
-        if self._tokens_left() == 0:
-            return self._at_limit("length")
-        return None, None
+        return bool(self.protocol.tools) and limit is not None and used >= limit
 
     def _tokens_left(self) -> int | None:
         """What is left of the tokens that may follow the first prompt; None for no bound."""
@@ -279,6 +280,8 @@ class _Conversation:
 
     async def _execute(self, call: ParsedCall) -> Observed:
         turn = len(self.turns) - 1
+        if call.error is not None and self.protocol.on_malformed == "carry_out":
+            call = replace(call, name=self.protocol.tools[0].name, arguments={}, error=None)
         if call.error is not None:
             self._record(call, "malformed", error=call.error)
             return Observed(native_id=call.native_id, error=call.error, malformed=True, turn=turn)
