@@ -318,6 +318,9 @@ class _Conversation:
             frame=self.protocol.frame,
             n_originals=len(self.sample.images),
             model_sizes=sizes,
+            metadata=self.sample.metadata,
+            raw_to_root=tuple(self.raw_to_root),
+            earlier=[call.image for call in self.calls if call.turn == len(self.turns) - 1],
         )
 
     def _add_image(self, picture: Picture, made: ToolResult | None = None) -> int:

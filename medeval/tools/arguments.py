@@ -50,6 +50,39 @@ def read_number(value: JsonValue, argument: str) -> float:
     return number
 
 
+def read_image(arguments: Mapping[str, JsonValue], argument: str) -> int:
+    """The index of the image that a call is about: 0, the first, where it names none."""
+    return read_index(arguments.get(argument, 0), argument)
+
+
+def read_choice(value: JsonValue, argument: str, choices: Sequence[str]) -> str:
+    """One of a few words, or ToolError."""
+    if isinstance(value, str) and value in choices:
+        return value
+    raise ToolError(f"{argument!r} is {_either(choices)}, not {seen(value)}")
+
+
+def required(arguments: Mapping[str, JsonValue], argument: str, what: str) -> JsonValue:
+    """An argument that a call must have; `what` tells the model what it is."""
+    if argument not in arguments:
+        raise ToolError(f"{argument!r} is missing; it is {what}")
+    return arguments[argument]
+
+
+def image_parameter(task: str) -> JsonValue:
+    """The schema of the argument that names an image; `task` is "turn", "draw on"."""
+    return {
+        "type": "integer",
+        "minimum": 0,
+        "default": 0,
+        "description": (
+            f"Which image to {task}, counted from 0 in the order in which the images appear in "
+            "the conversation: 0 is the first image you were given, and images made by tools are "
+            "numbered after those you were given."
+        ),
+    }
+
+
 def seen(value: JsonValue) -> str:
     """A value as it may stand in a message that the model reads."""
     shown = json.dumps(value, ensure_ascii=False)
@@ -61,3 +94,8 @@ def seen(value: JsonValue) -> str:
 def _listed(names: Sequence[str]) -> str:
     *first, last = (repr(name) for name in names)
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def _either(words: Sequence[str]) -> str:
+    *first, last = (json.dumps(word) for word in words)
+    return f"{', '.join(first)} or {last}" if first else last

@@ -16,6 +16,8 @@ CallSyntax: TypeAlias = Literal[
     "none", "hermes", "openai", "glm_xml", "tagged_json", "fenced_python", "actions_json"
 ]
 Pick: TypeAlias = Literal["all", "first", "last"]
+# Whose rules the syntax "fenced_python" follows.
+Dialect: TypeAlias = Literal["refocus", "vtool_v1", "vtool_v2"]
 
 # Deeper values can be parsed but not written down again; no tool takes more than a list of lists.
 MAX_DEPTH: Final = 32
@@ -47,7 +49,8 @@ class CallRules:
     closing tag. `in_reasoning` counts blocks inside closed reasoning too, as a search for the
     tag alone does. With `python_literals`, what is no JSON is read as a Python literal. With
     `answer_wins`, a reply that also holds a closed answer is the last: its calls are over the
-    limit, or with "after_calls" carried out, and their results put before nobody.
+    limit, or with "after_calls" carried out, and their results put before nobody. `dialect` is
+    whose rules "fenced_python" follows.
     """
 
     pick: Pick = "all"
@@ -57,6 +60,7 @@ class CallRules:
     in_reasoning: bool = False
     python_literals: bool = False
     answer_wins: Literal["never", "before_calls", "after_calls"] = "never"
+    dialect: Dialect = "vtool_v2"
 
 
 Parser: TypeAlias = Callable[[str, CallRules], list[ParsedCall]]

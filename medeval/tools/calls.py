@@ -11,6 +11,7 @@ from medeval.tools.call_text import CallRules as CallRules
 from medeval.tools.call_text import CallSyntax as CallSyntax
 from medeval.tools.call_text import MalformedError, Parser, as_object, loaded
 from medeval.tools.call_text import named as named
+from medeval.tools.fenced_python import python_calls
 from medeval.tools.glm_xml import glm_calls
 from medeval.tools.hermes import hermes_calls, tagged_calls
 from medeval.types import JsonValue, NativeCall, ParsedCall
@@ -26,6 +27,7 @@ PARSERS: Final[Mapping[CallSyntax, Parser]] = MappingProxyType(
         "glm_xml": glm_calls,
         "tagged_json": tagged_calls,
         "actions_json": actions_calls,
+        "fenced_python": python_calls,
     }
 )
 
@@ -53,8 +55,9 @@ def find_calls(
 
     "tagged_json" is the same with the arguments alone between `<tag>` and `</tag>`; "glm_xml" has
     a name and then keys and values in tags of their own; "actions_json" an object with a list of
-    actions. In "none" and "openai" text holds no calls. Native calls count in every syntax, since
-    a server may have taken them out of the text. `rules.pick` is left to the caller.
+    actions; "fenced_python" the calls of the first block of Python, which is read and never run.
+    In "none" and "openai" text holds no calls. Native calls count in every syntax, since a server
+    may have taken them out of the text. `rules.pick` is left to the caller.
 
     A program for a general Python sandbox is a call that is always refused.
     """
