@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from medeval.api import load_run as load_run
     from medeval.api import run as run
     from medeval.api import score as score
+    from medeval.boxes import AxisLine as AxisLine
     from medeval.boxes import Box as Box
+    from medeval.boxes import Point as Point
     from medeval.boxes import pixels as pixels
     from medeval.definitions import Benchmark as Benchmark
     from medeval.definitions import EvalProtocol as EvalProtocol
@@ -54,7 +56,9 @@ _HOMES = {
     "load_run": "medeval.api",
     "run": "medeval.api",
     "score": "medeval.api",
+    "AxisLine": "medeval.boxes",
     "Box": "medeval.boxes",
+    "Point": "medeval.boxes",
     "pixels": "medeval.boxes",
     "Benchmark": "medeval.definitions",
     "EvalProtocol": "medeval.definitions",
@@ -74,14 +78,14 @@ _HOMES = {
     "Tool": "medeval.tools.base",
     "CallRules": "medeval.tools.calls",
     "crop_and_zoom": "medeval.tools.crop_and_zoom",
+    "CropRules": "medeval.tools.crop_rules",
+    "Target": "medeval.tools.targets",
     "focus_tools": "medeval.tools.focus",
     "tool": "medeval.tools.functions",
     "draw_line": "medeval.tools.marking",
     "draw_point": "medeval.tools.marking",
     "flip": "medeval.tools.turning",
     "rotate": "medeval.tools.turning",
-    "CropRules": "medeval.tools.crop_rules",
-    "Target": "medeval.tools.targets",
     "Answer": "medeval.types",
     "Grade": "medeval.types",
     "Sample": "medeval.types",

@@ -25,6 +25,9 @@ class _Logged:
     def expect(self, n_trajectories: int) -> None:
         pass
 
+    def left(self, seconds: float | None) -> None:
+        pass
+
     def advance(self, *, scored: bool) -> None:
         pass
 
@@ -55,6 +58,11 @@ def run(
         )
     listed = {name: _listed(name, value) for name, value in options.items()}
     resolved = resolve(read_options(None if plan is None else Path(plan), listed))
+    if open_model is not None and resolved.options.workers is not None:
+        raise UsageError(
+            "workers open the backend's models, and open_model is a function of this process",
+            hint="leave out one of workers and open_model",
+        )
     report = carry_out(resolved, open_model or model_opener(resolved), _Logged())
     if len(report.stopped) == len(report.summaries):
         raise ModelError(f"every cell stopped: {next(iter(report.stopped.values()))}")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Literal
 
 from medeval.durable import (
     Appender,
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 WRITER_NAME = re.compile(r"[A-Za-z0-9_-]+")
 SHORT_WAIT_S = 60.0
 
+LineKind = Literal["trajectory", "verdict"]
+
 # Lines begin with their key, so that finding what is done need not parse whole conversations.
 _TEXT = rb'("(?:[^"\\]|\\.)*+")'
 TRAJECTORY_KEY = re.compile(rb'\{"schema_version":1,"sample_id":' + _TEXT + rb',"repeat":(\d+),')
@@ -54,6 +57,10 @@ class CellWriter:
     def append_verdict(self, verdict: Verdict) -> None:
         """Append a verdict; a later one by the same judge takes the place of an earlier one."""
         self._verdicts.append(VerdictRecord.from_verdict(verdict).line())
+
+    def copy(self, kind: LineKind, line: bytes) -> None:
+        """Append a line that another cell of the same settings holds, byte for byte."""
+        (self._trajectories if kind == "trajectory" else self._verdicts).append(line)
 
     def append_failure(self, failure: FailureRecord) -> None:
         """Append a failure. All writers share one file, so each takes its turn."""
@@ -173,7 +180,10 @@ class CellFolder:
         return Appender(path)
 
     def _files(self, kind: str) -> list[Path]:
-        return sorted(self.path.glob(f"{kind}.*.jsonl"))
+        """The files of all writers by name; verdicts of "0" last, for only that one judges anew."""
+        own = "verdicts.0.jsonl"
+        found = self.path.glob(f"{kind}.*.jsonl")
+        return sorted(found, key=lambda path: (path.name == own, path.name))
 
     def trajectories(self) -> Iterator[Trajectory]:
         """Each trajectory of all writers, by writer's name and then as they ended.
@@ -181,17 +191,24 @@ class CellFolder:
         A second trajectory of the same sample and repeat is skipped with a warning. Raises
         RecordError at a line, other than a torn last one, that cannot be read.
         """
+        for where, _, line in self._trajectory_lines():
+            yield parse_record(TrajectoryRecord, line, where).trajectory()
+
+    def trajectory_lines(self) -> Iterator[tuple[tuple[str, int], bytes]]:
+        """The sample id and repeat, and the line as it is written, of each of `trajectories`."""
+        for _, key, line in self._trajectory_lines():
+            yield key, line
+
+    def _trajectory_lines(self) -> Iterator[tuple[str, tuple[str, int], bytes]]:
         seen: set[tuple[str, int]] = set()
         for path in self._files("trajectories"):
             for number, line in read_lines(path):
-                record = parse_record(TrajectoryRecord, line, _where(path, number))
-                key = (record.sample_id, record.repeat)
+                key, where = _trajectory_key(path, number, line), _where(path, number)
                 if key in seen:
-                    where = _where(path, number)
                     logger.warning("%s: skipped a second trajectory of %r", where, key)
                     continue
                 seen.add(key)
-                yield record.trajectory()
+                yield where, key, line
 
     def done(self) -> set[tuple[str, int]]:
         """The sample id and repeat of each trajectory, without reading the conversations."""
@@ -199,12 +216,21 @@ class CellFolder:
 
     def verdicts(self) -> Iterator[Verdict]:
         """The last verdict on each sample and repeat by each judge, by writer's name."""
+        for where, _, line in self._verdict_lines():
+            yield parse_record(VerdictRecord, line, where).verdict()
+
+    def verdict_lines(self) -> Iterator[tuple[tuple[str, int, str], bytes]]:
+        """The sample id, repeat and judge, and the line as it is written, of each of `verdicts`."""
+        for _, key, line in self._verdict_lines():
+            yield key, line
+
+    def _verdict_lines(self) -> Iterator[tuple[str, tuple[str, int, str], bytes]]:
         last = self._last_verdicts()
         for path in self._files("verdicts"):
             for number, line in read_lines(path):
-                record = parse_record(VerdictRecord, line, _where(path, number))
-                if last.get((record.sample_id, record.repeat, record.judge)) == (path, number):
-                    yield record.verdict()
+                key = _verdict_key(path, number, line)
+                if last.get(key) == (path, number):
+                    yield _where(path, number), key, line
 
     def judged(self) -> set[tuple[str, int, str]]:
         """The sample id, repeat and judge identity of each verdict."""
@@ -238,23 +264,28 @@ def _where(path: Path, number: int) -> str:
 
 
 def _trajectory_keys(path: Path) -> Iterator[tuple[str, int]]:
-    for number, line in read_lines(path):
-        match = TRAJECTORY_KEY.match(line)
-        if match and line.endswith(b"}\n"):
-            yield _string(match[1]), int(match[2])
-        else:
-            record = parse_record(TrajectoryRecord, line, _where(path, number))
-            yield record.sample_id, record.repeat
+    return (_trajectory_key(path, number, line) for number, line in read_lines(path))
+
+
+def _trajectory_key(path: Path, number: int, line: bytes) -> tuple[str, int]:
+    match = TRAJECTORY_KEY.match(line)
+    if match and line.endswith(b"}\n"):
+        return _string(match[1]), int(match[2])
+    record = parse_record(TrajectoryRecord, line, _where(path, number))
+    return record.sample_id, record.repeat
 
 
 def _verdict_keys(path: Path) -> Iterator[tuple[int, tuple[str, int, str]]]:
     for number, line in read_lines(path):
-        match = VERDICT_KEY.match(line)
-        if match and line.endswith(b"}\n"):
-            yield number, (_string(match[1]), int(match[2]), _string(match[3]))
-        else:
-            record = parse_record(VerdictRecord, line, _where(path, number))
-            yield number, (record.sample_id, record.repeat, record.judge)
+        yield number, _verdict_key(path, number, line)
+
+
+def _verdict_key(path: Path, number: int, line: bytes) -> tuple[str, int, str]:
+    match = VERDICT_KEY.match(line)
+    if match and line.endswith(b"}\n"):
+        return _string(match[1]), int(match[2]), _string(match[3])
+    record = parse_record(VerdictRecord, line, _where(path, number))
+    return record.sample_id, record.repeat, record.judge
 
 
 def _string(token: bytes) -> str:

@@ -2,9 +2,10 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 Interruption = Literal["SIGINT", "SIGTERM", "time limit"]
 
@@ -18,11 +19,16 @@ class Interrupt:
     """A request to end early: work in flight is finished, nothing new is begun.
 
     A second signal drops the work in flight as well; what is on disk stays whole either way.
+    Time limits count from here. `pass_on` is called with the reason, once. Where it does not
+    listen, signals are another's to hear.
     """
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, tell: Callable[[str], None], *, listens: bool = True) -> None:
         self.reason: Interruption | None = None
+        self.pass_on: Callable[[Interruption], None] = lambda reason: None
+        self._listens_to = SIGNALS if listens else {}
         self._tell = tell
+        self._began_at = time.monotonic()
         self._task: asyncio.Task[Any] | None = None
 
     def ask(self, reason: Interruption) -> None:
@@ -31,6 +37,7 @@ class Interrupt:
             self.reason = reason
             again = "" if reason == "time limit" else "; once more to drop them"
             self._tell(f"{reason}: finishing the samples in flight{again}")
+            self.pass_on(reason)
         elif reason != "time limit" and self._task is not None:
             self._task.cancel()
 
@@ -39,16 +46,19 @@ class Interrupt:
         """Listen to signals and the time limit while the current task runs the body."""
         loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        installed = [name for name in SIGNALS if self._listens(loop, name)]
-        timer = (
-            None if time_limit_s is None else loop.call_later(time_limit_s, self.ask, "time limit")
-        )
+        before = {name: signal.getsignal(name) for name in self._listens_to}
+        installed = [name for name in self._listens_to if self._listens(loop, name)]
+        timer = None
+        if time_limit_s is not None:
+            left_s = max(0.0, self._began_at + time_limit_s - time.monotonic())
+            timer = loop.call_later(left_s, self.ask, "time limit")
         try:
             yield
         finally:
             self._task = None
             for name in installed:
                 loop.remove_signal_handler(name)
+                signal.signal(name, before[name])
             if timer is not None:
                 timer.cancel()
 
@@ -58,3 +68,21 @@ class Interrupt:
         except (RuntimeError, ValueError, NotImplementedError):
             return False  # not the main thread: whoever owns that one handles signals
         return True
+
+
+@contextmanager
+def ending_at_sigterm(exit_code: int, tell: Callable[[str], None]) -> Iterator[None]:
+    """Where nothing is in flight, in preparation or while tables are made: exit at SIGTERM.
+
+    Only in the main thread, where signals arrive.
+    """
+
+    def end(*_: object) -> NoReturn:
+        tell("SIGTERM: nothing was in flight; the same command resumes")
+        raise SystemExit(exit_code)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

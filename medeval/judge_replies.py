@@ -10,7 +10,16 @@ from medeval.fingerprints import canonical_json
 from medeval.inquiry import Inquiry
 from medeval.schema import Record, parse_record
 
-FILE_NAME = "judge_replies.jsonl"
+FILES = "judge_replies*.jsonl"
+
+
+def file_name(writer: str = "0") -> str:
+    """The file that a process appends replies to, by its name as a writer.
+
+    >>> file_name(), file_name("2")
+    ('judge_replies.jsonl', 'judge_replies.2.jsonl')
+    """
+    return "judge_replies.jsonl" if writer == "0" else f"judge_replies.{writer}.jsonl"
 
 
 class JudgeReplyRecord(Record):
@@ -43,7 +52,7 @@ def reply_key(judge: str, inquiry: Inquiry) -> str:
 class JudgeReplies:
     """Replies by key: in memory, and in a file where one is given. Entered before it is used.
 
-    The file is read at once; one process may hold it.
+    The file and those of other processes beside it are read at once; one process may hold it.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -52,9 +61,9 @@ class JudgeReplies:
         self._texts: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        if self._path is not None:
-            for number, line in read_lines(self._path):
-                record = parse_record(JudgeReplyRecord, line, f"{self._path}, line {number}")
+        for path in sorted(self._path.parent.glob(FILES)) if self._path else ():
+            for number, line in read_lines(path):
+                record = parse_record(JudgeReplyRecord, line, f"{path}, line {number}")
                 self._texts[record.key] = record.text
         return self
 

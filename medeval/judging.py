@@ -99,6 +99,7 @@ async def judge_cell(
     again: bool = False,
     is_over: Callable[[], bool] = lambda: False,
     places: int = 1,
+    writer_name: str = "0",
 ) -> int:
     """Judge a cell's trajectories that lack a verdict by one of the judges; how many there were.
 
@@ -117,7 +118,7 @@ async def judge_cell(
         return 0
     by_id = {record.id: record.sample() for record in samples}
     n_judged = 0
-    with cell.writer() as writer:
+    with cell.writer(writer_name) as writer:
         async with first_error_alone(), asyncio.TaskGroup() as group:
             queue = JudgeQueue(group, places=places, is_over=is_over)
             for trajectory in cell.trajectories():

@@ -11,14 +11,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+)
 
 from medeval.checkpoints import BASELINE, Checkpoint, discover, located, model_directory
 from medeval.definitions import Benchmark, EvalProtocol, Judge, Pair
 from medeval.errors import UsageError
-from medeval.judge_client import JudgeClient, open_client
+from medeval.judge_client import JudgeBackend, JudgeClient, open_client
 from medeval.loader import Loaded, load, refuse_shared_names
 from medeval.models.base import Sampling
+from medeval.shards import Shard, run_folder
 from medeval.store import CellKey
 
 
@@ -27,8 +36,14 @@ def _listed(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _shard(text: str) -> str:
+    """A shard in the form it is recorded in."""
+    return str(Shard.read(text))
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Scalar = bool | int | float | str
+Backend = Literal["transformers", "vllm", "vllm-server", "openai"]
 
 
 class PlanFile(BaseModel):
@@ -41,7 +56,7 @@ class PlanFile(BaseModel):
     baseline: str | None = None
     steps: tuple[int, ...] | None = None
     processor: str | None = None
-    backend: Literal["transformers", "openai"] | None = None
+    backend: Backend | None = None
     model_args: dict[str, JsonValue] = Field(default_factory=dict)
     base_url: str | None = None
     benchmarks: Names = ()
@@ -50,7 +65,10 @@ class PlanFile(BaseModel):
     protocols: Names = ()
     limit: int | None = Field(default=None, ge=1)
     sample_id: Names = ()
+    shard: Annotated[str, AfterValidator(_shard)] | None = None
     allow_count_mismatch: bool = False
+    workers: int | None = Field(default=None, ge=1)
+    gpus_per_worker: int | None = Field(default=None, ge=1)
     concurrency: int = Field(default=32, ge=1)
     repeats: int = Field(default=1, ge=1)
     seed: int = 0
@@ -59,6 +77,7 @@ class PlanFile(BaseModel):
     judge: Names = ()
     judge_model: str | None = None
     judge_base_url: str | None = None
+    judge_backend: JudgeBackend | None = None
     judge_api_key_variable: str = "OPENAI_API_KEY"
     judge_concurrency: int = Field(default=32, ge=1)
     judge_max_calls: int | None = Field(default=None, ge=1)
@@ -90,7 +109,7 @@ class Plan:
     """Everything a run does, resolved: definitions loaded, checkpoints found."""
 
     options: PlanFile
-    backend: Literal["transformers", "openai"]
+    backend: Backend
     checkpoints: tuple[Checkpoint, ...]
     baseline: Checkpoint | None
     benchmarks: tuple[PlannedBenchmark, ...]
@@ -179,7 +198,7 @@ def resolve(options: PlanFile) -> Plan:
         ),
         protocols=protocols,
         pairs=pairs,
-        output_dir=Path(options.output_dir or f"outputs/{_slug(checkpoints[0].series)}"),
+        output_dir=Path(options.output_dir or run_folder(checkpoints[0].series, options.shard)),
         judge_client=client,
     )
 
@@ -195,6 +214,7 @@ def judge_client(options: PlanFile) -> JudgeClient | None:
     return open_client(
         name=options.judge_model,
         base_url=options.judge_base_url,
+        backend=options.judge_backend or "openai",
         api_key_variable=options.judge_api_key_variable,
         max_calls=options.judge_max_calls,
         arguments=options.judge_args,
@@ -376,7 +396,3 @@ def _by_benchmark(
                 f"{flag} {argument!r} names no benchmark of this run: {', '.join(benchmarks)}"
             )
     return values
-
-
-def _slug(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)

@@ -11,8 +11,10 @@ from medeval.analysis.breakdowns import CellScores, breakdowns
 from medeval.analysis.pairs import PairName, Result, join_verdicts, pair_outcomes
 from medeval.analysis.summary import CellName, CellSummary, as_columns, summarize
 from medeval.checkpoints import BASELINE
+from medeval.costs import Cost, Tally
 from medeval.errors import RecordError
 from medeval.records import RunRecord, SampleRecord
+from medeval.shards import asked_of
 from medeval.store import CellFolder, CellKey, RunFolder
 
 
@@ -73,6 +75,7 @@ class _BenchmarkResults:
     is_primary: bool
     samples: Mapping[str, SampleRecord]
     results: Mapping[CellKey, Sequence[Result]]
+    costs: Mapping[CellKey, Cost]
 
 
 def _read(
@@ -81,11 +84,13 @@ def _read(
     for benchmark in dict.fromkeys(key.benchmark for key in cells):
         identity = judge or _primary_judge(record, benchmark)
         keys = [key for key in cells if key.benchmark == benchmark]
+        read = {key: _results(folder.cell(key), identity) for key in keys}
         yield _BenchmarkResults(
             judge=identity,
             is_primary=identity == record.judges.get(benchmark),
             samples={sample.id: sample for sample in folder.samples(benchmark)},
-            results={key: _results(folder, key, identity) for key in keys},
+            results={key: results for key, (results, _) in read.items()},
+            costs={key: cost for key, (_, cost) in read.items()},
         )
 
 
@@ -126,22 +131,20 @@ def _expected(cell: CellFolder, record: RunRecord, n_samples: int) -> int:
     """
     begun = cell.record()
     entries = [record.sessions[-1].plan] if begun is None else begun.recorded
-    asked = max(
-        _number(entry, "samples", n_samples) * _number(entry, "repeats", 1) for entry in entries
-    )
+    asked = asked_of(entries, n_samples)
     done = cell.done()
     failed = {(failure.sample_id, failure.repeat) for failure in cell.failures()} - done
     return max(asked, len(done) + len(failed))
 
 
-def _number(entry: Mapping[str, object], name: str, default: int) -> int:
-    value = entry.get(name, default)
-    return value if isinstance(value, int) else default
-
-
-def _results(folder: RunFolder, key: CellKey, judge: str) -> list[Result]:
-    cell = folder.cell(key)
-    return list(join_verdicts(cell.trajectories(), cell.verdicts(), judge))
+def _results(cell: CellFolder, judge: str) -> tuple[list[Result], Cost]:
+    """Each trajectory's result, and what all of them took, from one reading."""
+    tally = Tally()
+    results = list(join_verdicts(tally.passing(cell.trajectories()), cell.verdicts(), judge))
+    begun = cell.record()
+    told = [entry.get("concurrency") for entry in begun.recorded] if begun else []
+    at_once = [number for number in told if isinstance(number, int)]
+    return results, tally.cost(max(at_once, default=None))
 
 
 def _summary(
@@ -167,6 +170,7 @@ def _summary(
     summary = summarize(
         name, results, expected=_expected(cell, record, len(samples)), cluster_of=cluster_of
     )
+    summary = replace(summary, cost=benchmark.costs[key])
     scored = scored_results(results, samples)
     if aggregate == "mean over samples" or not scored:
         return summary
@@ -212,10 +216,10 @@ def _series_of(key: CellKey, cells: Iterable[CellKey]) -> Sequence[str]:
 
 def _summary_rows(summaries: Sequence[CellSummary], record: RunRecord) -> list[dict[str, object]]:
     rows = as_columns(summaries)
-    pairing = {name: part.pairing for name, part in record.benchmarks.items()}
-    if "position" in pairing.values():
-        rows = [{**row, "pairing": pairing[str(row["benchmark"])]} for row in rows]
-    return rows
+    parts = record.benchmarks
+    if any(part.pairing == "position" for part in parts.values()):
+        rows = [{**row, "pairing": parts[str(row["benchmark"])].pairing} for row in rows]
+    return [{**row, "rows": parts[str(row["benchmark"])].rows_mark} for row in rows]
 
 
 def _write_table(folder: RunFolder, name: str, rows: Sequence[Mapping[str, object]]) -> None:

@@ -10,6 +10,7 @@ from medeval.images import prepare
 from medeval.plan import PlanFile, PlannedBenchmark
 from medeval.records import SampleImagePart, SampleRecord
 from medeval.rows import Origin, Row, Rows, open_rows
+from medeval.shards import Shard
 from medeval.types import ImageSource, Sample
 
 # What a definition's own code raises at a row that is not as it expects.
@@ -19,7 +20,7 @@ UNEXPECTED = (LookupError, ValueError, TypeError, AttributeError, ArithmeticErro
 class BenchmarkSamples:
     """The samples a run asks for, in the order of the rows; iterating reads them anew.
 
-    `count` is the number of rows there are, asked for or not.
+    Of a shard, only its own. `count` is the number of rows there are, asked for or not.
     Raises DataError where the number of rows is not the published one, unless the options
     allow it, where a column is missing or `to_sample` fails, or where two rows give one id.
     """
@@ -29,6 +30,7 @@ class BenchmarkSamples:
         self._rows: Rows = open_rows(self.benchmark.rows, planned.data_dir)
         self._limit = options.limit
         self._ids = frozenset(options.sample_id)
+        self._shard = Shard.read(options.shard or "1/1")
         self.count = len(self._rows)
         self._seen: tuple[str, ...] | None = None
         check_count(self.benchmark, self.count, allow=self._is_part or options.allow_count_mismatch)
@@ -50,6 +52,13 @@ class BenchmarkSamples:
         return self._seen
 
     def __iter__(self) -> Iterator[Sample]:
+        return (sample for _, sample in self.numbered())
+
+    def numbered(self) -> Iterator[tuple[int, Sample]]:
+        """Each sample with its place, from 0, among those that all shards together ask for."""
+        return (item for item in enumerate(self._asked()) if self._shard.holds(item[0]))
+
+    def _asked(self) -> Iterator[Sample]:
         chosen = (
             sample
             for sample in map(self._to_sample, self._rows)
@@ -76,22 +85,25 @@ class BenchmarkSamples:
 
     def records(self) -> Iterator[SampleRecord]:
         """Every sample in full, its images read once for size and hash."""
-        seen: dict[str, None] = {}
-        for sample in self:
+        seen: set[str] = set()
+        own: list[str] = []
+        for position, sample in enumerate(self._asked()):
             if sample.id in seen:
                 raise DataError(
                     f"benchmark {self.benchmark.name!r} has the sample id {sample.id!r} twice",
                     hint="ids pair the arms, so each must name one sample",
                 )
-            seen[sample.id] = None
-            yield SampleRecord.from_sample(sample, tuple(map(inspect_image, sample.images)))
-        absent = sorted(self._ids - seen.keys())
+            seen.add(sample.id)
+            if self._shard.holds(position):
+                own.append(sample.id)
+                yield SampleRecord.from_sample(sample, tuple(map(inspect_image, sample.images)))
+        absent = sorted(self._ids - seen)
         if absent:
             raise DataError(
                 f"benchmark {self.benchmark.name!r} has no sample {absent[0]!r}",
                 hint="--sample-id takes ids as in samples/<benchmark>.jsonl",
             )
-        self._seen = tuple(seen)
+        self._seen = tuple(own)
 
 
 def check_count(benchmark: Benchmark, count: int, *, allow: bool) -> None:

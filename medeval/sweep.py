@@ -1,44 +1,32 @@
 """A plan carried out: the run folder, every checkpoint's cells, and what they come to."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from medeval.analysis.summary import CellSummary
-from medeval.cell_settings import cell_fields, refusal_of
-from medeval.checkpoints import Checkpoint
-from medeval.errors import ModelError, RecordError
+from medeval.cell_settings import refusal_of
+from medeval.estimates import Earlier, Estimate, earlier_runs
+from medeval.evaluation import (
+    Evaluation,
+    Group,
+    OpenModel,
+    cells_of,
+)
+from medeval.forecast import Forecast, Foresight, Kind, Progress
 from medeval.grading import judge_identity
 from medeval.interruption import Interrupt, Interruption
-from medeval.judge_client import opened
-from medeval.judging import judge_cell
-from medeval.models.base import Model
-from medeval.plan import Plan, PlanFile, PlannedBenchmark, cell_key
+from medeval.plan import Plan, PlanFile
 from medeval.recording import record_run
 from medeval.results import write_results
 from medeval.samples import BenchmarkSamples
-from medeval.store import CellFolder, CellKey, RunFolder
-from medeval.walk import Cell, SampleKey, Walk
-
-OpenModel = Callable[[Checkpoint], Model]
-
-
-class Progress(Protocol):
-    """Where a run tells how far it is."""
-
-    def expect(self, n_trajectories: int) -> None:
-        """So many trajectories are to be made, over all checkpoints."""
-        ...
-
-    def advance(self, *, scored: bool) -> None:
-        """One sample is done: with a trajectory, or left unscored."""
-        ...
-
-    def tell(self, message: str) -> None:
-        """Something people should read."""
-        ...
+from medeval.store import CellKey, RunFolder
+from medeval.types import Usage
+from medeval.walk import Cell, n_missing, wanted
+from medeval.workers import deal_out, devices_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +60,18 @@ class RunReport:
             )
         if self.options.defer_grading:
             lines.append(f"grading was deferred: medeval grade {self.folder.path}")
-        return "\n".join([*lines, f"run folder: {self.folder.path}"])
+        return "\n".join([*lines, *self._cost(), f"run folder: {self.folder.path}"])
+
+    def _cost(self) -> Iterator[str]:
+        """One line where the engine counted tokens: what all cells took together."""
+        costs = [summary.cost for summary in self.summaries]
+        usage = sum((cost.usage for cost in costs), Usage())
+        if usage.prompt_tokens is not None and usage.completion_tokens is not None:
+            engine_s = sum(cost.engine_s or 0.0 for cost in costs)
+            yield (
+                f"cost: {usage.prompt_tokens:,} tokens read, {usage.completion_tokens:,} written, "
+                f"{engine_s:,.0f} engine-seconds; by cell in tables/summary.csv"
+            )
 
     @property
     def exit_code(self) -> int:
@@ -86,26 +85,30 @@ class RunReport:
 class CellPreview:
     """A cell of a plan: how many trajectories it asks for, and how many are there.
 
-    `refusal` says why what is there is not the plan's, None where it is.
+    `refusal` says why what is there is not the plan's, None where it is. `estimate` is of what
+    is still to be made.
     """
 
     key: CellKey
     wanted: int
     done: int
     refusal: str | None
+    estimate: Estimate
 
 
 def preview(plan: Plan) -> list[CellPreview]:
     """What a plan would do, without an engine and without writing anything."""
     folder = RunFolder(plan.output_dir)
     samples = {planned.name: BenchmarkSamples(planned, plan.options) for planned in plan.benchmarks}
-    cells = [cell for group in _cells(folder, plan, samples).values() for cell in group]
+    cells = [cell for group in cells_of(folder, plan, samples).values() for cell in group]
+    earlier = Earlier(earlier_runs(plan.output_dir))
     return [
         CellPreview(
             key=cell.folder.key,
             wanted=cell.repeats * len(cell.samples.ids),
-            done=cell.repeats * len(cell.samples.ids) - _n_missing(cell),
+            done=cell.repeats * len(cell.samples.ids) - n_missing(cell),
             refusal=refusal_of(plan, cell),
+            estimate=earlier.estimate(cell.kind, n_missing(cell)),
         )
         for cell in cells
     ]
@@ -117,28 +120,70 @@ def carry_out(plan: Plan, open_model: OpenModel, progress: Progress) -> RunRepor
     Raises UsageError, DataError or RecordError before any engine starts where the plan cannot
     be carried out there; later failures are in the report.
     """
+    interrupt = Interrupt(progress.tell)
+    devices_of(plan)
     samples = {planned.name: BenchmarkSamples(planned, plan.options) for planned in plan.benchmarks}
     folder = RunFolder(plan.output_dir)
     with folder.lock():
         for name, benchmark in samples.items():
             folder.write_samples(name, benchmark.records())
         record_run(folder, plan, samples)
-        by_checkpoint = _cells(folder, plan, samples)
+        by_checkpoint = cells_of(folder, plan, samples)
         cells = [cell for group in by_checkpoint.values() for cell in group]
         if plan.options.fresh:
             for cell in cells:
                 cell.folder.clear()
-        progress.expect(sum(map(_n_missing, cells)))
-        work = _Work(plan, folder, progress, Interrupt(progress.tell))
-        _in_own_loop(work.run(by_checkpoint, open_model))
+        foresight = Foresight(progress, _forecast(plan, by_checkpoint.values()))
+        evaluation = Evaluation(plan, folder, foresight, interrupt)
+        _in_own_loop(_evaluate(evaluation, list(by_checkpoint.items()), open_model))
         return RunReport(
             folder=folder,
             summaries=write_results(folder, [cell.folder.key for cell in cells]),
             unscored=sum(_n_unscored(cell, plan) for cell in cells),
             stopped={cell.name: cell.stopped for cell in cells if cell.stopped},
-            interruption=work.interrupt.reason,
+            interruption=interrupt.reason,
             options=plan.options,
         )
+
+
+def _forecast(plan: Plan, groups: Iterable[Sequence[Cell]]) -> Forecast:
+    waiting: Counter[Kind] = Counter()
+    n_engines = 0
+    for cells in groups:
+        missing = {cell.kind: n_missing(cell) for cell in cells}
+        waiting.update(missing)
+        n_engines += any(missing.values())
+    n_at_once = min(plan.options.workers or 1, max(1, n_engines))
+    return Forecast(waiting, n_engines=n_engines, n_at_once=n_at_once)
+
+
+async def _evaluate(evaluation: Evaluation, groups: Sequence[Group], open_model: OpenModel) -> None:
+    """Bring all checkpoints up to date, those that need an engine in workers where there are any.
+
+    Raises FatalModelError, before any engine starts, where the judges' model cannot be asked.
+    """
+    plan, here, dealt = evaluation.plan, groups, []
+    if plan.options.workers is not None:
+        dealt = [group for group in groups if any(map(n_missing, group[1]))]
+        here = [group for group in groups if group not in dealt]
+
+    async def given() -> AsyncIterator[Group]:
+        await evaluation.judge_cells_outside_the_plan(groups)
+        for group in here:
+            yield group
+
+    await evaluation.run(given(), open_model, asks_judges=_will_ask_judges(plan, groups))
+    if dealt and evaluation.interrupt.reason is None:
+        await deal_out(plan, dealt, evaluation.progress, evaluation.interrupt)
+
+
+def _will_ask_judges(plan: Plan, groups: Iterable[Group]) -> bool:
+    return not plan.options.defer_grading and any(
+        judge.value.needs_endpoint and n_missing(cell)
+        for _, group in groups
+        for cell in group
+        for judge in cell.planned.judges
+    )
 
 
 def _in_own_loop(work: Coroutine[Any, Any, None]) -> None:
@@ -152,160 +197,9 @@ def _in_own_loop(work: Coroutine[Any, Any, None]) -> None:
             executor.submit(asyncio.run, work).result()
 
 
-def _cells(
-    folder: RunFolder, plan: Plan, samples: Mapping[str, BenchmarkSamples]
-) -> dict[Checkpoint, list[Cell]]:
-    cells: dict[Checkpoint, list[Cell]] = {}
-    for checkpoint, planned, protocol in plan.cells():
-        cell_folder = folder.cell(cell_key(checkpoint, planned.name, protocol.value.name))
-        cells.setdefault(checkpoint, []).append(
-            Cell(
-                checkpoint=checkpoint,
-                planned=planned,
-                samples=samples[planned.name],
-                protocol=protocol,
-                folder=cell_folder,
-                repeats=plan.options.repeats,
-                done=set() if plan.options.fresh else cell_folder.done(),
-            )
-        )
-    return cells
-
-
-def _wanted(cell: Cell) -> set[SampleKey]:
-    return {(sample_id, n) for sample_id in cell.samples.ids for n in range(cell.repeats)}
-
-
-def _n_missing(cell: Cell) -> int:
-    return len(_wanted(cell) - cell.done)
-
-
 def _n_unscored(cell: Cell, plan: Plan) -> int:
     if plan.options.defer_grading:
-        return len(_wanted(cell) - cell.folder.done())
+        return len(wanted(cell) - cell.folder.done())
     primary = judge_identity(cell.planned.judges[0])
     judged = {(name, repeat) for name, repeat, judge in cell.folder.judged() if judge == primary}
-    return len(_wanted(cell) - judged)
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """The part of a run that engines and signals have a say in."""
-
-    plan: Plan
-    folder: RunFolder
-    progress: Progress
-    interrupt: Interrupt
-
-    async def run(self, cells: Mapping[Checkpoint, Sequence[Cell]], open_model: OpenModel) -> None:
-        """Bring every checkpoint up to date, until something interrupts.
-
-        Raises FatalModelError, before any engine starts, where the judges' model cannot be asked.
-        """
-        try:
-            with self.interrupt.covering(self.plan.options.time_limit):
-                async with opened(
-                    self.plan.judge_client,
-                    self.folder.path,
-                    self.progress.tell,
-                    at_once=self._will_ask_judges(cells),
-                ):
-                    await self._judge_cells_outside_the_plan(cells)
-                    for checkpoint, group in cells.items():
-                        if self.interrupt.reason is None:
-                            await self._evaluate(checkpoint, group, open_model)
-        except asyncio.CancelledError:
-            if self.interrupt.reason is None:
-                raise
-
-    def _will_ask_judges(self, cells: Mapping[Checkpoint, Sequence[Cell]]) -> bool:
-        return not self.plan.options.defer_grading and any(
-            judge.value.needs_endpoint and _n_missing(cell)
-            for group in cells.values()
-            for cell in group
-            for judge in cell.planned.judges
-        )
-
-    async def _evaluate(
-        self, checkpoint: Checkpoint, cells: Sequence[Cell], open_model: OpenModel
-    ) -> None:
-        """Bring a checkpoint's cells up to date, with an engine only where one is needed."""
-        for cell in cells:
-            refusal = refusal_of(self.plan, cell)
-            if refusal is not None:
-                cell.stop(refusal, self.progress)
-        await self._judge_what_lacks_a_verdict(cells)
-        if self.interrupt.reason is not None:
-            return
-        if not any(cell.stopped is None and _n_missing(cell) for cell in cells):
-            return
-        model = open_model(checkpoint)
-        try:
-            await model.start()
-            for cell in cells:
-                self._claim(cell, model)
-            await self._walk([cell for cell in cells if cell.stopped is None], model)
-        except ModelError as error:
-            for cell in filter(_n_missing, cells):
-                cell.stop(str(error), self.progress)
-        finally:
-            await model.close()
-            for note in model.notes():
-                self.progress.tell(f"{checkpoint.id}: {note}")
-
-    async def _walk(self, cells: Sequence[Cell], model: Model) -> None:
-        options = self.plan.options
-        await Walk(
-            folder=self.folder,
-            cells=cells,
-            model=model,
-            progress=self.progress,
-            interrupt=self.interrupt,
-            seed=options.seed,
-            concurrency=options.concurrency,
-            keep_images=options.keep_images,
-            defer_grading=options.defer_grading,
-            judge_concurrency=options.judge_concurrency,
-        ).run()
-
-    def _claim(self, cell: Cell, model: Model) -> None:
-        if cell.stopped is not None:
-            return
-        fields = {**cell_fields(self.plan, cell), "model": dict(model.identity())}
-        recorded = {
-            "backend": self.plan.backend,
-            "concurrency": self.plan.options.concurrency,
-            "base_url": self.plan.options.base_url,
-            "repeats": self.plan.options.repeats,
-            "samples": len(cell.samples.ids),
-            "location": cell.checkpoint.location,
-        }
-        try:
-            cell.folder.claim(fields, recorded)
-        except RecordError as error:
-            cell.stop(str(error), self.progress)
-
-    async def _judge_cells_outside_the_plan(
-        self, cells: Mapping[Checkpoint, Sequence[Cell]]
-    ) -> None:
-        """Bring earlier cells of the plan's benchmarks to its judges, so that one judges all."""
-        planned = {benchmark.name: benchmark for benchmark in self.plan.benchmarks}
-        inside = {cell.folder.key for group in cells.values() for cell in group}
-        for key in self.folder.cells():
-            if key.benchmark in planned and key not in inside:
-                await self._judge(self.folder.cell(key), planned[key.benchmark])
-
-    async def _judge_what_lacks_a_verdict(self, cells: Sequence[Cell]) -> None:
-        for cell in cells:
-            if cell.done and cell.stopped is None:
-                await self._judge(cell.folder, cell.planned)
-
-    async def _judge(self, cell: CellFolder, planned: PlannedBenchmark) -> None:
-        if not self.plan.options.defer_grading:
-            await judge_cell(
-                cell,
-                self.folder.samples(planned.name),
-                planned.judges,
-                is_over=lambda: self.interrupt.reason is not None,
-                places=self.plan.options.judge_concurrency,
-            )
+    return len(wanted(cell) - judged)

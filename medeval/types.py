@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias
 
-from medeval.boxes import Box
+from medeval.boxes import AxisLine, Box, Point
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
@@ -54,7 +54,9 @@ class Sample:
     `cluster` is shared by samples that are not independent (rotations of one question); None
     means that the sample stands alone.
     `chance` is the share that blind guessing gets right, 0 to 1, or None where undefined.
-    `target_boxes` frame what the question is about, each in a frame of the first image.
+    `target_boxes` frame what the question is about, `target_lines` and `target_points` mark what
+    is to be read off, each in a frame of the first image. `transform` names what was done to the
+    images, one of the symmetries of a square (`medeval.symmetry`) where they were turned.
     """
 
     id: str
@@ -69,6 +71,8 @@ class Sample:
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
     target_boxes: tuple[Box, ...] = ()
     transform: str | None = None
+    target_lines: tuple[AxisLine, ...] = ()
+    target_points: tuple[Point, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

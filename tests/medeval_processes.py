@@ -43,9 +43,9 @@ def serving(server: StubServer) -> Iterator[StubServer]:
         loop.close()
 
 
-def start_medeval(*arguments: object) -> subprocess.Popen[str]:
+def start_medeval(*arguments: object, pythonpath: str = str(ROOT)) -> subprocess.Popen[str]:
     """Start `python -m medeval`; its output is read by the caller."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": pythonpath, "OMP_NUM_THREADS": "1"}
     environment.pop("OPENAI_API_KEY", None)
     return subprocess.Popen(
         [sys.executable, "-m", "medeval", *map(str, arguments)],
@@ -56,9 +56,11 @@ def start_medeval(*arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def run_medeval(*arguments: object, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+def run_medeval(
+    *arguments: object, timeout_s: float = 120, pythonpath: str = str(ROOT)
+) -> subprocess.CompletedProcess[str]:
     """Run `python -m medeval` to its end."""
-    with start_medeval(*arguments) as process:
+    with start_medeval(*arguments, pythonpath=pythonpath) as process:
         output, errors = process.communicate(timeout=timeout_s)
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 

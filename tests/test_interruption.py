@@ -110,6 +110,38 @@ def test_a_time_limit_drains_and_exits_with_3(
     assert server.requests == 3 * N_SAMPLES
 
 
+def test_a_time_limit_counts_from_the_start_of_the_command() -> None:
+    interrupt = Interrupt(lambda message: None)
+    time.sleep(0.06)
+
+    async def work() -> None:
+        with interrupt.covering(0.05):
+            await asyncio.sleep(0.01)
+            assert interrupt.reason == "time limit"
+
+    asyncio.run(work())
+
+
+def test_a_signal_before_the_first_request_ends_with_3_and_the_run_resumes(
+    tmp_path: Path, serve: Serve
+) -> None:
+    server = serve(StubServer())
+    asked = arguments(tmp_path, server)
+    slow = (
+        (tmp_path / "small.py").read_text().replace("    buffer", "    time.sleep(0.2)\n    buffer")
+    )
+    (tmp_path / "small.py").write_text(f"import time\n{slow}")
+    with start_medeval(*asked) as process:
+        while not list((tmp_path / "run").glob("samples/.*.lock")):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3, errors
+    assert "SIGTERM: nothing was in flight; the same command resumes" in errors
+    assert not list((tmp_path / "run/samples").glob("*.tmp"))
+    assert run_medeval(*arguments(tmp_path, server)).returncode == 0
+
+
 def test_an_interrupted_fresh_run_resumes_without_fresh(
     tmp_path: Path,
     medeval_main: MedevalMain,

@@ -14,7 +14,7 @@ from medeval.errors import FatalModelError, ModelError, RecordError, UsageError
 from medeval.grading import Graded, grade_answer, judge_identity
 from medeval.inquiry import RIGHT_OR_WRONG, Inquiry
 from medeval.judge_client import MAX_FAILURES_IN_A_ROW, JudgeClient, open_client, opened
-from medeval.judge_replies import FILE_NAME
+from medeval.judge_replies import file_name
 from medeval.loader import Loaded, load
 from medeval.types import Answer, Grade, Sample
 from tests.medeval_processes import Serve
@@ -172,7 +172,7 @@ def test_what_is_sent_is_the_prompt_at_temperature_0(
 
 def test_the_same_question_is_asked_once_at_once_or_later(serve: Serve, tmp_path: Path) -> None:
     server = serve(StubServer(answer="incorrect", latency_s=0.05))
-    client, replies = client_of(server), tmp_path / FILE_NAME
+    client, replies = client_of(server), tmp_path / file_name()
 
     async def run() -> list[Graded]:
         bound = client.bound(MODEL)
@@ -200,9 +200,9 @@ def test_the_same_question_is_asked_once_at_once_or_later(serve: Serve, tmp_path
 def test_a_reply_without_a_verdict_is_not_kept(serve: Serve, tmp_path: Path) -> None:
     server = serve(StubServer(answer="Hm."))
     client = client_of(server)
-    judged(client, answered(), answered(), replies=tmp_path / FILE_NAME)
+    judged(client, answered(), answered(), replies=tmp_path / file_name())
     assert server.requests == 2
-    assert not (tmp_path / FILE_NAME).exists()
+    assert not (tmp_path / file_name()).exists()
 
 
 @pytest.mark.parametrize("argument", ["timeout", "model", "base_url"])
@@ -269,7 +269,7 @@ def test_a_reply_that_cannot_be_kept_stops_the_work(serve: Serve, tmp_path: Path
     (tmp_path / "replies").write_text("")
     client = client_of(serve(StubServer(answer="correct")))
     with pytest.raises(RecordError):
-        judged(client, answered(), replies=tmp_path / "replies" / FILE_NAME)
+        judged(client, answered(), replies=tmp_path / "replies" / file_name())
 
 
 def test_an_unbound_judge_cannot_look() -> None:
@@ -281,8 +281,8 @@ def test_an_unbound_judge_cannot_look() -> None:
 
 def test_a_kept_reply_is_a_line_of_json_without_the_prompt(serve: Serve, tmp_path: Path) -> None:
     client = client_of(serve(StubServer(answer='{"verdict": "correct"}')))
-    judged(client, answered(), replies=tmp_path / FILE_NAME)
-    (line,) = (tmp_path / FILE_NAME).read_text().splitlines()
+    judged(client, answered(), replies=tmp_path / file_name())
+    (line,) = (tmp_path / file_name()).read_text().splitlines()
     record = json.loads(line)
     assert record.pop("key")
     assert record == {

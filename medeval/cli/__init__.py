@@ -15,6 +15,7 @@ from medeval.errors import DefinitionError, MedevalError, UsageError
 
 COMMANDS = {
     "run": ("medeval.cli.run", "Evaluate checkpoints on benchmarks, without and with tools."),
+    "merge": ("medeval.cli.merge", "Join the run folders of shards into one."),
     "grade": ("medeval.cli.grade", "Judge a run's answers anew, from its folder alone."),
     "score": ("medeval.cli.score", "Judge predictions that were made elsewhere."),
     "import-med": ("medeval.cli.import_med", "Read MED's published logs into a run folder."),

@@ -42,15 +42,22 @@ NAMES = CommaSeparated()
 )
 @click.option(
     "--backend",
-    type=click.Choice(["transformers", "openai"]),
-    help="The engine; openai where --base-url is given, else transformers.",
+    type=click.Choice(["transformers", "vllm", "vllm-server", "openai"]),
+    help="The engine; openai where --base-url is given, else transformers. vllm runs in this "
+    "process and takes one checkpoint's weights after the other; vllm-server starts a server for "
+    "each checkpoint.",
 )
 @click.option(
     "--model-args",
     type=KeyValues(),
     help="Arguments of the engine, as dtype=bfloat16,max_batch_size=8.",
 )
-@click.option("--base-url", metavar="URL", help="An OpenAI-compatible server.")
+@click.option(
+    "--base-url",
+    metavar="URL[,URL...]",
+    help="An OpenAI-compatible server, or several that serve the same model: each request goes to "
+    "the one with the fewest in flight.",
+)
 @click.option(
     "--benchmarks",
     "--tasks",
@@ -76,9 +83,29 @@ NAMES = CommaSeparated()
 )
 @click.option("--sample-id", multiple=True, type=NAMES, help="Only these samples.")
 @click.option(
+    "--shard",
+    metavar="I/N",
+    help="Only the Ith of N parts of each benchmark's samples, for a run folder of its own; "
+    "medeval merge joins them.",
+)
+@click.option(
     "--allow-count-mismatch",
     is_flag=True,
     help="Run a data set that is shorter or longer than published.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes on this machine, each with an engine of its own; checkpoints are dealt out "
+    "to them.",
+)
+@click.option(
+    "--gpus-per-worker",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="GPUs of each worker, from CUDA_VISIBLE_DEVICES or all of the machine's.  "
+    "[default: 1, where it has any]",
 )
 @click.option(
     "--concurrency",
@@ -86,7 +113,7 @@ NAMES = CommaSeparated()
     metavar="N",
     default=32,
     show_default=True,
-    help="Samples in flight at once.",
+    help="Samples in flight at once; in each worker, where there are several.",
 )
 @click.option(
     "--repeats",
@@ -155,7 +182,11 @@ NAMES = CommaSeparated()
     show_default=True,
     help="Keep tool-made images of the first N samples; -1 keeps all.",
 )
-@click.option("--dry-run", is_flag=True, help="Show the cells and what is done, and stop.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show the cells, what is done and what the rest will take, and stop.",
+)
 @click.pass_context
 def run_command(ctx: click.Context, /, plan: Path | None, dry_run: bool, **_: Any) -> None:
     """Evaluate checkpoints on benchmarks, without and with tools.
@@ -191,11 +222,13 @@ def run_and_report(resolved: Any) -> int:
     from medeval.cli.progress import BarProgress
     from medeval.cli.tables import summary_table
     from medeval.engines import model_opener
+    from medeval.interruption import ending_at_sigterm
     from medeval.sweep import carry_out
 
     progress = BarProgress()
     try:
-        report = carry_out(resolved, model_opener(resolved), progress)
+        with ending_at_sigterm(3, progress.tell):
+            report = carry_out(resolved, model_opener(resolved), progress)
     finally:
         progress.close()
     click.echo(summary_table(report.summaries, report.folder.record()))

@@ -1,0 +1,44 @@
+"""The GPUs of this machine, dealt out to worker processes."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from medeval.errors import UsageError
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+DRIVER = Path("/proc/driver/nvidia/gpus")
+
+
+def gpu_groups(
+    n_workers: int,
+    gpus_per_worker: int | None,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    driver: Path = DRIVER,
+) -> list[str | None]:
+    """What CUDA_VISIBLE_DEVICES is in each worker; None leaves it as it is.
+
+    Without a number asked for, each gets one GPU where the machine has any. Raises UsageError
+    where there are fewer than asked for.
+
+    >>> gpu_groups(2, 2, environment={"CUDA_VISIBLE_DEVICES": "0,1,4,5"})
+    ['0,1', '4,5']
+    """
+    devices = _devices(environment, driver)
+    if gpus_per_worker is None and not devices:
+        return [None] * n_workers
+    each = gpus_per_worker or 1
+    if n_workers * each > len(devices):
+        raise UsageError(
+            f"{n_workers} workers with {each} GPUs each need {n_workers * each}, but there are "
+            f"{len(devices)}",
+            hint="fewer --workers or --gpus-per-worker; CUDA_VISIBLE_DEVICES says which are ours",
+        )
+    return [",".join(devices[number * each : (number + 1) * each]) for number in range(n_workers)]
+
+
+def _devices(environment: Mapping[str, str], driver: Path) -> list[str]:
+    if VISIBLE in environment:
+        return [name.strip() for name in environment[VISIBLE].split(",") if name.strip()]
+    return [str(number) for number in range(len(list(driver.glob("*"))))]

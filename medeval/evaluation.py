@@ -1,0 +1,171 @@
+"""Checkpoints brought up to date: an engine where one is needed, cells walked and judged."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from medeval.cell_settings import cell_fields, refusal_of
+from medeval.checkpoints import Checkpoint
+from medeval.engines import end_engines
+from medeval.errors import ModelError, RecordError
+from medeval.interruption import Interrupt
+from medeval.judge_client import opened
+from medeval.judging import judge_cell
+from medeval.models.base import Model
+from medeval.plan import Plan, PlannedBenchmark, cell_key
+from medeval.samples import BenchmarkSamples
+from medeval.store import CellFolder, RunFolder
+from medeval.walk import Cell, Progress, Walk, n_missing
+
+OpenModel = Callable[[Checkpoint], Model]
+Group = tuple[Checkpoint, Sequence[Cell]]
+
+
+def cells_of(
+    folder: RunFolder, plan: Plan, samples: Mapping[str, BenchmarkSamples]
+) -> dict[Checkpoint, list[Cell]]:
+    """A plan's cells, by checkpoint."""
+    cells: dict[Checkpoint, list[Cell]] = {}
+    for checkpoint, planned, protocol in plan.cells():
+        cell_folder = folder.cell(cell_key(checkpoint, planned.name, protocol.value.name))
+        cells.setdefault(checkpoint, []).append(
+            Cell(
+                checkpoint=checkpoint,
+                planned=planned,
+                samples=samples[planned.name],
+                protocol=protocol,
+                folder=cell_folder,
+                repeats=plan.options.repeats,
+                done=set() if plan.options.fresh else cell_folder.done(),
+            )
+        )
+    return cells
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The part of a run that engines and signals have a say in.
+
+    `writer` is the name under which this process appends to cells.
+    """
+
+    plan: Plan
+    folder: RunFolder
+    progress: Progress
+    interrupt: Interrupt
+    writer: str = "0"
+
+    async def run(
+        self, groups: AsyncIterator[Group], open_model: OpenModel, *, asks_judges: bool
+    ) -> None:
+        """Bring checkpoints up to date as they are given, until something interrupts.
+
+        `asks_judges` connects to the judges' model first: raises FatalModelError, before any
+        engine starts, where it cannot be asked.
+        """
+        try:
+            with self.interrupt.covering(self.plan.options.time_limit):
+                async with opened(
+                    self.plan.judge_client,
+                    self.folder.path,
+                    self.progress.tell,
+                    at_once=asks_judges,
+                    writer=self.writer,
+                ):
+                    async for checkpoint, group in groups:
+                        if self.interrupt.reason is None:
+                            await self._evaluate(checkpoint, group, open_model)
+        except asyncio.CancelledError:
+            if self.interrupt.reason is None:
+                raise
+        finally:
+            await end_engines(open_model)
+
+    async def _evaluate(
+        self, checkpoint: Checkpoint, cells: Sequence[Cell], open_model: OpenModel
+    ) -> None:
+        """Bring a checkpoint's cells up to date, with an engine only where one is needed."""
+        for cell in cells:
+            refusal = refusal_of(self.plan, cell)
+            if refusal is not None:
+                cell.stop(refusal, self.progress)
+        await self._judge_what_lacks_a_verdict(cells)
+        if self.interrupt.reason is not None:
+            return
+        if not any(cell.stopped is None and n_missing(cell) for cell in cells):
+            return
+        model = open_model(checkpoint)
+        try:
+            began_at = time.monotonic()
+            await model.start()
+            self.progress.engine_ready(time.monotonic() - began_at)
+            for cell in cells:
+                self._claim(cell, model)
+            await self._walk([cell for cell in cells if cell.stopped is None], model)
+        except ModelError as error:
+            for cell in filter(n_missing, cells):
+                cell.stop(str(error), self.progress)
+        finally:
+            await model.close()
+            for note in model.notes():
+                self.progress.tell(f"{checkpoint.id}: {note}")
+
+    async def _walk(self, cells: Sequence[Cell], model: Model) -> None:
+        options = self.plan.options
+        await Walk(
+            folder=self.folder,
+            cells=cells,
+            model=model,
+            progress=self.progress,
+            interrupt=self.interrupt,
+            seed=options.seed,
+            concurrency=options.concurrency,
+            keep_images=options.keep_images,
+            defer_grading=options.defer_grading,
+            judge_concurrency=options.judge_concurrency,
+            writer_name=self.writer,
+        ).run()
+
+    def _claim(self, cell: Cell, model: Model) -> None:
+        if cell.stopped is not None:
+            return
+        fields = {**cell_fields(self.plan, cell), "model": dict(model.identity())}
+        recorded = {
+            "backend": self.plan.backend,
+            "concurrency": self.plan.options.concurrency,
+            "base_url": self.plan.options.base_url,
+            "repeats": self.plan.options.repeats,
+            "samples": len(cell.samples.ids),
+            "location": cell.checkpoint.location,
+        }
+        if self.plan.options.shard is not None:
+            recorded["shard"] = self.plan.options.shard
+        try:
+            cell.folder.claim(fields, recorded)
+        except RecordError as error:
+            cell.stop(str(error), self.progress)
+
+    async def judge_cells_outside_the_plan(self, groups: Iterable[Group]) -> None:
+        """Bring earlier cells of the plan's benchmarks to its judges, so that one judges all."""
+        planned = {benchmark.name: benchmark for benchmark in self.plan.benchmarks}
+        inside = {cell.folder.key for _, group in groups for cell in group}
+        for key in self.folder.cells():
+            if key.benchmark in planned and key not in inside:
+                await self._judge(self.folder.cell(key), planned[key.benchmark])
+
+    async def _judge_what_lacks_a_verdict(self, cells: Sequence[Cell]) -> None:
+        for cell in cells:
+            if cell.done and cell.stopped is None:
+                await self._judge(cell.folder, cell.planned)
+
+    async def _judge(self, cell: CellFolder, planned: PlannedBenchmark) -> None:
+        if not self.plan.options.defer_grading:
+            await judge_cell(
+                cell,
+                self.folder.samples(planned.name),
+                planned.judges,
+                is_over=lambda: self.interrupt.reason is not None,
+                places=self.plan.options.judge_concurrency,
+                writer_name=self.writer,
+            )

@@ -1,0 +1,133 @@
+"""A worker process: `python -m medeval.worker`, started and told what to do by `medeval.workers`.
+
+Its stdin says, one JSON line each: the plan's options and this writer's name; then checkpoints to
+evaluate, `end` to finish what is in flight, `done` when there is nothing more. Where stdin ends,
+whoever started it is gone, and it drops what is in flight.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, TextIO
+
+from medeval.checkpoints import Checkpoint
+from medeval.engines import model_opener
+from medeval.evaluation import Evaluation, Group, cells_of
+from medeval.forecast import Kind
+from medeval.interruption import Interrupt
+from medeval.plan import PlanFile, resolve
+from medeval.samples import BenchmarkSamples
+from medeval.store import RunFolder
+from medeval.walk import Cell
+
+
+class Reporting:
+    """Progress as lines to whoever started this process."""
+
+    def __init__(self, lines: TextIO) -> None:
+        self._lines = lines
+
+    def say(self, **message: Any) -> None:
+        """One message."""
+        self._lines.write(json.dumps(message) + "\n")
+        self._lines.flush()
+
+    def engine_ready(self, seconds: float) -> None:
+        """An engine has started, and took so long."""
+        self.say(engine_ready=seconds)
+
+    def advance(self, kind: Kind, *, seconds: float | None) -> None:
+        """One sample further."""
+        self.say(advance={**asdict(kind), "seconds": seconds})
+
+    def tell(self, message: str) -> None:
+        """Something people should read."""
+        self.say(tell=message)
+
+
+class Orders:
+    """What this process was told to evaluate, as it is told."""
+
+    def __init__(
+        self,
+        groups: Mapping[Checkpoint, Sequence[Cell]],
+        interrupt: Interrupt,
+        reporting: Reporting,
+    ) -> None:
+        self._groups = {checkpoint.id: (checkpoint, cells) for checkpoint, cells in groups.items()}
+        self._interrupt = interrupt
+        self._reporting = reporting
+        self._names: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def hear(self, reader: asyncio.StreamReader) -> None:
+        """Act on messages to the end of stdin."""
+        while line := await reader.readline():
+            message = json.loads(line)
+            if "evaluate" in message:
+                self._names.put_nowait(message["evaluate"])
+            elif "end" in message:
+                self.end_once(message["end"])
+            else:
+                self._names.put_nowait(None)
+                return
+        self.end_once()
+        self._interrupt.ask("SIGTERM")
+
+    def end_once(self, reason: Any = "SIGTERM") -> None:
+        """Finish what is in flight; who asks again means the same, for a scheduler asks us all."""
+        if self._interrupt.reason is None:
+            self._interrupt.ask(reason)
+            self._names.put_nowait(None)
+
+    async def groups(self) -> AsyncIterator[Group]:
+        """Each checkpoint with its cells; the one before is done when the next is asked for."""
+        while (name := await self._names.get()) is not None:
+            checkpoint, cells = self._groups[name]
+            for cell in cells:
+                cell.done = cell.folder.done()
+            yield checkpoint, cells
+            self._report(name, cells)
+
+    def _report(self, name: str, cells: Sequence[Cell]) -> None:
+        stopped = {cell.name: cell.stopped for cell in cells if cell.stopped}
+        if stopped:
+            self._reporting.say(stopped=stopped)
+        self._reporting.say(ended=name, interrupted=self._interrupt.reason is not None)
+
+
+async def _work(reporting: Reporting) -> None:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=1 << 24)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    first = json.loads(await reader.readline())
+    plan = resolve(PlanFile.model_validate(first["options"]))
+    folder = RunFolder(plan.output_dir)
+    samples = {planned.name: BenchmarkSamples(planned, plan.options) for planned in plan.benchmarks}
+    interrupt = Interrupt(_silent, listens=False)
+    orders = Orders(cells_of(folder, plan, samples), interrupt, reporting)
+    loop.add_signal_handler(signal.SIGTERM, orders.end_once)
+    evaluation = Evaluation(plan, folder, reporting, interrupt, writer=first["writer"])
+    hearing = asyncio.ensure_future(orders.hear(reader))
+    try:
+        await evaluation.run(orders.groups(), model_opener(plan), asks_judges=False)
+    finally:
+        hearing.cancel()
+
+
+def _silent(message: str) -> None:
+    """Whoever asked has told people so already."""
+
+
+def main() -> None:
+    """Work; whatever an engine prints goes to the log, for stdout is ours."""
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    asyncio.run(_work(Reporting(lines)))
+
+
+if __name__ == "__main__":
+    main()
