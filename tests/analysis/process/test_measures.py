@@ -95,6 +95,21 @@ def test_the_citation_may_stand_in_the_tags_that_the_answer_was_taken_from() -> 
     assert "modf1_cited" not in values(replace(conversation, answer=None, stop="empty"), ONE)
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '<answer image="1">B</answer>',
+        "<answer>image 0</answer> no: <answer>B, image #1</answer>",
+        '<answer>{"answer": "B", "image_index": 1}',
+        "B (image1)",
+    ],
+)
+def test_a_citation_has_several_forms_and_the_last_element_counts(reply: str) -> None:
+    conversation = played(crop(100, 50, 200, 100), sample=ONE)
+    cited = Answer(text="B (image1)", how_found="whole_reply", reply=reply)
+    assert values(replace(conversation, answer=cited), ONE)["modf1_cited"] == 1.0
+
+
 def test_several_targets_one_by_one_and_together() -> None:
     # the second target is 20 x 20 at (300, 100); one crop a target
     conversation = played(crop(100, 50, 200, 100), crop(300, 100, 320, 120), sample=TWO)
