@@ -19,6 +19,7 @@ StopReason = Literal[
     "no_answer",
     "empty",
     "malformed_call",
+    "tool_error",
     "not_offered",
     "turn_limit",
     "call_limit",

@@ -11,14 +11,14 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS: dict[int, str] = {
     0: "errors boxes types",
-    1: "text shards inquiry denotation schema parts records fingerprints keys",
+    1: "text templates shards inquiry denotation schema parts records fingerprints keys",
     2: "images image_files image_cells archives symmetry tables hub rows durable locks cells store "
     "judge_replies",
-    3: "tools.* models.*",
-    4: "definitions loader math_equality",
+    3: "tools.* models.* protocol_parts",
+    4: "definitions eval_protocol loader math_equality",
     5: (
-        "rollout grading judge_client judging checkpoints plan rendering validation samples "
-        "scoring analysis.* provenance"
+        "call_rulings rollout grading judge_client judging checkpoints plan rendering validation "
+        "samples scoring analysis.* provenance"
     ),
     6: (
         "sweep evaluation workers worker devices walk merging recording cell_settings results "

@@ -12,9 +12,16 @@ from medeval.boxes import PERCENT, PERMILLE, RELATIVE, Frame, pixels
 from medeval.errors import ToolError
 from medeval.images import Picture
 from medeval.models.base import ToolSchema
-from medeval.types import Affine, JsonValue
+from medeval.tools.guesses import guessed_frame
+from medeval.types import Affine, JsonValue, Size
 
-FrameKind = Literal["relative", "permille", "percent", "pixels_raw", "pixels_sent"]
+# The guesses are those of published environments, reproduced to evaluate as trained: see
+# `medeval.tools.guesses`. Every other frame is declared, and never looks at the values.
+FrameGuess = Literal["guess_med", "guess_med_older", "guess_pixel_reasoner"]
+FrameKind = (
+    Literal["relative", "permille", "percent", "pixels_raw", "pixels_sent", "pixels_model"]
+    | FrameGuess
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +31,8 @@ class ToolContext:
     `metadata` is the sample's. `raw_to_root` maps raw pixels of each picture to those of the
     sample's image it comes from; empty where that is not known. `earlier` are the images that the
     calls before this one in the same reply made, None for one that made none.
+    The first `n_originals` images are the sample's own. `model_sizes` are the sizes of images
+    after the engine's processor, by index, where they are known.
     """
 
     pictures: Sequence[Picture]
@@ -31,6 +40,8 @@ class ToolContext:
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
     raw_to_root: Sequence[Affine] = ()
     earlier: Sequence[int | None] = ()
+    n_originals: int = 1
+    model_sizes: Mapping[int, Size] = field(default_factory=dict)
 
     def picture(self, index: int) -> Picture:
         """The image a call names by its index, counted from 0.
@@ -43,10 +54,21 @@ class ToolContext:
             )
         return self.pictures[index]
 
-    def frame_of(self, index: int) -> Frame:
-        """The frame that coordinates about the given image are in."""
+    def frame_of(
+        self, index: int, values: Sequence[float] = (), cut_from: Size | None = None
+    ) -> Frame:
+        """The frame that coordinates about the given image are in.
+
+        `values` are the coordinates themselves, and `cut_from` the size of the pixels that the
+        tool works on: a published guess looks at them, a declared frame never does.
+        """
         picture = self.picture(index)
         match self.frame:
+            case "guess_med" | "guess_med_older" | "guess_pixel_reasoner":
+                return guessed_frame(self.frame, values, cut_from or picture.raw)
+            case "pixels_model":
+                size = self.model_sizes.get(index, picture.sent)
+                return pixels(size.width_px, size.height_px, f"image {index}")
             case "relative":
                 return RELATIVE
             case "permille":
