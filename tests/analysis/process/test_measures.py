@@ -230,7 +230,6 @@ REGIONS: list[JsonValue] = [
     {"axis": "row", "name": "2010", "box": [0.0, 0.0, 1.0, 0.1]},
     {"axis": "column", "name": "", "box": [0.0, 0.0, 1.0, 1.0]},
     {"axis": "column", "name": "2010 ", "box": [0.5, 0.5, 0.5, 0.5]},
-    "no region",
 ]
 
 
@@ -257,6 +256,14 @@ def test_focus_against_the_regions_that_the_question_names() -> None:
     rows = values(played(focus("2010", axis="rows"), sample=sample), sample)
     assert rows["focus_precision"] == pytest.approx(0.1)
     assert rows["focus_recall"] == pytest.approx(0.25)
+
+
+def test_regions_of_another_form_name_nothing() -> None:
+    sample = replace(SAMPLE, question="How many in 2010?", metadata={"regions": REGIONS})
+    conversation = played(focus("2010"), sample=sample)
+    for odd in (["no region"], "2010", [{"axis": "column", "name": "2010", "box": [0.0, "a"]}]):
+        other = replace(sample, metadata={"regions": odd})  # type: ignore[dict-item]
+        assert "focus_precision" not in values(conversation, other)
 
 
 def test_a_focus_on_nothing_finds_nothing() -> None:
