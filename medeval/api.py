@@ -25,6 +25,9 @@ class _Logged:
     def expect(self, n_trajectories: int) -> None:
         pass
 
+    def left(self, seconds: float | None) -> None:
+        pass
+
     def advance(self, *, scored: bool) -> None:
         pass
 

@@ -1,9 +1,9 @@
 """Checkpoints brought up to date: an engine where one is needed, cells walked and judged."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from medeval.cell_settings import cell_fields, refusal_of
 from medeval.checkpoints import Checkpoint
@@ -16,26 +16,10 @@ from medeval.models.base import Model
 from medeval.plan import Plan, PlannedBenchmark, cell_key
 from medeval.samples import BenchmarkSamples
 from medeval.store import CellFolder, RunFolder
-from medeval.walk import Cell, SampleKey, Walk
+from medeval.walk import Cell, Progress, Walk, n_missing
 
 OpenModel = Callable[[Checkpoint], Model]
 Group = tuple[Checkpoint, Sequence[Cell]]
-
-
-class Progress(Protocol):
-    """Where a run tells how far it is."""
-
-    def expect(self, n_trajectories: int) -> None:
-        """So many trajectories are to be made, over all checkpoints."""
-        ...
-
-    def advance(self, *, scored: bool) -> None:
-        """One sample is done: with a trajectory, or left unscored."""
-        ...
-
-    def tell(self, message: str) -> None:
-        """Something people should read."""
-        ...
 
 
 def cells_of(
@@ -57,16 +41,6 @@ def cells_of(
             )
         )
     return cells
-
-
-def wanted(cell: Cell) -> set[SampleKey]:
-    """The trajectories that are asked of a cell."""
-    return {(sample_id, n) for sample_id in cell.samples.ids for n in range(cell.repeats)}
-
-
-def n_missing(cell: Cell) -> int:
-    """How many of them are not there yet."""
-    return len(wanted(cell) - cell.done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +97,9 @@ class Evaluation:
             return
         model = open_model(checkpoint)
         try:
+            began_at = time.monotonic()
             await model.start()
+            self.progress.engine_ready(time.monotonic() - began_at)
             for cell in cells:
                 self._claim(cell, model)
             await self._walk([cell for cell in cells if cell.stopped is None], model)

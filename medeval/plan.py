@@ -24,7 +24,7 @@ from pydantic import (
 from medeval.checkpoints import BASELINE, Checkpoint, discover, located, model_directory
 from medeval.definitions import Benchmark, EvalProtocol, Judge, Pair
 from medeval.errors import UsageError
-from medeval.judge_client import JudgeClient, open_client
+from medeval.judge_client import JudgeBackend, JudgeClient, open_client
 from medeval.loader import Loaded, load, refuse_shared_names
 from medeval.models.base import Sampling
 from medeval.shards import Shard, run_folder
@@ -77,6 +77,7 @@ class PlanFile(BaseModel):
     judge: Names = ()
     judge_model: str | None = None
     judge_base_url: str | None = None
+    judge_backend: JudgeBackend | None = None
     judge_api_key_variable: str = "OPENAI_API_KEY"
     judge_concurrency: int = Field(default=32, ge=1)
     judge_max_calls: int | None = Field(default=None, ge=1)
@@ -213,6 +214,7 @@ def judge_client(options: PlanFile) -> JudgeClient | None:
     return open_client(
         name=options.judge_model,
         base_url=options.judge_base_url,
+        backend=options.judge_backend or "openai",
         api_key_variable=options.judge_api_key_variable,
         max_calls=options.judge_max_calls,
         arguments=options.judge_args,

@@ -11,6 +11,7 @@ from medeval.analysis.breakdowns import CellScores, breakdowns
 from medeval.analysis.pairs import PairName, Result, join_verdicts, pair_outcomes
 from medeval.analysis.summary import CellName, CellSummary, as_columns, summarize
 from medeval.checkpoints import BASELINE
+from medeval.costs import Cost, Tally
 from medeval.errors import RecordError
 from medeval.records import RunRecord, SampleRecord
 from medeval.shards import asked_of
@@ -74,6 +75,7 @@ class _BenchmarkResults:
     is_primary: bool
     samples: Mapping[str, SampleRecord]
     results: Mapping[CellKey, Sequence[Result]]
+    costs: Mapping[CellKey, Cost]
 
 
 def _read(
@@ -82,11 +84,13 @@ def _read(
     for benchmark in dict.fromkeys(key.benchmark for key in cells):
         identity = judge or _primary_judge(record, benchmark)
         keys = [key for key in cells if key.benchmark == benchmark]
+        read = {key: _results(folder.cell(key), identity) for key in keys}
         yield _BenchmarkResults(
             judge=identity,
             is_primary=identity == record.judges.get(benchmark),
             samples={sample.id: sample for sample in folder.samples(benchmark)},
-            results={key: _results(folder, key, identity) for key in keys},
+            results={key: results for key, (results, _) in read.items()},
+            costs={key: cost for key, (_, cost) in read.items()},
         )
 
 
@@ -133,9 +137,14 @@ def _expected(cell: CellFolder, record: RunRecord, n_samples: int) -> int:
     return max(asked, len(done) + len(failed))
 
 
-def _results(folder: RunFolder, key: CellKey, judge: str) -> list[Result]:
-    cell = folder.cell(key)
-    return list(join_verdicts(cell.trajectories(), cell.verdicts(), judge))
+def _results(cell: CellFolder, judge: str) -> tuple[list[Result], Cost]:
+    """Each trajectory's result, and what all of them took, from one reading."""
+    tally = Tally()
+    results = list(join_verdicts(tally.passing(cell.trajectories()), cell.verdicts(), judge))
+    begun = cell.record()
+    told = [entry.get("concurrency") for entry in begun.recorded] if begun else []
+    at_once = [number for number in told if isinstance(number, int)]
+    return results, tally.cost(max(at_once, default=None))
 
 
 def _summary(
@@ -161,6 +170,7 @@ def _summary(
     summary = summarize(
         name, results, expected=_expected(cell, record, len(samples)), cluster_of=cluster_of
     )
+    summary = replace(summary, cost=benchmark.costs[key])
     scored = scored_results(results, samples)
     if aggregate == "mean over samples" or not scored:
         return summary

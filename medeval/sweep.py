@@ -1,22 +1,22 @@
 """A plan carried out: the run folder, every checkpoint's cells, and what they come to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from medeval.analysis.summary import CellSummary
 from medeval.cell_settings import refusal_of
+from medeval.estimates import Earlier, Estimate, earlier_runs
 from medeval.evaluation import (
     Evaluation,
     Group,
     OpenModel,
-    Progress,
     cells_of,
-    n_missing,
-    wanted,
 )
+from medeval.forecast import Forecast, Foresight, Kind, Progress
 from medeval.grading import judge_identity
 from medeval.interruption import Interrupt, Interruption
 from medeval.plan import Plan, PlanFile
@@ -24,7 +24,8 @@ from medeval.recording import record_run
 from medeval.results import write_results
 from medeval.samples import BenchmarkSamples
 from medeval.store import CellKey, RunFolder
-from medeval.walk import Cell
+from medeval.types import Usage
+from medeval.walk import Cell, n_missing, wanted
 from medeval.workers import deal_out, devices_of
 
 
@@ -59,7 +60,18 @@ class RunReport:
             )
         if self.options.defer_grading:
             lines.append(f"grading was deferred: medeval grade {self.folder.path}")
-        return "\n".join([*lines, f"run folder: {self.folder.path}"])
+        return "\n".join([*lines, *self._cost(), f"run folder: {self.folder.path}"])
+
+    def _cost(self) -> Iterator[str]:
+        """One line where the engine counted tokens: what all cells took together."""
+        costs = [summary.cost for summary in self.summaries]
+        usage = sum((cost.usage for cost in costs), Usage())
+        if usage.prompt_tokens is not None and usage.completion_tokens is not None:
+            engine_s = sum(cost.engine_s or 0.0 for cost in costs)
+            yield (
+                f"cost: {usage.prompt_tokens:,} tokens read, {usage.completion_tokens:,} written, "
+                f"{engine_s:,.0f} engine-seconds; by cell in tables/summary.csv"
+            )
 
     @property
     def exit_code(self) -> int:
@@ -73,13 +85,15 @@ class RunReport:
 class CellPreview:
     """A cell of a plan: how many trajectories it asks for, and how many are there.
 
-    `refusal` says why what is there is not the plan's, None where it is.
+    `refusal` says why what is there is not the plan's, None where it is. `estimate` is of what
+    is still to be made.
     """
 
     key: CellKey
     wanted: int
     done: int
     refusal: str | None
+    estimate: Estimate
 
 
 def preview(plan: Plan) -> list[CellPreview]:
@@ -87,12 +101,14 @@ def preview(plan: Plan) -> list[CellPreview]:
     folder = RunFolder(plan.output_dir)
     samples = {planned.name: BenchmarkSamples(planned, plan.options) for planned in plan.benchmarks}
     cells = [cell for group in cells_of(folder, plan, samples).values() for cell in group]
+    earlier = Earlier(earlier_runs(plan.output_dir))
     return [
         CellPreview(
             key=cell.folder.key,
             wanted=cell.repeats * len(cell.samples.ids),
             done=cell.repeats * len(cell.samples.ids) - n_missing(cell),
             refusal=refusal_of(plan, cell),
+            estimate=earlier.estimate(cell.kind, n_missing(cell)),
         )
         for cell in cells
     ]
@@ -117,8 +133,8 @@ def carry_out(plan: Plan, open_model: OpenModel, progress: Progress) -> RunRepor
         if plan.options.fresh:
             for cell in cells:
                 cell.folder.clear()
-        progress.expect(sum(map(n_missing, cells)))
-        evaluation = Evaluation(plan, folder, progress, interrupt)
+        foresight = Foresight(progress, _forecast(plan, by_checkpoint.values()))
+        evaluation = Evaluation(plan, folder, foresight, interrupt)
         _in_own_loop(_evaluate(evaluation, list(by_checkpoint.items()), open_model))
         return RunReport(
             folder=folder,
@@ -128,6 +144,17 @@ def carry_out(plan: Plan, open_model: OpenModel, progress: Progress) -> RunRepor
             interruption=interrupt.reason,
             options=plan.options,
         )
+
+
+def _forecast(plan: Plan, groups: Iterable[Sequence[Cell]]) -> Forecast:
+    waiting: Counter[Kind] = Counter()
+    n_engines = 0
+    for cells in groups:
+        missing = {cell.kind: n_missing(cell) for cell in cells}
+        waiting.update(missing)
+        n_engines += any(missing.values())
+    n_at_once = min(plan.options.workers or 1, max(1, n_engines))
+    return Forecast(waiting, n_engines=n_engines, n_at_once=n_at_once)
 
 
 async def _evaluate(evaluation: Evaluation, groups: Sequence[Group], open_model: OpenModel) -> None:

@@ -5,16 +5,19 @@ and the walk goes on; a refusal that every request would meet stops the cell.
 """
 
 import asyncio
+import heapq
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Protocol
 
 from medeval.cells import CellFolder, CellWriter
 from medeval.checkpoints import Checkpoint
 from medeval.definitions import EvalProtocol
 from medeval.errors import DataError, FatalModelError, ModelError
+from medeval.forecast import Kind
 from medeval.images import Picture, prepare
 from medeval.interruption import Interrupt
 from medeval.judging import JudgeQueue, failure, first_error_alone
@@ -33,8 +36,12 @@ SampleKey = tuple[str, int]
 class Progress(Protocol):
     """Where a walk tells how far it is."""
 
-    def advance(self, *, scored: bool) -> None:
-        """One sample is done: with a trajectory, or left unscored."""
+    def engine_ready(self, seconds: float) -> None:
+        """An engine has started, and took so long."""
+        ...
+
+    def advance(self, kind: Kind, *, seconds: float | None) -> None:
+        """One sample is done, after so long; None where it is left unscored."""
         ...
 
     def tell(self, message: str) -> None:
@@ -62,6 +69,11 @@ class Cell:
         """The cell as people call it."""
         key = self.folder.key
         return f"{key.checkpoint} x {key.benchmark} x {key.protocol}"
+
+    @property
+    def kind(self) -> Kind:
+        """What its conversations take about as long as."""
+        return Kind(self.folder.key.benchmark, self.folder.key.protocol)
 
     def stop(self, reason: str, progress: Progress) -> None:
         """Begin nothing more in this cell; told once."""
@@ -146,23 +158,21 @@ class Walk:
                     group.create_task(self._work(jobs, queue))
 
     def _jobs(self) -> Iterator[Job]:
-        """All missing trajectories; a sample's repeats and arms follow each other."""
+        """All missing trajectories, every benchmark's spread evenly over the whole.
+
+        So no benchmark is left for the end, and what a part of the walk takes tells what the rest
+        will. A sample's repeats and arms follow each other; the largest benchmark begins.
+        """
         by_benchmark: dict[str, list[Cell]] = {}
         for cell in self.cells:
             by_benchmark.setdefault(cell.planned.name, []).append(cell)
-        for cells in by_benchmark.values():
-            for position, sample in cells[0].samples.numbered():
-                pictures = SharedPictures(sample)
-                for repeat in range(cells[0].repeats):
-                    for cell in cells:
-                        if (sample.id, repeat) not in cell.done:
-                            yield Job(
-                                cell=cell,
-                                sample=sample,
-                                pictures=pictures,
-                                repeat=repeat,
-                                position=position,
-                            )
+        sizes = {name: sum(map(n_missing, cells)) for name, cells in by_benchmark.items()}
+        spread = [
+            zip(_shares(sizes[name]), _jobs_of(by_benchmark[name]), strict=False)
+            for name in sorted(sizes, key=lambda name: -sizes[name])
+        ]
+        for _, job in heapq.merge(*spread, key=itemgetter(0)):
+            yield job
 
     async def _work(self, jobs: Iterator[Job], queue: JudgeQueue) -> None:
         for job in jobs:
@@ -204,14 +214,45 @@ class Walk:
         writer.append_trajectory(rollout.trajectory)
         if not self.defer_grading:
             await queue.judge(writer, job.sample, rollout.trajectory, job.cell.planned.judges)
-        self.progress.advance(scored=True)
+        self.progress.advance(job.cell.kind, seconds=rollout.trajectory.seconds)
 
     def _fail(self, job: Job, kind: FailureKind, error: Exception) -> None:
         key = (job.sample.id, job.repeat)
         job.cell.tries[key] += 1
         record = failure(key, kind, error, try_number=job.cell.tries[key])
         _open(job.cell).append_failure(record)
-        self.progress.advance(scored=False)
+        self.progress.advance(job.cell.kind, seconds=None)
+
+
+def wanted(cell: Cell) -> set[SampleKey]:
+    """The trajectories that are asked of a cell."""
+    return {(sample_id, n) for sample_id in cell.samples.ids for n in range(cell.repeats)}
+
+
+def n_missing(cell: Cell) -> int:
+    """How many of them are not there yet."""
+    return len(wanted(cell) - cell.done)
+
+
+def _shares(n: int) -> Iterator[float]:
+    """Where each of `n` things lies that are spread evenly from 0 to 1."""
+    return ((index + 0.5) / n for index in range(n))
+
+
+def _jobs_of(cells: Sequence[Cell]) -> Iterator[Job]:
+    """The missing trajectories of one benchmark, sample by sample."""
+    for position, sample in cells[0].samples.numbered():
+        pictures = SharedPictures(sample)
+        for repeat in range(cells[0].repeats):
+            for cell in cells:
+                if (sample.id, repeat) not in cell.done:
+                    yield Job(
+                        cell=cell,
+                        sample=sample,
+                        pictures=pictures,
+                        repeat=repeat,
+                        position=position,
+                    )
 
 
 def _open(cell: Cell) -> CellWriter:

@@ -11,11 +11,13 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, TextIO
 
 from medeval.checkpoints import Checkpoint
 from medeval.engines import model_opener
 from medeval.evaluation import Evaluation, Group, cells_of
+from medeval.forecast import Kind
 from medeval.interruption import Interrupt
 from medeval.plan import PlanFile, resolve
 from medeval.samples import BenchmarkSamples
@@ -34,12 +36,13 @@ class Reporting:
         self._lines.write(json.dumps(message) + "\n")
         self._lines.flush()
 
-    def expect(self, n_trajectories: int) -> None:
-        """Known to the other side already."""
+    def engine_ready(self, seconds: float) -> None:
+        """An engine has started, and took so long."""
+        self.say(engine_ready=seconds)
 
-    def advance(self, *, scored: bool) -> None:
+    def advance(self, kind: Kind, *, seconds: float | None) -> None:
         """One sample further."""
-        self.say(advance=scored)
+        self.say(advance={**asdict(kind), "seconds": seconds})
 
     def tell(self, message: str) -> None:
         """Something people should read."""

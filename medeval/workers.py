@@ -21,9 +21,11 @@ from medeval.checkpoints import Checkpoint
 from medeval.devices import VISIBLE, gpu_groups
 from medeval.durable import make_folder
 from medeval.errors import ModelError, UsageError
-from medeval.evaluation import Group, Progress, n_missing
+from medeval.evaluation import Group
+from medeval.forecast import Kind
 from medeval.interruption import Interrupt, Interruption
 from medeval.plan import Plan, PlanFile
+from medeval.walk import Progress, n_missing
 
 LOGS = "logs"
 # A checkpoint at which so many workers died is given up: it would take the rest with it.
@@ -273,7 +275,10 @@ class LocalWorker:
 
     def _pass_on(self, message: dict[str, Any], group: Group) -> None:
         if "advance" in message:
-            self._progress.advance(scored=message["advance"])
+            kind = Kind(message["advance"]["benchmark"], message["advance"]["protocol"])
+            self._progress.advance(kind, seconds=message["advance"]["seconds"])
+        elif "engine_ready" in message:
+            self._progress.engine_ready(message["engine_ready"])
         elif "tell" in message:
             self._progress.tell(message["tell"])
         else:

@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS: dict[int, str] = {
     0: "errors boxes types",
-    1: "text templates shards inquiry denotation schema parts records fingerprints keys",
+    1: "text templates costs forecast shards inquiry denotation schema parts records fingerprints "
+    "keys",
     2: "images image_files image_cells archives symmetry tables hub rows durable locks cells store "
     "judge_replies",
     3: "tools.* models.* protocol_parts",
@@ -21,8 +22,8 @@ FLOORS: dict[int, str] = {
         "samples scoring analysis.* provenance"
     ),
     6: (
-        "sweep evaluation workers worker devices walk merging recording cell_settings results "
-        "regrading engines interruption frames api figures.* interchange.*"
+        "sweep estimates evaluation workers worker devices walk merging recording cell_settings "
+        "results regrading engines interruption frames api figures.* interchange.*"
     ),
     7: "demo.* drawing cli.*",
 }

@@ -2,6 +2,7 @@ import asyncio
 import json
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,9 +41,13 @@ class Told:
         self.expected: list[int] = []
         self.scored: Counter[bool] = Counter()
         self.messages: list[str] = []
+        self.foreseen: list[tuple[float, float | None]] = []
 
     def expect(self, n_trajectories: int) -> None:
         self.expected.append(n_trajectories)
+
+    def left(self, seconds: float | None) -> None:
+        self.foreseen.append((time.monotonic(), seconds))
 
     def advance(self, *, scored: bool) -> None:
         self.scored[scored] += 1

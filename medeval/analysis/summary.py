@@ -1,10 +1,11 @@
 """The table a run ends with: one row a cell, every rate with its n and interval."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
 from medeval.analysis.pairs import Result
 from medeval.analysis.uncertainty import Rate, mean_rate
+from medeval.costs import Cost
 
 TRUNCATED = frozenset({"length", "context"})
 
@@ -33,6 +34,7 @@ class CellSummary:
     not_offered: Rate
     undecided: int
     unscored: int
+    cost: Cost = field(default_factory=Cost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,5 +106,8 @@ def as_columns(summaries: Sequence[CellSummary]) -> list[dict[str, object]]:
             row |= {rate_name: rate.value, f"{rate_name}_low": rate.low}
             row |= {f"{rate_name}_high": rate.high}
         row |= {"undecided": summary.undecided, "unscored": summary.unscored}
+        cost = summary.cost
+        row |= {"trajectories": cost.n_trajectories, **asdict(cost.usage)}
+        row |= {"seconds": cost.seconds, "engine_seconds": cost.engine_s}
         rows.append(row)
     return rows

@@ -182,7 +182,11 @@ NAMES = CommaSeparated()
     show_default=True,
     help="Keep tool-made images of the first N samples; -1 keeps all.",
 )
-@click.option("--dry-run", is_flag=True, help="Show the cells and what is done, and stop.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show the cells, what is done and what the rest will take, and stop.",
+)
 @click.pass_context
 def run_command(ctx: click.Context, /, plan: Path | None, dry_run: bool, **_: Any) -> None:
     """Evaluate checkpoints on benchmarks, without and with tools.

@@ -65,7 +65,7 @@ def rows_notes(cells: Iterable[str]) -> list[str]:
 
 def plan_table(cells: Sequence[CellPreview]) -> str:
     """The cells of a plan, and how much of each is done."""
-    rows = [
+    rows: list[dict[str, object]] = [
         {
             "checkpoint": cell.key.checkpoint,
             "benchmark": cell.key.benchmark,
@@ -73,11 +73,34 @@ def plan_table(cells: Sequence[CellPreview]) -> str:
             "trajectories": cell.wanted,
             "done": cell.done,
             "to do": "refused" if cell.refusal else cell.wanted - cell.done,
+            "tokens": _about(cell.estimate.tokens),
+            "engine s": _about(cell.estimate.engine_s),
         }
         for cell in cells
     ]
+    rows.append(_plan_total(cells))
     reasons = [f"{cell.key.protocol}: {cell.refusal}" for cell in cells if cell.refusal]
-    return "\n\n".join([tabulate(rows, headers="keys", tablefmt="simple"), *reasons])
+    table = tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True)
+    return "\n\n".join([table, *reasons])
+
+
+def _plan_total(cells: Sequence[CellPreview]) -> dict[str, object]:
+    """The last line: what all cells take, where earlier runs tell of each that has work left."""
+    left = [cell.estimate for cell in cells if cell.done < cell.wanted and not cell.refusal]
+    tokens = [estimate.tokens for estimate in left]
+    seconds = [estimate.engine_s for estimate in left]
+    return {
+        "checkpoint": "all",
+        "trajectories": sum(cell.wanted for cell in cells),
+        "done": sum(cell.done for cell in cells),
+        "to do": sum(cell.wanted - cell.done for cell in cells if not cell.refusal),
+        "tokens": _about(None if None in tokens else sum(filter(None, tokens))),
+        "engine s": _about(None if None in seconds else sum(filter(None, seconds))),
+    }
+
+
+def _about(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:,.0f}"
 
 
 # Shown to people; all of them are in tables/disagreements.csv.

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from medeval.types import JsonValue
 from tests.analysis.process.conversations import call
 from tests.cli.process_runs import Plan, Planned, analyzed, evaluated, row_of
 from tests.frozen_rows import NO_SHARED, SHARED
@@ -79,7 +80,7 @@ def run(tmp_path: Path, preset: str, planned: Planned) -> dict[str, Any]:
 
 def zoom(box: dict[str, float], image: int = 0) -> str:
     """A zoom in thousandths of an image."""
-    sides = [1000 * box[side] for side in ("x1", "y1", "x2", "y2")]
+    sides: list[JsonValue] = [1000 * box[side] for side in ("x1", "y1", "x2", "y2")]
     return call("zoom", bbox_2d=sides, image_index=image)
 
 

@@ -101,9 +101,11 @@ def test_a_dry_run_shows_the_cells_and_asks_nothing(
     capsys.readouterr()
     assert medeval_main(*flags(definitions, server.base_url, "--repeats", 2), "--dry-run") == 0
     assert cells_of(capsys.readouterr().out) == [
-        ["checkpoint", "benchmark", "arm", "trajectories", "done", "to do"],
-        ["stub", "small", "free", "8", "3", "5"],
-        ["stub", "small", "available", "8", "3", "5"],
+        ["checkpoint", "benchmark", "arm", "trajectories", "done", "to do", "tokens", "engine s"],
+        # a stub's turn is 110 tokens, and the arm with tools takes two
+        ["stub", "small", "free", "8", "3", "5", "550", "0"],
+        ["stub", "small", "available", "8", "3", "5", "1,100", "0"],
+        ["all", "16", "6", "10", "1,650", "0"],
     ]
     assert server.requests == asked
 

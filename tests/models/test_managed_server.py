@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import medeval
 from medeval import load_run
 from medeval.engines import model_opener
 from medeval.errors import FatalModelError, TransientModelError, UsageError
@@ -23,7 +24,7 @@ from medeval.models.living import LivingModel
 from medeval.models.vllm_server import server_berth, server_plan
 from medeval.plan import read_options, resolve
 from tests.medeval_processes import MedevalMain
-from tests.small_benchmark import write_benchmark, write_pair
+from tests.small_benchmark import scripted, write_benchmark, write_pair
 from tests.tiny_checkpoints import request
 from tests.vllm_stand_in import install
 
@@ -304,3 +305,49 @@ def wait_until(claim: Callable[[], object], timeout_s: float = 30) -> None:
     while not claim():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_local_judge_is_served_asked_and_ended(
+    tmp_path: Path,
+    checkpoint: Path,
+    stand_in: Orders,
+    medeval_main: MedevalMain,
+) -> None:
+    folder = stand_in(answer="correct", dies_at=[3])
+    write_benchmark(tmp_path, 4)
+    write_pair(tmp_path)
+    run = medeval.run(
+        model="m",
+        benchmarks=tmp_path / "small.py",
+        pairs=tmp_path / "small_pair.py",
+        output_dir=tmp_path / "run",
+        open_model=scripted,
+    ).folder.path
+    asked = ["--backend", "vllm-server", "--judge-model", f"mine={checkpoint}"]
+    asked += ["--judge-args", "max_retries=1,retry_wait_s=0.05"]
+    assert medeval_main("grade", run, "--judge", "model", *asked) == 0
+    verdicts = [
+        line for path in run.glob("cells/**/verdicts.*") for line in path.read_text().splitlines()
+    ]
+    assert sum('"judge":"model@mine#' in line.replace(" ", "") for line in verdicts) == 8
+    assert lives(folder) == 2
+    assert list((run / "logs").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--judge-model", "nowhere"], "no model folder"),
+        (["--judge-model", ".", "--judge-args", "flux=1"], "--judge-args has 'flux'"),
+        (["--judge-model", ".", "--judge-base-url", "http://127.0.0.1:9"], "starts another"),
+    ],
+)
+def test_a_local_judge_that_cannot_be_served_is_refused_at_once(
+    flags: list[str],
+    message: str,
+    tmp_path: Path,
+    medeval_main: MedevalMain,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert medeval_main("grade", tmp_path, "--judge-backend", "vllm-server", *flags) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,45 @@
+"""What trajectories took: tokens, and seconds of their engine."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from medeval.types import Trajectory, Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a cell's trajectories took together.
+
+    Tokens are None where the engine did not count them. `seconds` adds up conversations that ran
+    side by side; `engine_s` is that divided by the number that was allowed at once, None where
+    it is not known: the engine's own time, where conversations enough were waiting.
+    """
+
+    n_trajectories: int = 0
+    usage: Usage = field(default_factory=Usage)
+    seconds: float = 0.0
+    engine_s: float | None = None
+
+
+class Tally:
+    """Adds up what trajectories took, as they pass by."""
+
+    def __init__(self) -> None:
+        self._usage = Usage()
+        self._seconds = 0.0
+        self._n = 0
+
+    def passing(self, trajectories: Iterable[Trajectory]) -> Iterator[Trajectory]:
+        """The same trajectories, each counted."""
+        for trajectory in trajectories:
+            self._usage += trajectory.usage
+            self._seconds += trajectory.seconds
+            self._n += 1
+            yield trajectory
+
+    def cost(self, at_once: int | None) -> Cost:
+        """The cost so far, with so many conversations at once."""
+        engine_s = None if at_once is None else self._seconds / at_once
+        return Cost(
+            n_trajectories=self._n, usage=self._usage, seconds=self._seconds, engine_s=engine_s
+        )

@@ -1,0 +1,196 @@
+"""The time left is right within a fifth after the first tenth; costs are told by cell."""
+
+import csv
+import heapq
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from medeval.estimates import Earlier, earlier_runs
+from medeval.forecast import Forecast, Foresight, Kind
+from medeval.models.scripted import ScriptedModel
+from medeval.sweep import carry_out
+from medeval.walk import _shares
+from tests.medeval_processes import MedevalMain, Serve
+from tests.small_benchmark import play, write_benchmark, write_pair
+from tests.stub_server import StubServer
+from tests.test_sweep import Told, planned, small
+
+FREE, AVAILABLE = Kind("chart", "free"), Kind("chart", "available")
+LONG, SHORT = Kind("long", "free"), Kind("short", "free")
+
+
+class Clock:
+    """Time that passes when a test says so."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def simulated(
+    jobs: Sequence[tuple[Kind, float]], places: int, start_s: float = 0.0, n_engines: int = 1
+) -> list[tuple[float, float | None]]:
+    """The moment and the forecast at each end of a conversation, `places` at once.
+
+    Each engine does an equal part of the jobs, after its start.
+    """
+    clock = Clock()
+    waiting = Counter(kind for kind, _ in jobs)
+    forecast = Forecast(waiting, n_engines=n_engines, clock=clock)
+    seen = []
+    each = len(jobs) // n_engines
+    for engine in range(n_engines):
+        clock.now += start_s
+        forecast.engine_ready(start_s)
+        queue = list(jobs[engine * each : (engine + 1) * each])
+        running: list[tuple[float, int, Kind, float]] = []
+        while queue or running:
+            while queue and len(running) < places:
+                kind, seconds = queue.pop(0)
+                heapq.heappush(running, (clock.now + seconds, len(queue), kind, seconds))
+            clock.now, _, kind, seconds = heapq.heappop(running)
+            forecast.ended(kind, seconds)
+            seen.append((clock.now, forecast.left_s()))
+    return seen
+
+
+def error_after_a_tenth(seen: Sequence[tuple[float, float | None]]) -> float:
+    """The forecast's error as a share of what was left, after a tenth of all conversations."""
+    moment, left = seen[len(seen) // 10 - 1]
+    assert left is not None
+    really = seen[-1][0] - moment
+    return abs(left - really) / really
+
+
+def spread(*parts: tuple[Kind, int, float]) -> list[tuple[Kind, float]]:
+    """Jobs in the order of a walk: each kind spread evenly over the whole."""
+    keyed = [(share, kind, seconds) for kind, n, seconds in parts for share in _shares(n)]
+    return [(kind, seconds) for _, kind, seconds in sorted(keyed, key=lambda item: item[0])]
+
+
+@pytest.mark.parametrize("places", [1, 8, 64])
+@pytest.mark.parametrize("n_engines", [1, 5])
+@pytest.mark.parametrize("start_s", [0.0, 30.0])
+def test_the_time_left_is_right_within_a_fifth_after_the_first_tenth(
+    places: int, n_engines: int, start_s: float
+) -> None:
+    each = spread((FREE, 800, 2.0), (AVAILABLE, 800, 5.0), (LONG, 300, 9.0), (SHORT, 100, 0.5))
+    seen = simulated(each * n_engines, places, start_s, n_engines)
+    assert error_after_a_tenth(seen) < 0.2
+
+
+def test_conversations_of_any_length_are_foreseen_as_well() -> None:
+    drawn = random.Random(5)
+    jobs = [
+        (kind, drawn.gammavariate(4, mean / 4))
+        for kind, mean in spread((FREE, 900, 2.0), (AVAILABLE, 900, 6.0))
+    ]
+    assert error_after_a_tenth(simulated(jobs, 32)) < 0.2
+
+
+def test_a_kind_that_has_not_ended_yet_is_taken_to_be_as_its_arm_or_as_all() -> None:
+    clock = Clock()
+    forecast = Forecast(Counter({FREE: 2, SHORT: 1, AVAILABLE: 1}), clock=clock)
+    forecast.engine_ready(3.0)
+    assert forecast.left_s() is None
+    clock.now = 4.0
+    forecast.ended(FREE, 4.0)
+    assert forecast.left_s() == 12.0
+    clock.now = 12.0
+    forecast.ended(AVAILABLE, 8.0)
+    assert forecast.left_s() == 4.0 + 4.0
+    forecast.ended(FREE, None)
+    assert forecast.left_s() == 4.0
+
+
+def test_what_is_foreseen_is_passed_on_before_the_step_it_belongs_to() -> None:
+    told = Told()
+    foresight = Foresight(told, Forecast(Counter({FREE: 2})))
+    foresight.engine_ready(1.0)
+    foresight.advance(FREE, seconds=1.0)
+    foresight.advance(FREE, seconds=None)
+    foresight.tell("a word")
+    assert told.expected == [2]
+    assert told.scored == {True: 1, False: 1}
+    assert [left is None for _, left in told.foreseen] == [False, False]
+    assert told.messages == ["a word"]
+
+
+def test_a_real_run_is_foreseen_within_a_fifth(tmp_path: Path) -> None:
+    more = write_benchmark(tmp_path, 20, name="more")
+    plan, told = small(tmp_path, 60, concurrency=4), Told()
+    plan = planned(tmp_path, concurrency=4, benchmarks=(str(tmp_path / "small.py"), str(more)))
+    carry_out(plan, lambda _: ScriptedModel(play, latency_s=0.1), told)
+    assert len(told.foreseen) == 160
+    assert error_after_a_tenth(told.foreseen) < 0.2
+
+
+def test_benchmarks_are_spread_evenly_over_a_walk_and_the_largest_begins(tmp_path: Path) -> None:
+    small_one = write_benchmark(tmp_path, 5, name="more")
+    small(tmp_path, 20)
+    plan = planned(tmp_path, concurrency=1, benchmarks=(str(small_one), str(tmp_path / "small.py")))
+    model = ScriptedModel(play)
+    carry_out(plan, lambda _: model, Told())
+    run = tmp_path / "run"
+    assert "Question 0?" in model.requests[0].messages[-1].text
+    ends = [path.stat().st_mtime_ns for path in sorted(run.glob("cells/*/*/*/*/trajectories*"))]
+    assert len(ends) == 4
+    colours = [request.images[0].sha256 for request in model.requests]
+    twice = [sha256 for sha256, n in Counter(colours).items() if n == 6]
+    places = sorted({colours.index(sha256) for sha256 in twice})
+    assert len(twice) == 5, "the five that both benchmarks have"
+    assert places[-1] > 10, "they do not all come first"
+
+
+def test_the_summary_tells_what_each_cell_took(
+    tmp_path: Path, medeval_main: MedevalMain, serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_benchmark(tmp_path, 4)
+    write_pair(tmp_path)
+    server = serve(StubServer(latency_s=0.05))
+    arguments: list[object] = [
+        *("run", "--model", "stub", "--base-url", server.base_url, "--concurrency", 2),
+        *("--benchmarks", tmp_path / "small.py", "--pairs", tmp_path / "small_pair.py"),
+    ]
+    assert medeval_main(*arguments, "--output-dir", tmp_path / "run") == 0
+    assert "cost: 1,200 tokens read, 120 written, " in capsys.readouterr().err
+    with (tmp_path / "run/tables/summary.csv").open() as file:
+        free, available = csv.DictReader(file)
+    assert (free["trajectories"], free["prompt_tokens"], free["completion_tokens"]) == (
+        "4",
+        "400",
+        "40",
+    )
+    assert (available["prompt_tokens"], available["cached_tokens"]) == ("800", "320")
+    assert float(free["seconds"]) >= 4 * 0.05
+    assert float(free["engine_seconds"]) == pytest.approx(float(free["seconds"]) / 2)
+
+    assert medeval_main(*arguments, "--output-dir", tmp_path / "next", "--dry-run") == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[2].split()[3:7] == ["4", "0", "4", "440"]
+    assert shown[-1].split()[:5] == ["all", "8", "0", "8", "1,320"]
+    assert medeval_main(*arguments, "--output-dir", tmp_path / "a/b", "--dry-run") == 0
+    assert capsys.readouterr().out.count("unknown") == 6
+
+
+def test_estimates_come_from_all_runs_beside_and_skip_tables_of_older_versions(
+    tmp_path: Path,
+) -> None:
+    columns = "benchmark,protocol,trajectories,prompt_tokens,completion_tokens,engine_seconds\n"
+    for name, text in {
+        "one": f"{columns}chart,free,10,1000,100,5\n",
+        "two": f"{columns}chart,free,30,3000,300,55\nchart,available,0,,,\n",
+        "old": "benchmark,protocol,n\nchart,free,10\n",
+    }.items():
+        (tmp_path / name / "tables").mkdir(parents=True)
+        (tmp_path / name / "tables/summary.csv").write_text(text)
+    earlier = Earlier(earlier_runs(tmp_path / "two"))
+    estimate = earlier.estimate(FREE, 8)
+    assert (estimate.tokens, estimate.engine_s) == (8 * 110, 8 * 1.5)
+    assert earlier.estimate(AVAILABLE, 8).tokens is None
+    assert len(earlier_runs(tmp_path / "two")) == 3
