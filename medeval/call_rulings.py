@@ -1,6 +1,7 @@
 """Which of a reply's calls a protocol sees, and which it carries out: for rollout and replay."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from medeval.errors import ToolError
@@ -8,10 +9,13 @@ from medeval.eval_protocol import EvalProtocol
 from medeval.protocol_parts import Observed
 from medeval.tools.base import Tool
 from medeval.tools.calls import CallSyntax, find_calls, named
-from medeval.types import CallStatus, FinishReason, NativeCall, ParsedCall, StopReason
+from medeval.types import Answer, CallStatus, FinishReason, NativeCall, ParsedCall, StopReason
 
 NOT_PICKED: Final = "the protocol carries out one call of a reply, and this is another"
 AFTER_FAILURE: Final = "not run: an earlier call of the same block failed"
+
+# Rules that find an answer in any text at all, and so close none.
+WHOLE_TEXTS: Final = ("whole_reply", "raw_reply")
 
 
 def calls_of(
@@ -60,7 +64,8 @@ def reason_to_refuse(
         return "not_offered"
     if call.error is not None and finish == "length":
         return "length"
-    if call.error is not None and (last_turn or protocol.on_malformed == "end"):
+    mended = protocol.on_malformed == "carry_out"
+    if call.error is not None and not mended and (last_turn or protocol.on_malformed == "end"):
         return "malformed_call"
     if n_executed >= protocol.max_calls:
         return "call_limit"
@@ -70,11 +75,30 @@ def reason_to_refuse(
     return "image_limit" if full and call.error is None else None
 
 
+def winning_answer(text: str, protocol: EvalProtocol) -> Answer | None:
+    """The closed answer that ends a conversation although its reply holds calls."""
+    if protocol.call_rules.answer_wins == "never":
+        return None
+    closed = tuple(rule for rule in protocol.answer_rules if rule not in WHOLE_TEXTS)
+    return replace(protocol, answer_rules=closed).extract(text, complete=False)
+
+
 def refused_as(call: ParsedCall, stop: StopReason) -> CallStatus:
     """The status of a call that was not carried out because the conversation ended."""
     if stop == "not_offered":
         return "not_offered"
     return "over_limit" if call.error is None else "malformed"
+
+
+def reason_to_skip(
+    call: ParsedCall, picked: Sequence[ParsedCall], results: Sequence[Observed]
+) -> tuple[CallStatus, str] | None:
+    """Why a call is passed over, as its status and its error, or None where it is carried out."""
+    if call not in picked:
+        return "over_limit", NOT_PICKED
+    if call.of_block and results and results[-1].error is not None:
+        return "rejected", AFTER_FAILURE
+    return None
 
 
 def put_before_model(ran: Sequence[ParsedCall], results: Sequence[Observed]) -> list[int]:

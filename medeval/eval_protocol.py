@@ -60,7 +60,8 @@ class EvalProtocol:
     there is no answer, or with `at_limit` "last_reply" what the rules find in the last reply.
 
     `on_malformed` says whether a call that cannot be read is answered with an error, ends the
-    trajectory, or is passed over as if it were not there; `on_error` whether a refused call is
+    trajectory, is passed over as if it were not there, or is carried out by the first tool without
+    arguments; `on_error` whether a refused call is
     answered or ends it. `answer_rules` are tried in order on a reply that holds no call, or, with
     `answer_over` "all_replies", on all replies in one. `stop` strings end a reply right after
     them. `pixel_budget` resizes a sample's images before they are sent; None sends the original

@@ -29,7 +29,7 @@ AnswerRule: TypeAlias = TextRule | Literal["terminate"]
 Used: TypeAlias = Literal["attempted", "executed", "observed"]
 
 # What becomes of a call that cannot be read, and of one that cannot be carried out.
-OnMalformed: TypeAlias = Literal["end", "observe", "ignore"]
+OnMalformed: TypeAlias = Literal["end", "observe", "ignore", "carry_out"]
 OnError: TypeAlias = Literal["end", "observe"]
 
 # What a conversation that a limit ends gives: nothing, or what the rules find in its last reply.
@@ -59,7 +59,7 @@ class Observation:
     the new image's index in the conversation and `$made` counts the images that calls made, from
     1; `$turn` counts replies from 0 and `$observation` from 1, refused calls included; `$width`
     and `$height` are the image's sides as it is sent, `$raw_width` and `$raw_height` before;
-    `$question` is the sample's.
+    `$question` is the sample's. `between` stands between the results of several calls.
     """
 
     role: Role = "user"
@@ -67,6 +67,7 @@ class Observation:
     after: str = "\n</tool_response>"
     error: str = "<tool_response>\nError: $message\n</tool_response>"
     malformed: str = ""
+    between: str = ""
 
     def check(self, owner: str) -> None:
         """Raise DefinitionError for a placeholder that is not filled in."""
@@ -136,6 +137,8 @@ def observation_messages(
             parts: list[Content] = [Text(_error_text(observation, result))]
         else:
             parts = _image_parts(observation, result, question)
+        if content and observation.between:
+            content.append(Text(observation.between))
         if result.native_id is None:
             content.extend(parts)
         elif result.error is not None:

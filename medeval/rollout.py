@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from medeval.call_rulings import (
-    AFTER_FAILURE,
-    NOT_PICKED,
     calls_of,
     offered_tool,
     picked_calls,
     put_before_model,
     reason_to_refuse,
+    reason_to_skip,
     refused_as,
     seen_calls,
+    winning_answer,
 )
 from medeval.errors import ToolError
 from medeval.eval_protocol import EvalProtocol
@@ -226,25 +226,27 @@ class _Conversation:
         """Execute a reply's calls in order until one of them ends the conversation."""
         protocol = self.protocol
         picked = picked_calls(found, protocol)
-        last = protocol.call_rules.answer_wins and self._extract(turn.text, complete=False)
+        last = winning_answer(turn.text, protocol)
+        if self._is_over_context() or (last and protocol.call_rules.answer_wins == "before_calls"):
+            for call in found:
+                self._record(call, "over_limit", error=call.error)
+            return ("answered", last) if last else self._at_limit("context")
         ran: list[ParsedCall] = []
         results: list[Observed] = []
         places: list[int] = []
         for position, call in enumerate(found):
-            if call not in picked:
-                self._record(call, "over_limit", error=NOT_PICKED)
+            skip = reason_to_skip(call, picked, results)
+            if skip is not None:
+                self._record(call, skip[0], error=skip[1])
                 continue
             stop = self._reason_to_refuse(call, turn.finish)
             if stop is not None:
                 for refused in found[position:]:
                     self._record(refused, refused_as(refused, stop), error=refused.error)
                 return self._at_limit(stop, complete=turn.finish != "length")
-            if call.of_block and results and results[-1].error is not None:
-                self._record(call, "rejected", error=AFTER_FAILURE)
-                continue
             ran.append(call)
             places.append(len(self.calls))
-            results.append(await self._execute(call, results))
+            results.append(await self._execute(call))
             if results[-1].error is not None and protocol.on_error == "end" and not last:
                 return self._at_limit("tool_error")
         if last:
@@ -254,17 +256,13 @@ class _Conversation:
         self.messages.extend(protocol.observe([results[at] for at in shown], question))
         for place in (places[at] for at in shown):
             self.calls[place] = replace(self.calls[place], observed=True)
-        return self._over_context()
+        return self._at_limit("length") if self._tokens_left() == 0 else (None, None)
 
-    def _over_context(self) -> tuple[StopReason | None, Answer | None]:
-        """Whether the tokens so far leave room for another turn, where the engine counts them."""
+    def _is_over_context(self) -> bool:
+        """Whether the last turn left no room for another, where the engine counts tokens."""
         usage, limit = self.turns[-1].usage, self.protocol.max_context_tokens
         used = (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
-        if limit is not None and used >= limit:
-            return self._at_limit("context")
-        if self._tokens_left() == 0:
-            return self._at_limit("length")
-        return None, None
+        return bool(self.protocol.tools) and limit is not None and used >= limit
 
     def _tokens_left(self) -> int | None:
         """What is left of the tokens that may follow the first prompt; None for no bound."""
@@ -287,8 +285,10 @@ class _Conversation:
             n_images=len(self.pictures),
         )
 
-    async def _execute(self, call: ParsedCall, earlier: Sequence[Observed]) -> Observed:
+    async def _execute(self, call: ParsedCall) -> Observed:
         turn = len(self.turns) - 1
+        if call.error is not None and self.protocol.on_malformed == "carry_out":
+            call = replace(call, name=self.protocol.tools[0].name, arguments={}, error=None)
         if call.error is not None:
             self._record(call, "malformed", error=call.error)
             return Observed(native_id=call.native_id, error=call.error, malformed=True, turn=turn)
@@ -296,8 +296,7 @@ class _Conversation:
         try:
             tool = offered_tool(self.protocol.tools, call.name)
             # decoding and resizing a large image must not hold up the other conversations
-            context = self._context(earlier)
-            result = await asyncio.to_thread(tool.run, call.arguments or {}, context)
+            result = await asyncio.to_thread(tool.run, call.arguments or {}, self._context())
         except ToolError as error:
             seconds = time.monotonic() - started
             self._record(call, "rejected", error=error.message, seconds=seconds)
@@ -314,7 +313,7 @@ class _Conversation:
             sent=result.picture.sent,
         )
 
-    def _context(self, earlier: Sequence[Observed]) -> ToolContext:
+    def _context(self) -> ToolContext:
         budget = self.protocol.model_budget
         sizes = {
             index: image.model or budget.size_of(image.sent)
@@ -324,11 +323,11 @@ class _Conversation:
         return ToolContext(
             pictures=tuple(self.pictures),
             frame=self.protocol.frame,
-            metadata=self.sample.metadata,
-            raw_to_root=tuple(self.raw_to_root),
-            earlier=[result.image for result in earlier],
             n_originals=len(self.sample.images),
             model_sizes=sizes,
+            metadata=self.sample.metadata,
+            raw_to_root=tuple(self.raw_to_root),
+            earlier=[call.image for call in self.calls if call.turn == len(self.turns) - 1],
         )
 
     def _add_image(self, picture: Picture, made: ToolResult | None = None) -> int:

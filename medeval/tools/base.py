@@ -28,20 +28,20 @@ FrameKind = (
 class ToolContext:
     """What a call may work on: the conversation's images in order, and the declared frame.
 
-    `metadata` is the sample's. `raw_to_root` maps raw pixels of each picture to those of the
-    sample's image it comes from; empty where that is not known. `earlier` are the images that the
-    calls before this one in the same reply made, None for one that made none.
     The first `n_originals` images are the sample's own. `model_sizes` are the sizes of images
-    after the engine's processor, by index, where they are known.
+    after the engine's processor, by index, where they are known. `metadata` is the sample's.
+    `raw_to_root` maps raw pixels of each picture to those of the sample's image it comes from;
+    empty where that is not known. `earlier` are the images that the calls before this one in the
+    same reply made, None for one that made none.
     """
 
     pictures: Sequence[Picture]
     frame: FrameKind
+    n_originals: int = 1
+    model_sizes: Mapping[int, Size] = field(default_factory=dict)
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
     raw_to_root: Sequence[Affine] = ()
     earlier: Sequence[int | None] = ()
-    n_originals: int = 1
-    model_sizes: Mapping[int, Size] = field(default_factory=dict)
 
     def picture(self, index: int) -> Picture:
         """The image a call names by its index, counted from 0.

@@ -15,7 +15,7 @@ from medeval.tools.crop_recipe import Cut, CutFrom
 from medeval.tools.crop_rules import DEFAULT_RULES, Corners, CropRules, Place, Region, region
 from medeval.tools.recipes import budget_recipe
 from medeval.tools.targets import Target
-from medeval.types import Affine, JsonValue
+from medeval.types import Affine, JsonValue, Size
 
 OPERATION: Final = "crop"
 
@@ -160,9 +160,24 @@ def _run(
     except ToolError:
         if rules.invalid == "refuse":
             raise
-        whole = PixelBox(0, 0, size.width_px, size.height_px)
-        cut = Cut(box=whole, budget=None, source=source)
+        cut = _whole(size, settings, source, arguments)
     return _result(cut, index, context.picture(index))
+
+
+def _whole(
+    size: Size, settings: _Settings, source: CutFrom, arguments: Mapping[str, JsonValue]
+) -> Cut:
+    """The whole image in place of a box that is none.
+
+    It is enlarged like any crop where the call could not be read or has four values; otherwise,
+    as in Chain-of-Focus, an exception upstream leaves it as it is.
+    """
+    box = arguments.get(settings.box_argument)
+    whole = PixelBox(0, 0, size.width_px, size.height_px)
+    if not arguments or (isinstance(box, list) and len(box) == 4):
+        found = Region(box=whole, width=size.width_px, height=size.height_px)
+        return _planned(found, settings, source)
+    return Cut(box=whole, budget=None, source=source)
 
 
 def _source(rules: CropRules, context: ToolContext, index: int) -> CutFrom:

@@ -36,7 +36,7 @@ class CropRules:
     sample's own images and what was sent of any other. `jpeg_quality` says
     that it passes through a JPEG first. The cut is enlarged `upscale` times before the pixel
     budget applies, which measures the whole pixels, or the "box" before it was rounded. With
-    `invalid` "whole_image" a box that would be refused gives the whole source.
+    `invalid` "whole_image" a box that would be refused gives the whole source instead.
 
     `refusal` replaces the error of what is no list of four numbers (`$seen`), and `small_refusal`
     that of a small box (`$width`, `$height`).
