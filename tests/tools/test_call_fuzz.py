@@ -89,7 +89,7 @@ def test_any_conversation_can_be_replayed_under_any_preset(replies: list[str], w
     pairs = shipped(Pair)
     image = {"type": "image", "width": 60, "height": 40}
     messages = [{"role": "user", "content": [image]}]
-    messages += [{"role": "assistant", "content": reply} for reply in replies]  # type: ignore[misc]
+    messages += [{"role": "assistant", "content": reply} for reply in replies]
     for arm in pairs[which % len(pairs)].value.arms:
         replayed = replay(messages, arm)
         assert replayed.n_replies == len(replies)
