@@ -19,7 +19,7 @@ from tests.stub_server import Body
 TABLES = Path(__file__).parents[2] / "shared/data/tablevqa_rendered"
 
 # A name with one of these is written with a backslash, which the readers of blocks take out.
-ESCAPED = set("\\\"\n\t")
+ESCAPED = set('\\"\n\t')
 
 DEFINITION = """
 import json

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from medeval.definitions import EvalProtocol, Pair
+from medeval.images import prepare
 from medeval.loader import load, shipped
 from medeval.models.base import Reply
 from medeval.tools.base import ToolContext
@@ -194,7 +195,7 @@ def test_pixel_reasoner_calls_only_where_the_reply_ends_with_a_call() -> None:
 def test_pixel_reasoner_says_that_a_crop_is_too_small() -> None:
     small = replace(available("pixel_reasoner"), pixel_budget=None)
     tool = small.tools[0]
-    picture = golden.prepare(golden.drawn(100, 100), name="small")
+    picture = prepare(golden.drawn(100, 100), name="small")
     context = ToolContext(pictures=[picture], frame="guess_pixel_reasoner")
     with pytest.raises(Exception, match="Cropped image is too small: 22x28"):
         tool.run({"bbox_2d": [0.5, 0.5, 0.52, 0.58], "target_image": 1}, context)
