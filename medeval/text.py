@@ -344,3 +344,30 @@ def _spelt(by_text: Mapping[str, set[str]]) -> re.Pattern[str]:
 def _said(found: re.Match[str], by_text: Mapping[str, set[str]]) -> set[str]:
     """The letters of the option that was spelt out."""
     return by_text.get(found.group().casefold(), set())
+
+
+# `image 2`, `image_2`, `image="2"`, `"image_index": 2`
+_CITED_IMAGE = re.compile(
+    r"""\bimage(?:_index)?["']?[\s_]{0,9}[:=]?\s{0,9}["']?\#?(\d{1,6})\b""", re.IGNORECASE
+)
+_ANSWER_ELEMENT = re.compile(r"<answer\b", re.IGNORECASE)
+_ANSWER_END = re.compile(r"</answer>", re.IGNORECASE)
+
+
+def cited_image_index(reply: str, answer: str) -> int | None:
+    """The index of the image that a final answer cites, the last one where it cites several.
+
+    Read in the reply's last `<answer>` element, its attributes included (in the answer itself
+    where the reply has none), and if that names no image by number, in what stands before it.
+    None where nothing does.
+
+    >>> cited_image_index("Image 0 is too small. <answer>B (image 2)</answer>", "B (image 2)")
+    2
+    >>> cited_image_index("It rests on image 1. <answer>B</answer>", "B")
+    1
+    """
+    starts = [match.start() for match in _ANSWER_ELEMENT.finditer(reply)]
+    start = starts[-1] if starts else len(reply)
+    element = _ANSWER_END.split(reply[start:])[0] if starts else answer
+    found = _CITED_IMAGE.findall(element) or _CITED_IMAGE.findall(reply[:start])
+    return int(found[-1]) if found else None

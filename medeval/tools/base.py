@@ -96,13 +96,18 @@ class ToolResult:
     raw_to_parent: Affine
 
 
+def _unchecked(arguments: Mapping[str, JsonValue]) -> None:
+    """A tool that can say nothing about its arguments without an image."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
     """A visual tool.
 
     `parameters` is a JSON Schema object, shown to the model word for word. `run` validates the
-    arguments itself and raises ToolError where it refuses them. `settings` are whatever else
-    decides what a call gives; they are part of a cell's fingerprint.
+    arguments itself and raises ToolError where it refuses them; `check` does so as far as that
+    goes without any image, for conversations whose images are not at hand. `settings` are
+    whatever else decides what a call gives; they are part of a cell's fingerprint.
     """
 
     name: str
@@ -110,6 +115,7 @@ class Tool:
     parameters: Mapping[str, JsonValue]
     run: Callable[[Mapping[str, JsonValue], ToolContext], ToolResult] = field(repr=False)
     settings: Mapping[str, JsonValue] = field(default_factory=dict)
+    check: Callable[[Mapping[str, JsonValue]], None] = field(default=_unchecked, repr=False)
 
     @property
     def schema(self) -> ToolSchema:

@@ -12,7 +12,15 @@ from medeval.images import Picture, PixelBudget, whole_size
 from medeval.tools.arguments import check_names, read_number, seen
 from medeval.tools.base import Tool, ToolContext, ToolResult
 from medeval.tools.crop_recipe import Cut, CutFrom
-from medeval.tools.crop_rules import DEFAULT_RULES, Corners, CropRules, Place, Region, region
+from medeval.tools.crop_rules import (
+    DEFAULT_RULES,
+    Corners,
+    CropRules,
+    Place,
+    Region,
+    check_extent,
+    region,
+)
 from medeval.tools.recipes import budget_recipe
 from medeval.tools.targets import Target
 from medeval.types import Affine, JsonValue, Size
@@ -75,6 +83,7 @@ def crop_and_zoom(
         parameters=_parameters(settings, coordinates) if parameters is None else parameters,
         run=partial(_run, settings),
         settings=_described(settings),
+        check=partial(_check, settings),
     )
 
 
@@ -162,6 +171,17 @@ def _run(
             raise
         cut = _whole(size, settings, source, arguments)
     return _result(cut, index, context.picture(index))
+
+
+def _check(settings: _Settings, arguments: Mapping[str, JsonValue]) -> None:
+    """Refuse what no image would make right; where invalid boxes have a meaning, nothing."""
+    rules = settings.rules
+    if settings.other_arguments == "refuse":
+        check_names(arguments, (settings.box_argument, *settings.target.arguments))
+    if rules.invalid == "refuse":
+        corners = _corners(settings, arguments)
+        if not rules.swap_corners and rules.pad == 0:
+            check_extent(corners, corners, settings.box_argument)
 
 
 def _whole(

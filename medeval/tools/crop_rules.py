@@ -109,7 +109,7 @@ def region(corners: Corners, place: Place, rules: CropRules) -> Region:
         raise ToolError(f"{place.argument!r} leaves image {place.image}, whose {place.extent}")
     box = _padded(box, place.size, rules)
     if not rules.swap_corners:
-        _check_extent(box, corners, place)
+        check_extent(box, corners, place.argument)
     box = _clamped(box, place, rules)
     if rules.small == "grow_in_proportion":
         box = grown_in_proportion(box, rules.minimum_side_px, place.size)
@@ -129,18 +129,18 @@ def _padded(box: Corners, size: Size, rules: CropRules) -> Corners:
     return x1 - across, y1 - down, x2 + across, y2 + down
 
 
-def _check_extent(box: Corners, written: Corners, place: Place) -> None:
+def check_extent(box: Corners, written: Corners, argument: str) -> None:
     """Raise where a box has no extent, in the numbers that were written where they show it."""
     if box[0] < box[2] and box[1] < box[3]:
         return
     for name, (start, end) in (("x", written[::2]), ("y", written[1::2])):
         if not start < end:
             raise ToolError(
-                f"{place.argument!r} needs {name}1 < {name}2, "
+                f"{argument!r} needs {name}1 < {name}2, "
                 f"got {name}1 = {start:g} and {name}2 = {end:g}"
             )
     raise ToolError(
-        f"{place.argument!r} is no region of the image: a box needs left < right and "
+        f"{argument!r} is no region of the image: a box needs left < right and "
         f"top < bottom, got {list(box)!r}"
     )
 
