@@ -198,8 +198,15 @@ class RayWorker:
                 self._scribe.keep_image(name, data)
             case {"reply": line}:
                 self._scribe.keep_reply(line)
+            case _:
+                self._pass_on(message)
+
+    def _pass_on(self, message: Mapping[str, Any]) -> None:
+        match message:
             case {"advance": {"benchmark": benchmark, "protocol": protocol, "seconds": seconds}}:
                 self._progress.advance(Kind(benchmark, protocol), seconds=seconds)
+            case {"begin": _}:
+                self._progress.begin()
             case {"engine_ready": seconds}:
                 self._progress.engine_ready(seconds)
             case {"tell": text}:

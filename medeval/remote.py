@@ -104,6 +104,10 @@ class RemoteEvaluation:
         """An engine has started, and took so long."""
         self._messages.put_nowait({"engine_ready": seconds})
 
+    def begin(self) -> None:
+        """A conversation has begun."""
+        self._messages.put_nowait({"begin": True})
+
     def advance(self, kind: Kind, *, seconds: float | None) -> None:
         """One sample further."""
         self._messages.put_nowait({"advance": {**asdict(kind), "seconds": seconds}})

@@ -42,6 +42,10 @@ class Progress(Protocol):
         """An engine has started, and took so long."""
         ...
 
+    def begin(self) -> None:
+        """A conversation has begun."""
+        ...
+
     def advance(self, kind: Kind, *, seconds: float | None) -> None:
         """One sample is done, after so long; None where it is left unscored."""
         ...
@@ -197,9 +201,11 @@ class Walk:
         """One job to its end; nothing but a run folder that cannot be written raises."""
         try:
             protocol = job.cell.protocol.value
+            pictures = await job.pictures.get(protocol)
+            self.progress.begin()
             rollout = await roll_out(
                 job.sample,
-                await job.pictures.get(protocol),
+                pictures,
                 protocol,
                 self.model,
                 repeat=job.repeat,

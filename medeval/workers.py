@@ -280,6 +280,8 @@ class LocalWorker:
         if "advance" in message:
             kind = Kind(message["advance"]["benchmark"], message["advance"]["protocol"])
             self._progress.advance(kind, seconds=message["advance"]["seconds"])
+        elif "begin" in message:
+            self._progress.begin()
         elif "engine_ready" in message:
             self._progress.engine_ready(message["engine_ready"])
         elif "tell" in message:

@@ -52,6 +52,7 @@ def simulated(
         while queue or running:
             while queue and len(running) < places:
                 kind, seconds = queue.pop(0)
+                forecast.begun()
                 heapq.heappush(running, (clock.now + seconds, len(queue), kind, seconds))
             clock.now, _, kind, seconds = heapq.heappop(running)
             forecast.ended(kind, seconds)
@@ -87,7 +88,7 @@ def test_the_time_left_is_right_within_a_fifth_after_the_first_tenth(
 def test_conversations_of_any_length_are_foreseen_as_well() -> None:
     drawn = random.Random(5)
     jobs = [
-        (kind, drawn.gammavariate(4, mean / 4))
+        (kind, drawn.expovariate(1 / mean))
         for kind, mean in spread((FREE, 900, 2.0), (AVAILABLE, 900, 6.0))
     ]
     assert error_after_a_tenth(simulated(jobs, 32)) < 0.2
