@@ -197,6 +197,22 @@ def prepare(
     )
 
 
+def sent_as(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Size, MediaType]:
+    """The upright size and the type of what `prepare` makes where no resize is due.
+
+    Raises DataError as `prepare` does, but neither hashes nor encodes anything.
+    """
+    image = open_image(data, name, max_pixels)
+    orientation = orientation_of(image, data, name)
+    raw = upright_size(image, orientation)
+    if orientation is not None or not is_plain(image, data, name):
+        upright(image, orientation, name)
+        return raw, "image/png"
+    if not has_end_mark(image, data):
+        load(image, name)
+    return raw, MEDIA_TYPES[str(image.format)]
+
+
 def made_picture(
     pixels: "Image.Image",
     *,

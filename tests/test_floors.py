@@ -22,8 +22,8 @@ FLOORS: dict[int, str] = {
         "validation samples scoring analysis.* provenance"
     ),
     6: (
-        "sweep estimates evaluation workers worker devices walk merging recording cell_settings "
-        "results regrading engines interruption frames api figures.* interchange.*"
+        "sweep cluster remote estimates evaluation workers worker devices walk merging recording "
+        "cell_settings results regrading engines interruption frames api figures.* interchange.*"
     ),
     7: "demo.* drawing cli.*",
 }

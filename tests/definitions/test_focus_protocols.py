@@ -13,6 +13,7 @@ from medeval.loader import load
 from medeval.models.base import Sampling
 from medeval.models.scripted import Script, ScriptedModel
 from medeval.rollout import Rollout, roll_out
+from medeval.tools import remake
 from medeval.types import Content, ImageRef, ImageSource, JsonValue, Message, Sample, Text
 
 VTOOL = load("vtool_r1", Pair).value
@@ -298,3 +299,15 @@ def test_settings_of_both_arms(pair: Pair) -> None:
     assert available.max_generations == (6 if pair is REFOCUS else 2)
     assert [tool.name for tool in available.tools][-1] == "display"
     assert len(available.tools) == 7
+
+
+@pytest.mark.parametrize("pair", [VTOOL, REFOCUS], ids=lambda pair: pair.name)
+def test_a_block_may_show_the_image_as_it_is(pair: Pair) -> None:
+    done = rolled(pair.available, ["```python\ndisplay(image_1)\n```", ANSWERED], TABLE)
+    [call] = done.trajectory.calls
+    assert (call.name, call.status, call.observed) == ("display", "executed", True)
+    assert colours(done, 1) == {(0, 255, 0): 80 * 40}
+    image = done.trajectory.images[1]
+    assert (image.operation, image.arguments["mode"]) == ("focus", "show")
+    picture = prepare(drawn(), name="table")
+    assert remake("focus", image.arguments, picture).encoded.sha256 == image.sha256

@@ -41,18 +41,14 @@ CALL = (
 N_FEW = 8
 
 DEFINITION = """
-from pathlib import Path
-
-from medeval import Benchmark, DrawnRows, Sample
-
-PATHS = sorted(Path({folder!r}).glob("*.jpg"))[:{n}]
+from medeval import Benchmark, HubRows, Sample
 
 FILES = Benchmark(
     name="files",
     title="files",
-    rows=DrawnRows(len(PATHS), lambda index: {{"image": PATHS[index].read_bytes()}}),
+    rows=HubRows("nobody/files", split="test"),
     to_sample=lambda row: Sample(
-        id=f"s{{row.index:06d}}", question="Question?", images=(row.image("image"),), targets=("A",)
+        id=f"s{row.index:06d}", question="Question?", images=(row.image("image"),), targets=("A",)
     ),
     judge="exact_match",
 )
@@ -79,6 +75,8 @@ def draw(folder: Path, n: int, edge_px: int) -> None:
         image = Image.merge("RGB", (turned, noise, turned))
         image.save(folder / f"{index:06d}.jpg", quality=90)
         image.crop(BOX).save(folder / f"{index:06d}.png", compress_level=1)
+    rows = (json.dumps({"image": f"{index:06d}.jpg"}) for index in range(n))
+    (folder / "rows.jsonl").write_text("".join(f"{row}\n" for row in rows))
 
 
 def crop_cpu_s(folder: Path, n: int = 20) -> float:
@@ -148,14 +146,15 @@ def command_of(
         script = str(CLIENTS / "plain_aiohttp.py")
         return [sys.executable, script, url, str(images), str(n), places, str(how.turns)]
     if client == "medeval":
-        definition = folder / f"files_{n}.py"
-        definition.write_text(DEFINITION.format(folder=str(images), n=n))
+        definition = folder / "files.py"
+        definition.write_text(DEFINITION)
         arm = "tool_available" if how.turns == 2 else "tool_free"
         profiler = ["py-spy", "record", "-o", how.profile, "-f", "raw", "-r", "200", "-t", "--"]
         return [
             *(profiler if how.profile and n > N_FEW else ()),
             *(sys.executable, "-m", "medeval", "run", "--model", "stub", "--base-url", url),
-            *("--benchmarks", str(definition), "--protocols", arm),
+            *("--benchmarks", str(definition), "--protocols", arm, "--limit", str(n)),
+            *("--data-dir", str(images)),
             *("--concurrency", places, "--output-dir", str(folder / "run"), "--fresh"),
         ]
     if client == "Inspect AI":

@@ -9,7 +9,7 @@ from inspect_ai.scorer import includes
 from inspect_ai.solver import generate
 
 
-@task
+@task  # type: ignore[untyped-decorator]
 def stub(folder: str, n: int) -> Task:
     samples = [
         Sample(

@@ -25,7 +25,7 @@ def body(*images: bytes, spoken: str | None = None) -> bytes:
     messages = [{"role": "user", "content": [parts[0], TEXT]}]
     if spoken is not None:
         messages += [
-            {"role": "assistant", "content": spoken},  # type: ignore[dict-item]
+            {"role": "assistant", "content": spoken},
             {"role": "user", "content": parts[1:]},
         ]
     text = json.dumps({"model": "stub", "messages": messages, "max_tokens": 64}).encode()
@@ -36,7 +36,8 @@ def body(*images: bytes, spoken: str | None = None) -> bytes:
 
 async def work(session: aiohttp.ClientSession, url: str, paths: Iterator[Path], turns: int) -> None:
     for path in paths:
-        image, spoken, crops = path.read_bytes(), None, []
+        image, spoken = path.read_bytes(), None
+        crops: list[bytes] = []
         for _ in range(turns):
             data = body(image, *crops, spoken=spoken)
             async with session.post(f"{url}/chat/completions", data=data, headers=JSON) as answer:
