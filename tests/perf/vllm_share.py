@@ -12,14 +12,14 @@ each from empty caches. `sweep` takes three checkpoints with and without reloadi
 import argparse
 import asyncio
 import json
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 from medeval.checkpoints import Checkpoint
@@ -37,20 +37,19 @@ LARGE = Architecture(width=768, depth=10, context_tokens=2048, image_tokens=(4, 
 CALL = call_text("image_zoom_in_tool", {"bbox_2d": [200, 200, 800, 800], "label": "detail"})
 CONCURRENCY = 16
 MAX_TOKENS = 16
+N_PASSES = 3
 ENGINE = {"dtype": "float32", "enforce_eager": True, "max_num_seqs": CONCURRENCY}
 
 DEFINITION = """
-import io
-
-from PIL import Image
+from pathlib import Path
 
 from medeval import Benchmark, DrawnRows, Sample
 
+FOLDER = Path({folder!r})
+
 
 def draw(index):
-    buffer = io.BytesIO()
-    Image.effect_noise((448, 448), 20 + index).convert("RGB").save(buffer, "JPEG", quality=90)
-    return {{"image": buffer.getvalue()}}
+    return {{"image": (FOLDER / f"{{index}}.jpg").read_bytes()}}
 
 
 def to_sample(row):
@@ -93,15 +92,27 @@ class Pass:
     seconds: float
     cpu_s: float
 
+    @property
+    def rate(self) -> float:
+        """Requests a second."""
+        return self.n_requests / self.seconds
+
 
 @dataclass(slots=True)
 class Bench:
     """What was sent to the engine, conversation by conversation, and how long passes took."""
 
     tool: str
-    conversations: dict[int, list[tuple[dict[str, Any], Any]]] = field(default_factory=dict)
-    ours: list[Pass] = field(default_factory=list)
-    bare: list[Pass] = field(default_factory=list)
+    conversations: dict[tuple[str, int], list[tuple[dict[str, Any], Any]]] = field(
+        default_factory=dict
+    )
+    passes: list[tuple[str, Pass]] = field(default_factory=list)
+    is_recording: bool = False
+
+    @property
+    def ours(self) -> list[Pass]:
+        """The passes of medeval."""
+        return [one for name, one in self.passes if name == "ours"]
 
 
 class Scripted:
@@ -115,9 +126,11 @@ class Scripted:
         self._n = 0
 
     async def start(self) -> None:
+        self._bench.is_recording = False
         await self._model.start()
-        if self._bench.conversations:
+        if self._bench.ours:
             await self._bare_pass()
+        self._bench.is_recording = not self._bench.ours
 
     async def generate(self, request: Request) -> Reply:
         self._first = self._first or (time.perf_counter(), time.process_time())
@@ -138,8 +151,7 @@ class Scripted:
     async def close(self) -> None:
         if self._first is not None:
             spent = [last - first for last, first in zip(self._last, self._first, strict=True)]
-            self._bench.ours.append(Pass(self._n, *spent))
-            await self._bare_pass()
+            self._bench.passes.append(("ours", Pass(self._n, *spent)))
             await self._bare_pass()
         await self._model.close()
 
@@ -163,7 +175,7 @@ class Scripted:
         await asyncio.gather(*map(converse, self._bench.conversations.values()))
         end = time.perf_counter(), time.process_time()
         spent = [last - first for last, first in zip(end, begin, strict=True)]
-        self._bench.bare.append(Pass(n_requests, *spent))
+        self._bench.passes.append(("bare", Pass(n_requests, *spent)))
         for reset in (engine.reset_mm_cache, engine.reset_encoder_cache, engine.reset_prefix_cache):
             await reset()
 
@@ -185,16 +197,16 @@ def _as_call(engine: VLLMEngine, request: Request, reply: Reply, tool: str) -> R
 
 
 class Recording(VLLMEngine):
-    """An engine that notes what it was sent, by conversation: all turns begin alike."""
+    """An engine that notes what it was sent in the first pass, by conversation."""
 
     bench: Bench
 
     async def _generate(self, inputs: dict[str, Any], sampling: Any) -> Any:
-        key = hash(
-            (tuple(inputs["prompt_token_ids"][:60]), inputs["multi_modal_uuids"]["image"][0])
-        )
-        turns = self.bench.conversations.setdefault(key, [])
-        if len(turns) < 2 and all(turn[0] != inputs for turn in turns):
+        if self.bench.is_recording:
+            # an arm is known by how long its text before the image is
+            begin = list(inputs["prompt_token_ids"]).index(self._prompts.image_id)
+            key = (inputs["multi_modal_uuids"]["image"][0], begin)
+            turns = self.bench.conversations.setdefault(key, [])
             decoded = [image.copy() for image in inputs["multi_modal_data"]["image"]]
             turns.append(({**inputs, "multi_modal_data": {"image": decoded}}, sampling))
         return await super()._generate(inputs, sampling)
@@ -218,8 +230,13 @@ def checkpoints(folder: Path, n: int) -> list[Path]:
 
 
 def plan(folder: Path, n: int, run: str, models: list[Path]) -> Plan:
+    from PIL import Image
+
+    for index in range(n):
+        image = Image.effect_noise((448, 448), 20 + index).convert("RGB")
+        image.save(folder / f"{index}.jpg", quality=90)
     definition = folder / "noise.py"
-    definition.write_text(DEFINITION.format(n=n))
+    definition.write_text(DEFINITION.format(n=n, folder=str(folder)))
     values = {
         "model": tuple(f"m{index}={path}" for index, path in enumerate(models)),
         "benchmarks": (str(definition),),
@@ -248,31 +265,31 @@ def opener(
 
 def share(folder: Path, n_samples: int) -> None:
     models = checkpoints(folder / "models", 1)
-    first = plan(folder, n_samples, "warm", models)
-    tool = next(arm.value.tools[0].name for arm in first.protocols if arm.value.tools)
+    # the same checkpoint again and again: passes on one engine, its weights reloaded in between
+    planned = plan(folder, n_samples, "run", models * N_PASSES)
+    tool = next(arm.value.tools[0].name for arm in planned.protocols if arm.value.tools)
     bench = Bench(CALL.replace("image_zoom_in_tool", tool))
     Recording.bench = bench
     engine = engine_plan(ENGINE, folder / "logs")
-    for number in range(2):
-        planned = plan(folder, n_samples, f"run{number}", models)
-        report = carry_out(
-            planned,
-            opener(engine, bench, Recording, lambda model: Scripted(model, bench)),
-            Silent(),
+    opened = opener(engine, bench, Recording, lambda model: Scripted(model, bench))
+    report = carry_out(planned, opened, Silent())
+    assert not report.unscored, report.closing_words
+    for name, one in bench.passes:
+        print(
+            f"{name}: {one.n_requests} requests, {one.seconds:.1f} s, {one.rate:.2f}/s, "
+            f"{1000 * one.cpu_s / one.n_requests:.1f} ms of this process's CPU a request"
         )
-        assert not report.unscored, report.closing_words
-    for name, passes in (("ours", bench.ours), ("bare", bench.bare)):
-        for one in passes:
-            print(
-                f"{name}: {one.n_requests} requests, {one.seconds:.1f} s, "
-                f"{one.n_requests / one.seconds:.2f}/s, "
-                f"{1000 * one.cpu_s / one.n_requests:.1f} ms of this process's CPU a request"
-            )
-    rate = {
-        name: statistics.median(one.n_requests / one.seconds for one in passes)
-        for name, passes in (("ours", bench.ours), ("bare", bench.bare))
-    }
-    print(f"share of the bare loop's throughput: {rate['ours'] / rate['bare']:.3f}")
+    shares = list(_shares(bench.passes))
+    told = ", ".join(f"{one:.2f}" for one in shares)
+    print(f"share of the bare loop's throughput beside it: {told}; median {median(shares):.3f}")
+
+
+def _shares(passes: list[tuple[str, Pass]]) -> Iterator[float]:
+    """Each of our passes as a share of the bare ones right before and after it."""
+    for index, (name, one) in enumerate(passes):
+        if name == "ours":
+            beside = passes[max(0, index - 1) : index + 2]
+            yield one.rate / fmean(other.rate for kind, other in beside if kind == "bare")
 
 
 class Timed:
