@@ -75,7 +75,7 @@ def refocus(part: str, title: str, table: str | tuple[str, ...], count: int) -> 
         count=count,
         columns=("key", "figure_path", "answer"),
         to_sample=to_sample,
-        judge="refocus",
+        judge="refocus" if part == "chart" else "refocus_brief",
         groups=("bars",) if part == "chart" else (),
         licence="Apache-2.0 (charts, papers and tables: as ChartQA, CharXiv and TableVQA-Bench)",
         citation="Fu et al., ReFocus, ICML 2025, arXiv:2501.05452",

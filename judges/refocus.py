@@ -1,8 +1,12 @@
-"""ReFocus's judge: a model rates an answer 0 or 1, with four examples.
+"""ReFocus's judges: a model rates an answer 0 or 1.
 
-Prompt: zeyofu/ReFocus_Code, src/chart_data.py at commit 8412b5f, `compute_acc_from_raw_answer`,
-word for word with its white space; that repository has no licence file (its data set is
-Apache-2.0), and the prompt is quoted as the rule of the score. As there, `||` in the answer is read as
+`refocus` is for the charts and shows the question and four examples; `refocus_brief` is for the
+tables and the CharXiv figures and shows the prediction and the answer alone.
+
+Prompts: zeyofu/ReFocus_Code, src/chart_data.py at commit 8412b5f, `compute_acc_from_raw_answer`
+and `compute_acc_single` (which src/main_chartQA.py, and src/main_tablevqa.py and
+src/main_charxiv.py call), word for word with their white space; that repository has no licence file (its data set is
+Apache-2.0), and the prompts are quoted as the rule of the score. As there, `||` in the answer is read as
 `|`, and of an answer with "FINAL ANSWER: ... TERMINATE" on one line only what stands between.
 
 The authors ask gpt-4o at temperature 0 up to ten times until the reply is a whole number, which
@@ -14,6 +18,7 @@ or 1, nor a JSON object with such a score, is undecided.
 # ruff: noqa: E501
 
 import re
+from collections.abc import Callable
 
 from medeval import Answer, Judge, Sample
 from medeval.inquiry import SCORE, Inquiry, asking, filled
@@ -50,6 +55,12 @@ PROMPT = """
     # Correct Answer: <|solution|>
     # Your Response:"""
 
+BRIEF_PROMPT = """
+    Rate my prediction given the correct answer.
+    Prediction: <|prediction|>
+    Answer: <|solution|>
+    If you think the prediction is correct, return 1, otherwise return 0. Return 0 or 1 only."""
+
 # After the first mark, up to the first end of its line's answer.
 _FINAL = re.compile(r"FINAL ANSWER:\s*+(?P<answer>[^\n]*?)\s*TERMINATE")
 
@@ -61,20 +72,32 @@ def prediction(text: str) -> str:
     return found["answer"] if found else text
 
 
-def inquire(sample: Sample, answer: Answer) -> Inquiry:
-    """The question, what is rated, and the target."""
-    values = {
-        "question": sample.question,
-        "prediction": prediction(answer.text),
-        "solution": sample.targets[0],
-    }
-    return Inquiry(prompt=filled(PROMPT, values), ruling=SCORE)
+def inquirer(prompt: str) -> Callable[[Sample, Answer], Inquiry]:
+    """What puts a prompt to the model with what is rated, the target, and maybe the question."""
+
+    def inquire(sample: Sample, answer: Answer) -> Inquiry:
+        values = {
+            "question": sample.question,
+            "prediction": prediction(answer.text),
+            "solution": sample.targets[0],
+        }
+        return Inquiry(prompt=filled(prompt, values), ruling=SCORE)
+
+    return inquire
 
 
 REFOCUS = Judge(
     name="refocus",
     metric="accuracy by a model",
-    ask=asking(inquire),
+    ask=asking(inquirer(PROMPT)),
     source="zeyofu/ReFocus_Code@8412b5f src/chart_data.py compute_acc_from_raw_answer",
+    licence="none given",
+)
+
+REFOCUS_BRIEF = Judge(
+    name="refocus_brief",
+    metric="accuracy by a model",
+    ask=asking(inquirer(BRIEF_PROMPT)),
+    source="zeyofu/ReFocus_Code@8412b5f src/chart_data.py compute_acc_single",
     licence="none given",
 )

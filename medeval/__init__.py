@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from medeval.api import load_run as load_run
     from medeval.api import run as run
     from medeval.api import score as score
+    from medeval.boxes import AxisLine as AxisLine
     from medeval.boxes import Box as Box
+    from medeval.boxes import Point as Point
     from medeval.boxes import pixels as pixels
     from medeval.definitions import Benchmark as Benchmark
     from medeval.definitions import EvalProtocol as EvalProtocol
@@ -25,13 +27,23 @@ if TYPE_CHECKING:
     from medeval.images import PixelBudget as PixelBudget
     from medeval.loader import load as load
     from medeval.models.base import Sampling as Sampling
+    from medeval.protocol_parts import Wording as Wording
     from medeval.rows import DrawnRows as DrawnRows
     from medeval.rows import HubFiles as HubFiles
     from medeval.rows import HubRows as HubRows
     from medeval.rows import RepeatedRows as RepeatedRows
     from medeval.rows import Row as Row
     from medeval.tools.base import Tool as Tool
+    from medeval.tools.calls import CallRules as CallRules
     from medeval.tools.crop_and_zoom import crop_and_zoom as crop_and_zoom
+    from medeval.tools.crop_rules import CropRules as CropRules
+    from medeval.tools.focus import focus_tools as focus_tools
+    from medeval.tools.functions import tool as tool
+    from medeval.tools.marking import draw_line as draw_line
+    from medeval.tools.marking import draw_point as draw_point
+    from medeval.tools.targets import Target as Target
+    from medeval.tools.turning import flip as flip
+    from medeval.tools.turning import rotate as rotate
     from medeval.types import Answer as Answer
     from medeval.types import Grade as Grade
     from medeval.types import Sample as Sample
@@ -44,7 +56,9 @@ _HOMES = {
     "load_run": "medeval.api",
     "run": "medeval.api",
     "score": "medeval.api",
+    "AxisLine": "medeval.boxes",
     "Box": "medeval.boxes",
+    "Point": "medeval.boxes",
     "pixels": "medeval.boxes",
     "Benchmark": "medeval.definitions",
     "EvalProtocol": "medeval.definitions",
@@ -55,13 +69,23 @@ _HOMES = {
     "PixelBudget": "medeval.images",
     "load": "medeval.loader",
     "Sampling": "medeval.models.base",
+    "Wording": "medeval.protocol_parts",
     "DrawnRows": "medeval.rows",
     "HubFiles": "medeval.rows",
     "HubRows": "medeval.rows",
     "RepeatedRows": "medeval.rows",
     "Row": "medeval.rows",
     "Tool": "medeval.tools.base",
+    "CallRules": "medeval.tools.calls",
     "crop_and_zoom": "medeval.tools.crop_and_zoom",
+    "CropRules": "medeval.tools.crop_rules",
+    "Target": "medeval.tools.targets",
+    "focus_tools": "medeval.tools.focus",
+    "tool": "medeval.tools.functions",
+    "draw_line": "medeval.tools.marking",
+    "draw_point": "medeval.tools.marking",
+    "flip": "medeval.tools.turning",
+    "rotate": "medeval.tools.turning",
     "Answer": "medeval.types",
     "Grade": "medeval.types",
     "Sample": "medeval.types",

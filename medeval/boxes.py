@@ -6,7 +6,7 @@ share of the image, so conversion is a scaling and never looks at the values.
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +115,43 @@ class Box:
             math.ceil(self.right - ROUNDING_SLACK),
             math.ceil(self.bottom - ROUNDING_SLACK),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class AxisLine:
+    """A line across an image in a declared frame: x = value for axis "x", y = value for "y".
+
+    Raises ValueError unless the axis is one of the two and the value is finite.
+    """
+
+    axis: Literal["x", "y"]
+    value: float
+    frame: Frame
+
+    def __post_init__(self) -> None:
+        if self.axis not in ("x", "y") or not math.isfinite(self.value):
+            raise ValueError(f"a line has axis 'x' or 'y' and a finite value, got {self!r}")
+
+    def to(self, frame: Frame) -> Self:
+        """The same line in another frame of the same image."""
+        across = frame.width / self.frame.width
+        scale = across if self.axis == "x" else frame.height / self.frame.height
+        return type(self)(self.axis, self.value * scale, frame)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A point in a declared frame. Raises ValueError unless both numbers are finite."""
+
+    x: float
+    y: float
+    frame: Frame
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.x) and math.isfinite(self.y)):
+            raise ValueError(f"a point has finite coordinates, got {[self.x, self.y]!r}")
+
+    def to(self, frame: Frame) -> Self:
+        """The same point in another frame of the same image."""
+        x = self.x * frame.width / self.frame.width
+        return type(self)(x, self.y * frame.height / self.frame.height, frame)

@@ -12,7 +12,12 @@ from medeval.walk import Cell
 
 # Engine arguments that change how a reply is had, but not what it says.
 HARMLESS_ARGUMENTS = frozenset(
-    {"timeout_s", "max_retries", "retry_wait_s", "api_key_variable", "max_batch_size", "device"}
+    {
+        *("timeout_s", "max_retries", "retry_wait_s", "api_key_variable", "max_batch_size"),
+        *("device", "python", "port", "start_timeout_s", "tensor_parallel", "data_parallel"),
+        *("gpu_memory_utilization", "max_num_seqs", "limit_mm_per_prompt", "trust_remote_code"),
+        "reload_weights",
+    }
 )
 
 
@@ -38,7 +43,7 @@ def _checkpoint_fields(plan: Plan, checkpoint: Checkpoint) -> dict[str, JsonValu
         if name not in HARMLESS_ARGUMENTS
     }
     place = Path(checkpoint.location)
-    if plan.backend == "transformers" and place.is_dir():
+    if plan.backend != "openai" and place.is_dir():
         return {"weights": _weights(place), "arguments": arguments}
     return {"name": checkpoint.location, "arguments": arguments}
 

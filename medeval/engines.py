@@ -1,17 +1,48 @@
 """The engine that a plan asks for, opened for one checkpoint."""
 
 import inspect
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medeval.checkpoints import Checkpoint
 from medeval.errors import UsageError
 from medeval.models.base import Model
 from medeval.plan import Plan
 
+if TYPE_CHECKING:
+    from medeval.models.living import Berth
+
 # Arguments of engines that have a flag of their own.
 OWN_FLAGS = frozenset({"model", "base_url", "path", "processor_path", "name"})
+LOGS = "logs"
+# As often as one server's client repeats a request.
+MAX_RETRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class LivingEngines:
+    """A function from a checkpoint to its model, on an engine that may outlive the checkpoint.
+
+    `aclose` ends what still runs.
+    """
+
+    opened: Callable[[Checkpoint], Model]
+    aclose: Callable[[], Awaitable[None]]
+
+    def __call__(self, checkpoint: Checkpoint) -> Model:
+        """The checkpoint's model, not started yet."""
+        return self.opened(checkpoint)
+
+
+async def end_engines(open_model: Callable[[Checkpoint], Model]) -> None:
+    """End the engines that a run's opener kept for further checkpoints."""
+    if isinstance(open_model, LivingEngines):
+        await open_model.aclose()
 
 
 def model_opener(plan: Plan) -> Callable[[Checkpoint], Model]:
@@ -19,41 +50,133 @@ def model_opener(plan: Plan) -> Callable[[Checkpoint], Model]:
 
     Raises UsageError where `--model-args` holds a name that the backend does not know.
     """
-    return _transformers(plan) if plan.backend == "transformers" else _openai(plan)
+    match plan.backend:
+        case "transformers":
+            return _transformers(plan)
+        case "vllm":
+            return _vllm(plan)
+        case "vllm-server":
+            return _vllm_server(plan)
+        case _:
+            return _openai(plan)
 
 
 def _transformers(plan: Plan) -> Callable[[Checkpoint], Model]:
     from medeval.models.transformers import TransformersModel
 
     options = plan.options
+    _refuse_missing_folders(plan)
+    arguments = _checked(
+        dict(options.model_args), _parameters(TransformersModel), f"the {plan.backend} backend"
+    )
+    if options.processor is not None:
+        arguments["processor_path"] = Path(options.processor)
+    return lambda checkpoint: TransformersModel(Path(checkpoint.location), **arguments)
+
+
+def _refuse_missing_folders(plan: Plan) -> None:
     for checkpoint in plan.all_checkpoints:
         if not Path(checkpoint.location).is_dir():
             raise UsageError(
                 f"no model folder {checkpoint.location!r}",
-                hint="the transformers backend takes a local folder; --base-url names a server",
+                hint=f"the {plan.backend} backend takes a local folder; --base-url names a server",
             )
-    arguments = _checked(TransformersModel, dict(options.model_args), plan.backend)
-    if options.processor is not None:
-        arguments["processor_path"] = Path(options.processor)
-    return lambda checkpoint: TransformersModel(Path(checkpoint.location), **arguments)
 
 
 def _openai(plan: Plan) -> Callable[[Checkpoint], Model]:
     from medeval.models.openai import OpenAIModel
 
     options = plan.options
-    arguments = _checked(OpenAIModel, dict(options.model_args), plan.backend)
-    return lambda checkpoint: OpenAIModel(
-        model=checkpoint.location, base_url=str(options.base_url), **arguments
+    arguments = _checked(
+        dict(options.model_args), _parameters(OpenAIModel), f"the {plan.backend} backend"
     )
+    urls = [url for url in str(options.base_url).split(",") if url.strip()]
+    if len(urls) == 1:
+        return lambda checkpoint: OpenAIModel(
+            model=checkpoint.location, base_url=urls[0], **arguments
+        )
+    return lambda checkpoint: _several(checkpoint, urls, dict(arguments))
 
 
-def _checked(engine: Callable[..., Model], given: dict[str, Any], backend: str) -> dict[str, Any]:
-    known = [name for name in inspect.signature(engine).parameters if name not in OWN_FLAGS]
+def _several(checkpoint: Checkpoint, urls: Sequence[str], arguments: dict[str, Any]) -> Model:
+    """One model on several servers, which takes the repeating over from their clients."""
+    from medeval.models.openai import OpenAIModel
+    from medeval.models.several import FIRST_REST_S, SeveralServers
+
+    model = checkpoint.location
+    repeats = arguments.pop("max_retries", MAX_RETRIES)
+    first_rest_s = arguments.pop("retry_wait_s", FIRST_REST_S)
+    clients = [
+        OpenAIModel(model=model, base_url=url, name=f"{model} at {url}", max_retries=0, **arguments)
+        for url in urls
+    ]
+    return SeveralServers(clients, max_tries=repeats + 1, first_rest_s=first_rest_s)
+
+
+def _vllm_server(plan: Plan) -> LivingEngines:
+    from medeval.models.vllm_server import server_berth, server_plan
+
+    _refuse_missing_folders(plan)
+    started = server_plan(plan.options.model_args, plan.output_dir / LOGS)
+    return _living(plan, lambda following: server_berth(started, following))
+
+
+def _vllm(plan: Plan) -> LivingEngines:
+    from medeval.models.vllm import engine_berth, engine_plan
+
+    _refuse_missing_folders(plan)
+    started = engine_plan(plan.options.model_args, plan.output_dir / LOGS)
+    return _living(plan, lambda following: engine_berth(started, following))
+
+
+def _living(plan: Plan, berth: Callable[[Mapping[Path, Path]], "Berth"]) -> LivingEngines:
+    """The models of a plan, one after the other on engines of one berth."""
+    from medeval.models.living import LivingModel
+
+    folders = _Folders(plan)
+    kept = berth(dict(pairwise(folders.of(one) for one in plan.all_checkpoints)))
+
+    async def end() -> None:
+        await kept.aclose()
+        folders.clear()
+
+    return LivingEngines(lambda checkpoint: LivingModel(folders.of(checkpoint), kept), end)
+
+
+class _Folders:
+    """Each checkpoint's own folder, or one of links where the processor is in another."""
+
+    def __init__(self, plan: Plan) -> None:
+        given = plan.options.processor
+        self._links: Path | None = None
+        self._folders = {one.id: Path(one.location) for one in plan.all_checkpoints}
+        if given is not None:
+            self._link(Path(given))
+
+    def _link(self, processor: Path) -> None:
+        from medeval.models.kinship import with_processor
+
+        self._links = Path(tempfile.mkdtemp(prefix="medeval-"))
+        for index, (name, folder) in enumerate(self._folders.items()):
+            self._folders[name] = with_processor(folder, processor, self._links / str(index))
+
+    def of(self, checkpoint: Checkpoint) -> Path:
+        return self._folders[checkpoint.id]
+
+    def clear(self) -> None:
+        if self._links is not None:
+            shutil.rmtree(self._links, ignore_errors=True)
+
+
+def _parameters(engine: Callable[..., Model]) -> list[str]:
+    return [name for name in inspect.signature(engine).parameters if name not in OWN_FLAGS]
+
+
+def _checked(given: dict[str, Any], known: Sequence[str], whose: str) -> dict[str, Any]:
     for name in given:
         if name not in known:
             raise UsageError(
-                f"--model-args has {name!r}, which the {backend} backend does not know",
+                f"--model-args has {name!r}, which {whose} does not know",
                 hint=f"known: {', '.join(known)}",
             )
     return given

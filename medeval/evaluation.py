@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from medeval.cell_settings import cell_fields, refusal_of
 from medeval.checkpoints import Checkpoint
+from medeval.engines import end_engines
 from medeval.errors import ModelError, RecordError
 from medeval.interruption import Interrupt
 from medeval.judge_client import opened
@@ -80,6 +81,8 @@ class Evaluation:
         except asyncio.CancelledError:
             if self.interrupt.reason is None:
                 raise
+        finally:
+            await end_engines(open_model)
 
     async def _evaluate(
         self, checkpoint: Checkpoint, cells: Sequence[Cell], open_model: OpenModel

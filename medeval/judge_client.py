@@ -1,11 +1,13 @@
 """The model that judges ask: one endpoint, its budget, and what it replied before."""
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from inspect import signature
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 from weakref import WeakValueDictionary
 
 from medeval.definitions import Judge
@@ -17,10 +19,15 @@ from medeval.loader import Loaded
 from medeval.models.base import Model, Reply, Request, Sampling
 from medeval.types import Grade, JsonValue, Message, Role, Text, Usage
 
+if TYPE_CHECKING:
+    from medeval.models.vllm_server import ServerPlan
+
 # The seed that CharXiv's script sends; with temperature 0 it should not matter.
 SEED = 42
 # Arguments of the client that have a flag of their own, or are given already.
 OWN_FLAGS = frozenset({"model", "base_url", "api_key_variable", "name"})
+JudgeBackend = Literal["openai", "vllm-server"]
+LOGS = "logs"
 # Each failure has used up the client's retries: an endpoint that fails so often is down.
 MAX_FAILURES_IN_A_ROW = 20
 
@@ -32,12 +39,23 @@ class JudgeClient:
     the client is open. What is asked twice is sent once, and what was answered with a verdict
     never again. How many calls are under way at once is the caller's to bound.
 
+    `serve` makes the model, given a folder for its logs, where it is served here: it is started
+    when it is first asked, and ends with the client.
+
     Inquiries raise ModelError where there is no reply; then nothing was judged.
     """
 
-    def __init__(self, name: str, model: Model | None, *, max_calls: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: Model | None,
+        *,
+        max_calls: int | None = None,
+        serve: Callable[[Path], Model] | None = None,
+    ) -> None:
         self.name = name
         self._model = model
+        self._serve = serve
         self._max_calls = max_calls
         self._replies = JudgeReplies()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -60,6 +78,9 @@ class JudgeClient:
     @asynccontextmanager
     async def open(self, replies: Path | None = None) -> AsyncIterator[None]:
         """Keep replies in a file, or only in memory, and close the connections in the end."""
+        if self._serve is not None:
+            place = Path(tempfile.gettempdir()) / "medeval" if replies is None else replies.parent
+            self._model = self._serve(place / LOGS)
         with JudgeReplies(replies) as self._replies:
             try:
                 yield
@@ -78,7 +99,7 @@ class JudgeClient:
             if self._model is None:
                 self._broken = FatalModelError(
                     f"the judge's model {self.name!r} is not there to be asked",
-                    hint="name its server: --judge-base-url URL",
+                    hint="name its server: --judge-base-url URL, or --judge-backend vllm-server",
                 )
                 raise self._broken
             try:
@@ -86,7 +107,9 @@ class JudgeClient:
             except ModelError as error:
                 self._broken = FatalModelError(
                     f"the judges' model cannot be asked: {error.message}",
-                    hint="check --judge-model, --judge-base-url and the judge's key",
+                    hint=error.hint
+                    if self._serve is not None
+                    else "check --judge-model, --judge-base-url and the judge's key",
                 )
                 raise self._broken from error
             self._started = True
@@ -211,11 +234,20 @@ def open_client(
     api_key_variable: str,
     max_calls: int | None,
     arguments: Mapping[str, JsonValue],
+    backend: JudgeBackend = "openai",
 ) -> JudgeClient:
     """The client of a model on an OpenAI-compatible server; of kept replies without a server.
 
+    With the backend vllm-server, a server is started for the model in the folder of that name.
     Raises UsageError where the client does not know one of the `arguments`.
     """
+    if backend == "vllm-server":
+        if base_url is not None:
+            raise UsageError(
+                "--judge-base-url names a server, and --judge-backend vllm-server starts another",
+                hint="leave one out",
+            )
+        return _serve_client(name, max_calls, arguments)
     if base_url is None:
         return JudgeClient(name, None, max_calls=max_calls)
     from medeval.models.openai import OpenAIModel
@@ -236,3 +268,33 @@ def open_client(
         **given,  # type: ignore[arg-type]
     )
     return JudgeClient(name, model, max_calls=max_calls)
+
+
+def _serve_client(
+    model: str, max_calls: int | None, arguments: Mapping[str, JsonValue]
+) -> JudgeClient:
+    """The client of a model in a folder, `[NAME=]DIR`, for which a vLLM server is started.
+
+    Raises UsageError where there is no such folder, or the server does not know an argument.
+    """
+    from medeval.models.living import LivingModel
+    from medeval.models.vllm_server import server_berth, server_plan
+
+    name, separator, given = model.partition("=")
+    folder = Path(given if separator else model).resolve()
+    if not folder.is_dir():
+        raise UsageError(
+            f"no model folder {str(folder)!r} to serve the judge from",
+            hint="--judge-model [NAME=]DIR, or --judge-base-url URL for a server that runs",
+        )
+
+    def plan(logs: Path) -> "ServerPlan":
+        return server_plan(arguments, logs, flag="--judge-args", judges=True)
+
+    plan(Path(LOGS))  # an argument that is not known is told before anything runs
+    return JudgeClient(
+        name if separator else folder.name,
+        None,
+        max_calls=max_calls,
+        serve=lambda logs: LivingModel(folder, server_berth(plan(logs))),
+    )

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, FiniteFloat
 
-from medeval.boxes import Box, Frame
+from medeval.boxes import AxisLine, Box, Frame, Point
 from medeval.schema import Arguments, Part, as_mapping
 from medeval.types import (
     Affine,
@@ -33,6 +33,10 @@ class FramePart(Part):
     width: FiniteFloat
     height: FiniteFloat
 
+    def value(self) -> Frame:
+        """The frame itself."""
+        return Frame(self.name, self.width, self.height)
+
 
 class BoxPart(Part):
     """A box in a declared frame."""
@@ -45,8 +49,31 @@ class BoxPart(Part):
 
     def box(self) -> Box:
         """The box itself."""
-        frame = Frame(self.frame.name, self.frame.width, self.frame.height)
-        return Box(self.left, self.top, self.right, self.bottom, frame)
+        return Box(self.left, self.top, self.right, self.bottom, self.frame.value())
+
+
+class AxisLinePart(Part):
+    """A line across an image in a declared frame."""
+
+    axis: Literal["x", "y"]
+    value: FiniteFloat
+    frame: FramePart
+
+    def line(self) -> AxisLine:
+        """The line itself."""
+        return AxisLine(self.axis, self.value, self.frame.value())
+
+
+class PointPart(Part):
+    """A point in a declared frame."""
+
+    x: FiniteFloat
+    y: FiniteFloat
+    frame: FramePart
+
+    def point(self) -> Point:
+        """The point itself."""
+        return Point(self.x, self.y, self.frame.value())
 
 
 class SizePart(Part):

@@ -24,7 +24,7 @@ from pydantic import (
 from medeval.checkpoints import BASELINE, Checkpoint, discover, located, model_directory
 from medeval.definitions import Benchmark, EvalProtocol, Judge, Pair
 from medeval.errors import UsageError
-from medeval.judge_client import JudgeClient, open_client
+from medeval.judge_client import JudgeBackend, JudgeClient, open_client
 from medeval.loader import Loaded, load, refuse_shared_names
 from medeval.models.base import Sampling
 from medeval.shards import Shard, run_folder
@@ -43,6 +43,7 @@ def _shard(text: str) -> str:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Scalar = bool | int | float | str
+Backend = Literal["transformers", "vllm", "vllm-server", "openai"]
 
 
 class PlanFile(BaseModel):
@@ -55,7 +56,7 @@ class PlanFile(BaseModel):
     baseline: str | None = None
     steps: tuple[int, ...] | None = None
     processor: str | None = None
-    backend: Literal["transformers", "openai"] | None = None
+    backend: Backend | None = None
     model_args: dict[str, JsonValue] = Field(default_factory=dict)
     base_url: str | None = None
     benchmarks: Names = ()
@@ -77,6 +78,7 @@ class PlanFile(BaseModel):
     judge: Names = ()
     judge_model: str | None = None
     judge_base_url: str | None = None
+    judge_backend: JudgeBackend | None = None
     judge_api_key_variable: str = "OPENAI_API_KEY"
     judge_concurrency: int = Field(default=32, ge=1)
     judge_max_calls: int | None = Field(default=None, ge=1)
@@ -108,7 +110,7 @@ class Plan:
     """Everything a run does, resolved: definitions loaded, checkpoints found."""
 
     options: PlanFile
-    backend: Literal["transformers", "openai"]
+    backend: Backend
     checkpoints: tuple[Checkpoint, ...]
     baseline: Checkpoint | None
     benchmarks: tuple[PlannedBenchmark, ...]
@@ -213,6 +215,7 @@ def judge_client(options: PlanFile) -> JudgeClient | None:
     return open_client(
         name=options.judge_model,
         base_url=options.judge_base_url,
+        backend=options.judge_backend or "openai",
         api_key_variable=options.judge_api_key_variable,
         max_calls=options.judge_max_calls,
         arguments=options.judge_args,

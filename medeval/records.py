@@ -10,8 +10,10 @@ from medeval.errors import RecordError
 from medeval.fingerprints import canonical_json, fingerprint
 from medeval.parts import (
     AnswerPart,
+    AxisLinePart,
     BoxPart,
     MessagePart,
+    PointPart,
     ToolCallPart,
     TrajectoryImagePart,
     TurnPart,
@@ -61,7 +63,10 @@ class SampleImagePart(Part):
 
 
 class SampleRecord(Record):
-    """A sample in full, its images by hash; the fields are those of `types.Sample`."""
+    """A sample in full, its images by hash; the fields are those of `types.Sample`.
+
+    Older run folders have no `target_lines` and `target_points`.
+    """
 
     id: str
     question: str
@@ -74,6 +79,8 @@ class SampleRecord(Record):
     metadata: Arguments
     target_boxes: tuple[BoxPart, ...]
     transform: str | None
+    target_lines: tuple[AxisLinePart, ...] = ()
+    target_points: tuple[PointPart, ...] = ()
     images: tuple[SampleImagePart, ...]
 
     @classmethod
@@ -109,6 +116,8 @@ class SampleRecord(Record):
             metadata=as_mapping(self.metadata),
             target_boxes=tuple(part.box() for part in self.target_boxes),
             transform=self.transform,
+            target_lines=tuple(part.line() for part in self.target_lines),
+            target_points=tuple(part.point() for part in self.target_points),
         )
 
 
@@ -321,6 +330,13 @@ class BenchmarkPart(Part):
     aggregate: Aggregate = "mean over samples"
     suite: str | None = None
     cluster_size: int | None = None
+
+    @property
+    def rows_mark(self) -> str:
+        """What a table says of another number of rows than was published; empty without."""
+        if self.expected_count in (None, self.count):
+            return ""
+        return f"{self.count:,} rows, {self.expected_count:,} published"
 
 
 class SessionPart(Part):

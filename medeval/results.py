@@ -218,10 +218,10 @@ def _series_of(key: CellKey, cells: Iterable[CellKey]) -> Sequence[str]:
 
 def _summary_rows(summaries: Sequence[CellSummary], record: RunRecord) -> list[dict[str, object]]:
     rows = as_columns(summaries)
-    pairing = {name: part.pairing for name, part in record.benchmarks.items()}
-    if "position" in pairing.values():
-        rows = [{**row, "pairing": pairing[str(row["benchmark"])]} for row in rows]
-    return rows
+    parts = record.benchmarks
+    if any(part.pairing == "position" for part in parts.values()):
+        rows = [{**row, "pairing": parts[str(row["benchmark"])].pairing} for row in rows]
+    return [{**row, "rows": parts[str(row["benchmark"])].rows_mark} for row in rows]
 
 
 def _write_table(folder: RunFolder, name: str, rows: Sequence[Mapping[str, object]]) -> None:

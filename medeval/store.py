@@ -241,6 +241,12 @@ class RunFolder:
         write_whole(path, [text.encode()])
         return path
 
+    def drop_table(self, name: str) -> None:
+        """Delete a table that no longer holds; no error where there is none."""
+        path = self.path / "tables" / quoted(name)
+        with explained("delete", path):
+            path.unlink(missing_ok=True)
+
     def _image_path(self, sha256: str, suffix: str) -> Path:
         return self.path / "images" / f"{quoted(sha256)}.{suffix}"
 

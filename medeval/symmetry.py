@@ -54,13 +54,15 @@ def turned(sample: Sample, turn: Turn) -> Sample:
     """The sample with its images turned, and the turn recorded as transform and group.
 
     An upright one is decoded and encoded in the same way, so that nothing but the orientation
-    differs. Its target boxes, if any, would no longer fit and are left out.
+    differs. Its target boxes, lines and points would no longer fit and are left out.
     """
     return replace(
         sample,
         images=tuple(turned_image(image, turn) for image in sample.images),
         groups={**sample.groups, "orientation": turn},
         target_boxes=(),
+        target_lines=(),
+        target_points=(),
         transform=turn,
     )
 

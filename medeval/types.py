@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias
 
-from medeval.boxes import Box
+from medeval.boxes import AxisLine, Box, Point
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
@@ -19,6 +19,7 @@ StopReason = Literal[
     "no_answer",
     "empty",
     "malformed_call",
+    "tool_error",
     "not_offered",
     "turn_limit",
     "call_limit",
@@ -53,7 +54,9 @@ class Sample:
     `cluster` is shared by samples that are not independent (rotations of one question); None
     means that the sample stands alone.
     `chance` is the share that blind guessing gets right, 0 to 1, or None where undefined.
-    `target_boxes` frame what the question is about, each in a frame of the first image.
+    `target_boxes` frame what the question is about, `target_lines` and `target_points` mark what
+    is to be read off, each in a frame of the first image. `transform` names what was done to the
+    images, one of the symmetries of a square (`medeval.symmetry`) where they were turned.
     """
 
     id: str
@@ -68,6 +71,8 @@ class Sample:
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
     target_boxes: tuple[Box, ...] = ()
     transform: str | None = None
+    target_lines: tuple[AxisLine, ...] = ()
+    target_points: tuple[Point, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +217,8 @@ class ParsedCall:
 
     `start` and `end` are character offsets in the reply's text; both 0 for a native call.
     `error` says why the call is malformed; then `name` and `arguments` may be None.
+    The calls `of_block` are those of one block of code: after one that fails none is run, and only
+    the result with `shown` is put before the model.
     """
 
     raw_text: str
@@ -221,6 +228,8 @@ class ParsedCall:
     start: int = 0
     end: int = 0
     native_id: str | None = None
+    of_block: bool = False
+    shown: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

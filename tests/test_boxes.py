@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.boxes import PERCENT, PERMILLE, RELATIVE, Box, Frame, PixelBox, pixels
+from medeval.boxes import (
+    PERCENT,
+    PERMILLE,
+    RELATIVE,
+    AxisLine,
+    Box,
+    Frame,
+    PixelBox,
+    Point,
+    pixels,
+)
 
 FRAMES = (RELATIVE, PERCENT, PERMILLE, pixels(640, 480), pixels(7680, 4320, "image 2"))
 shares = st.integers(0, 10_000).map(lambda value: value / 10_000)
@@ -100,3 +110,28 @@ def test_width_and_height_are_in_the_frame_s_unit() -> None:
     box = Box(100, 200, 400, 900, PERMILLE)
     assert (box.width, box.height) == (300, 700)
     assert (PixelBox(1, 2, 4, 9).width, PixelBox(1, 2, 4, 9).height) == (3, 7)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (AxisLine("x", 250, PERMILLE), AxisLine("x", 25, pixels(100, 50))),
+        (AxisLine("y", 250, PERMILLE), AxisLine("y", 12.5, pixels(100, 50))),
+    ],
+)
+def test_a_line_scales_along_its_own_axis(line: AxisLine, expected: AxisLine) -> None:
+    assert line.to(pixels(100, 50)) == expected
+
+
+def test_a_point_scales_along_both_axes() -> None:
+    assert Point(250, 500, PERMILLE).to(pixels(100, 50)) == Point(25, 25, pixels(100, 50))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_lines_and_points_are_finite_and_a_line_has_one_of_two_axes(value: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        AxisLine("x", value, RELATIVE)
+    with pytest.raises(ValueError, match="finite"):
+        Point(0.5, value, RELATIVE)
+    with pytest.raises(ValueError, match="axis 'x' or 'y'"):
+        AxisLine("z", 0.5, RELATIVE)  # type: ignore[arg-type]

@@ -290,15 +290,18 @@ def write_numbered(cell: CellFolder, count: int) -> None:
                 writer.append_trajectory(trajectory(str(number), text="word " * 100))
 
 
-def kill_writer_after(seconds: float, cell: CellFolder, count: int) -> None:
-    """Kill -9 a process that writes, the given time after it was forked."""
+def kill_writer_past(n_bytes: int, cell: CellFolder, count: int) -> None:
+    """Kill -9 a process that writes, once it has added more than the given number of bytes."""
+    path = cell.path / "trajectories.0.jsonl"
+    limit = (path.stat().st_size if path.exists() else 0) + n_bytes
     child = os.fork()
     if child == 0:
         try:
             write_numbered(cell, count)
         finally:
             os._exit(0)
-    time.sleep(seconds)
+    while not path.exists() or path.stat().st_size <= limit:
+        time.sleep(0)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 
@@ -307,7 +310,7 @@ def test_writer_killed_at_random_moments_loses_and_repeats_nothing(cell: CellFol
     generator = random.Random(0)
     done = []
     for _ in range(20):
-        kill_writer_after(generator.uniform(0, 0.1), cell, 50_000)
+        kill_writer_past(generator.randrange(20_000), cell, 50_000)
         done.append(len(cell.done()))
     total = done[-1] + 100
     write_numbered(cell, total)
@@ -315,7 +318,7 @@ def test_writer_killed_at_random_moments_loses_and_repeats_nothing(cell: CellFol
     counts = Counter(found.sample_id for found in cell.trajectories())
 
     assert done == sorted(done), "what was done stays done"
-    assert len(set(done)) > 5, "the kills fell while records were written"
+    assert len(set(done)) > 15, "the kills fell while records were written"
     assert done[-1] < 50_000
     assert counts == Counter(str(number) for number in range(total))
 
@@ -387,7 +390,7 @@ def test_full_disk_stops_the_writer_with_what_was_written_intact(cell: CellFolde
     assert (cell.path / "verdicts.0.jsonl").read_bytes().endswith(b"\n")
 
 
-def test_done_reads_20000_lines_in_under_two_seconds(cell: CellFolder) -> None:
+def test_what_is_done_is_told_once_however_often_it_was_written(cell: CellFolder) -> None:
     with cell.writer() as writer:
         for number in range(1000):
             writer.append_trajectory(replace(trajectory(str(number)), seconds=float(number)))
@@ -395,11 +398,7 @@ def test_done_reads_20000_lines_in_under_two_seconds(cell: CellFolder) -> None:
     lines = path.read_bytes()
     path.write_bytes(lines * 20)
 
-    begun = time.perf_counter()
-    found = cell.done()
-
-    assert len(found) == 1000
-    assert time.perf_counter() - begun < 2.0
+    assert cell.done() == {(str(number), 0) for number in range(1000)}
 
 
 def test_a_verdict_without_its_trajectory_is_dropped_when_the_cell_is_opened(

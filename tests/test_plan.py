@@ -74,8 +74,8 @@ def test_a_single_name_is_a_list_of_one(tmp_path: Path) -> None:
         ("zzz = 1", "a plan has no option 'zzz'", None),
         ("repeats = 0", "'repeats': Input should be greater than or equal to 1, got 0", None),
         ("steps = [1, 'x']", "'steps.1': Input should be a valid integer", None),
-        ("backend = 'jax'", "'backend': Input should be 'transformers' or 'openai', got 'jax'",
-         None),
+        ("backend = 'jax'", "'backend': Input should be 'transformers', 'vllm', 'vllm-server' or "
+         "'openai', got 'jax'", None),
         ("repeats = ", "is not TOML: Invalid value", None),
         ("x = '\udcff'", "is not TOML: 'utf-8' codec can't decode", None),
     ],

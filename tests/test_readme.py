@@ -7,6 +7,7 @@ import click
 import pytest
 
 from medeval.analysis.breakdowns import breakdowns
+from medeval.analysis.process.tables import TABLES as PROCESS_TABLES
 from medeval.cli import COMMANDS, group
 from medeval.cli.analyze import TABLES
 from medeval.definitions import Benchmark
@@ -59,4 +60,4 @@ def test_the_tables_of_a_run_folder_are_listed() -> None:
     text = (ROOT / "outputs/README.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| `(\w+)", text, re.MULTILINE))
     assert {"summary", "disagreements", "noise_floor", "excluded"} <= listed
-    assert {*TABLES, *breakdowns([])} <= listed
+    assert {*TABLES, *PROCESS_TABLES, *breakdowns([])} <= listed

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.boxes import PERMILLE, RELATIVE, Box, pixels
+from medeval.boxes import PERMILLE, RELATIVE, AxisLine, Box, Point, pixels
 from medeval.errors import RecordError
 from medeval.parts import BoxPart, ToolCallPart, TrajectoryImagePart, TurnPart
 from medeval.records import (
@@ -303,6 +303,8 @@ SAMPLE = Sample(
     metadata={"answers": ["blue"], "depth": 2},
     target_boxes=(Box(1, 2, 3, 4, PERMILLE), Box(0, 0, 5, 5, pixels(10, 10))),
     transform="rotate 90",
+    target_lines=(AxisLine("x", 0.5, RELATIVE), AxisLine("y", 3, pixels(10, 10))),
+    target_points=(Point(500, 250, PERMILLE),),
 )
 IMAGE = SampleImagePart(
     source="row 1",
@@ -320,6 +322,16 @@ def test_sample_reads_back_in_full_but_for_its_images() -> None:
 
     assert record.sample() == replace(SAMPLE, images=())
     assert record.images == (IMAGE,)
+
+
+def test_sample_of_an_older_run_folder_has_no_target_lines_and_points() -> None:
+    written = json.loads(SampleRecord.from_sample(SAMPLE, [IMAGE]).line())
+    older = {name: value for name, value in written.items() if not name.startswith("target_")}
+    older["target_boxes"] = written["target_boxes"]
+
+    record = parse_record(SampleRecord, json.dumps(older).encode(), "a line")
+
+    assert record.sample() == replace(SAMPLE, images=(), target_lines=(), target_points=())
 
 
 def test_sample_with_an_unreadable_image_is_kept_with_the_error() -> None:

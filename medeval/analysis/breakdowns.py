@@ -64,6 +64,7 @@ def _group_rows(cell: CellScores) -> Iterable[TableRow]:
             "score": rate.value,
             "score_low": rate.low,
             "score_high": rate.high,
+            "rows": cell.part.rows_mark,
         }
 
 
@@ -77,6 +78,7 @@ def _cluster_rows(cell: CellScores) -> Iterable[TableRow]:
             "cluster_size": size,
             "all_correct": _or_none(lambda: all_correct(cell.scored, size=size)),
             "letter_consistency": _or_none(lambda: letter_consistency(cell.scored, size=size)),
+            "rows": cell.part.rows_mark,
         }
 
 
@@ -110,6 +112,11 @@ def _suite_rows(cells: Sequence[CellScores]) -> list[TableRow]:
                     )
                     for member in members
                 }
+            ),
+            "rows": "; ".join(
+                f"{member.key.benchmark}: {member.part.rows_mark}"
+                for member in members
+                if member.part.rows_mark
             ),
         }
         for (suite, place), members in suites.items()

@@ -9,7 +9,7 @@ import numpy as np
 from medeval.analysis.analysis_set import AnalysisSet
 from medeval.analysis.curves import MEAN, Curve, Floats, Shares
 from medeval.analysis.intervals import Stratum, difference
-from medeval.analysis.outcomes import Step
+from medeval.analysis.outcomes import Step, rows_marks
 from medeval.analysis.quantities import SHARES
 from medeval.analysis.significance import benjamini_hochberg, exact_test, mean_test
 from medeval.analysis.tabulation import Row, as_columns
@@ -145,7 +145,8 @@ class Comparison:
 
     `differences` has one row a benchmark (and one for their mean, where there are several) and
     quantity: both values, the other's less the first's with its 95% interval, p and q (the same
-    after Benjamini-Hochberg over benchmarks and quantities). `flips` has one row a sample and arm
+    after Benjamini-Hochberg over benchmarks and quantities), and in `rows` what differs from the
+    published number of rows. `flips` has one row a sample and arm
     whose share of correct repeats changed.
     """
 
@@ -171,6 +172,10 @@ def compare(first: Entrant, other: Entrant) -> Comparison:
     rows = list(_differences(pairs))
     if len(shared) > 1:
         rows += _differences({MEAN: [pair for (pair,) in pairs.values()]})
+    for row in rows:
+        names = shared if row["benchmark"] == MEAN else [row["benchmark"]]
+        marks = (rows_marks(each.found.outcomes, names) for each in (first, other))
+        row["rows"] = "; ".join(dict.fromkeys(filter(None, marks)))
     flips = [row for name, (pair,) in pairs.items() for row in _flips(name, pair)]
     columns = ["benchmark", "sample_id", "arm", "first", "other"]
     return Comparison(differences=pd.DataFrame(rows), flips=pd.DataFrame(flips, columns=columns))

@@ -9,7 +9,7 @@ import numpy as np
 
 from medeval.analysis.comparison import Entrant, Paired, paired, paired_test
 from medeval.analysis.curves import MEAN, Curve, Population
-from medeval.analysis.outcomes import Step
+from medeval.analysis.outcomes import Step, rows_marks
 from medeval.analysis.quantities import gap, gap_strata, mean_share
 from medeval.analysis.report import LINE_NUMBER, Analysis, analyze
 from medeval.analysis.significance import benjamini_hochberg, exact_test, mean_test
@@ -189,6 +189,7 @@ def _row(ranked: Ranked) -> Row:
     row |= {"p_value": _gap_test(population, entrant.step), "q_value": None, "best": ""}
     row["pairing"] = "position" if _is_by_position(population.curves) else "id"
     row["missing"] = "allowed" if entrant.found.allowed_missing else "none"
+    row["rows"] = rows_marks(outcomes, (curve.benchmark for curve in population.curves))
     return row
 
 

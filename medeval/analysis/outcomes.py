@@ -66,12 +66,14 @@ class BenchmarkOutcomes:
     """A benchmark's samples, and their outcomes at each step that has any.
 
     `clusters` gives each sample's cluster as a code; a sample without one is its own. `metric`
-    says what being correct means under `judge`.
+    says what being correct means under `judge`, `rows` that there were more or fewer rows than
+    were published.
     """
 
     name: str
     judge: str
     metric: str
+    rows: str
     ids: tuple[str, ...]
     clusters: NDArray[np.int32]
     groups: tuple[Mapping[str, str], ...]
@@ -141,9 +143,10 @@ class _Rows:
 class BenchmarkCollector:
     """Takes a benchmark's outcomes in, checkpoint by checkpoint."""
 
-    def __init__(self, name: str, metric: str = "share correct") -> None:
+    def __init__(self, name: str, metric: str = "share correct", rows: str = "") -> None:
         self.name = name
         self.metric = metric
+        self.rows = rows
         self._codes: dict[str, int] = {}
         self._clusters: list[str | None] = []
         self._groups: list[Mapping[str, str]] = []
@@ -214,6 +217,7 @@ class BenchmarkCollector:
             name=self.name,
             judge=next(iter(self._judges), ""),
             metric=self.metric,
+            rows=self.rows,
             ids=tuple(self._codes),
             clusters=np.array(clusters, dtype=np.int32),
             groups=tuple(self._groups),
@@ -248,6 +252,12 @@ def series_outcomes(
         if step not in benchmark.steps
     )
     return SeriesOutcomes(series=series, pair=pair, steps=ordered, benchmarks=by_name, gaps=gaps)
+
+
+def rows_marks(outcomes: SeriesOutcomes, benchmarks: Iterable[str]) -> str:
+    """Each of the benchmarks that had more or fewer rows than were published, and how many."""
+    found = [outcomes.benchmarks[name] for name in benchmarks]
+    return "; ".join(f"{each.name}: {each.rows}" for each in found if each.rows)
 
 
 def step_name(step: Step) -> str:

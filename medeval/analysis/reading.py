@@ -114,7 +114,7 @@ class _Reader:
         names = sorted({key.benchmark for key in own} | {name for _, name in begun})
         collected = []
         for name in names:
-            collector = BenchmarkCollector(name, self._metric(name))
+            collector = BenchmarkCollector(name, self._metric(name), self._rows(name))
             if name in self.folder.benchmarks():
                 for sample in self.folder.samples(name):
                     collector.expect(sample.id, sample.cluster, sample.groups)
@@ -132,6 +132,10 @@ class _Reader:
         if metric is None or metric.correct_at == 1.0:
             return "share correct"
         return f"share correct, {metric.name} >= {metric.correct_at:g}"
+
+    def _rows(self, benchmark: str) -> str:
+        part = self.record.benchmarks.get(benchmark)
+        return "" if part is None else part.rows_mark
 
     def _begun(self) -> dict[tuple[Step, str], str]:
         """Why each checkpoint x benchmark that was begun might have no outcomes."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from medeval.analysis.analysis_set import AnalysisSet, analysis_set
 from medeval.analysis.bootstrap import Bootstrap
 from medeval.analysis.changes import ChangeMaker
-from medeval.analysis.curves import populations
-from medeval.analysis.outcomes import CalledBy, SeriesOutcomes, step_name
+from medeval.analysis.curves import MEAN, populations
+from medeval.analysis.outcomes import CalledBy, SeriesOutcomes, rows_marks, step_name
 from medeval.analysis.reading import read_frame, read_run
 from medeval.analysis.tabulation import Row, Tabulation
 from medeval.errors import UsageError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from medeval.frames import Run
+    from medeval.store import RunFolder
 
 Pairing = Literal["id", "position"]
 
@@ -35,13 +36,16 @@ class Analysis:
 
     Every frame has the columns `series`, `pair` and `benchmark` (a name, or `mean of benchmarks`
     where there are several), `group` where groups were asked for, `pairing` (`id`, or
-    `position` for imported logs without ids) and `missing` (`none`, or `allowed` where outcomes
-    are missing and that was allowed). A number has its 95% interval in `<name>_low` and
-    `<name>_high` and is missing where it is undefined; `note` says why a whole row is.
+    `position` for imported logs without ids), `missing` (`none`, or `allowed` where outcomes
+    are missing and that was allowed) and `rows` (empty, or what differs from the published number
+    of rows: then a number is not the benchmark's). A number has its 95% interval in `<name>_low`
+    and `<name>_high` and is missing where it is undefined; `note` says why a whole row is.
     """
 
     tabulations: tuple[Tabulation, ...]
     sets: tuple[AnalysisSet, ...] = field(repr=False)
+    called_by: CalledBy = "called"
+    folder: "RunFolder | None" = field(default=None, repr=False)
 
     @property
     def has_drift(self) -> bool:
@@ -111,6 +115,38 @@ class Analysis:
         """The samples left out of the analysis set, each with its reason and steps."""
         return self._marked([(found, _excluded_rows(found)) for found in self.sets])
 
+    @cached_property
+    def process(self) -> "dict[str, pd.DataFrame]":
+        """How well the tools were used, from the trajectories of the available arms.
+
+        By name: `process_calls`, `process_zoom` (crops against target boxes),
+        `process_orientation`, `process_marks` (lines and points), `process_focus`,
+        `process_misuse`, `process_tools`, `process_transitions`, and, joined to the terms,
+        `process_outcomes`, `process_contrasts` and `process_quality`. A table without rows is
+        left out. Each number has its interval, and in `<name>_n` how many trajectories (or
+        calls) have it.
+        Raises UsageError for an analysis of a frame, which has no trajectories.
+        """
+        from medeval.analysis.process.reading import read_processes
+        from medeval.analysis.process.tables import TABLES, process_rows
+
+        if self.folder is None:
+            raise UsageError(
+                "a frame of outcomes has no trajectories to measure",
+                hint="analyze the run folder",
+            )
+        rows = [
+            process_rows(each, read_processes(self.folder, each.found, self.called_by))
+            for each in self.tabulations
+        ]
+        return {
+            name: self._marked(
+                [(found, each[name]) for found, each in zip(self.sets, rows, strict=True)]
+            )
+            for name in TABLES
+            if any(each[name] for each in rows)
+        }
+
     def _require_drift(self) -> None:
         if not self.has_drift:
             names = ", ".join(repr(found.outcomes.series) for found in self.sets)
@@ -128,14 +164,10 @@ class Analysis:
     def _marked(self, parts: Sequence[tuple[AnalysisSet, list[Row]]]) -> "pd.DataFrame":
         import pandas as pd
 
-        rows = [
-            {**row, "pairing": _pairing(found), "missing": _missing(found)}
-            for found, part in parts
-            for row in part
-        ]
+        rows = [{**row, **_marks(found, row["benchmark"])} for found, part in parts for row in part]
         columns = list(dict.fromkeys(name for row in rows for name in row))
         notes = ["note"] if "note" in columns else []
-        marks = [*notes, "pairing", "missing"]
+        marks = [*notes, "pairing", "missing", "rows"]
         ordered = [name for name in columns if name not in marks] + marks
         frame = pd.DataFrame(rows, columns=ordered if rows else ["series", "pair", *marks])
         # a column that is undefined throughout is one of numbers all the same
@@ -149,8 +181,13 @@ def _pairing(found: AnalysisSet) -> Pairing:
     return "position" if is_numbered else "id"
 
 
-def _missing(found: AnalysisSet) -> str:
-    return "allowed" if found.allowed_missing else "none"
+def _marks(found: AnalysisSet, benchmark: str) -> Row:
+    names = found.outcomes.benchmarks if benchmark == MEAN else [benchmark]
+    return {
+        "pairing": _pairing(found),
+        "missing": "allowed" if found.allowed_missing else "none",
+        "rows": rows_marks(found.outcomes, names),
+    }
 
 
 def _coverage_rows(found: AnalysisSet) -> list[Row]:
@@ -278,6 +315,8 @@ def analyze(
     return Analysis(
         sets=found,
         tabulations=tuple(_tabulation(item, by_group, resamples, seed) for item in found),
+        called_by=called_by,
+        folder=_folder(source),
     )
 
 
@@ -291,14 +330,20 @@ def _tabulation(found: AnalysisSet, by_group: str | None, resamples: int, seed: 
     )
 
 
-def _read(
-    source: Any, series: str | None, pair: str | None, benchmarks: Sequence[str] | None
-) -> list[SeriesOutcomes]:
+def _folder(source: Any) -> "RunFolder | None":
+    """The run folder behind a source; None for a frame."""
     from medeval.store import RunFolder
 
     if isinstance(source, str | Path):
-        source = RunFolder.open(Path(source))
+        return RunFolder.open(Path(source))
     folder = getattr(source, "folder", source)
-    if isinstance(folder, RunFolder):
+    return folder if isinstance(folder, RunFolder) else None
+
+
+def _read(
+    source: Any, series: str | None, pair: str | None, benchmarks: Sequence[str] | None
+) -> list[SeriesOutcomes]:
+    folder = _folder(source)
+    if folder is not None:
         return read_run(folder, series=series, pair=pair, benchmarks=benchmarks)
     return read_frame(source, series=series, pair=pair, benchmarks=benchmarks)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
+from medeval.cli.tables import rows_notes
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -21,17 +23,19 @@ UNDEFINED = "undefined"
 def analysis_text(frames: Mapping[str, "pd.DataFrame"]) -> str:
     """Every table with a heading; what is marked in the frames is marked under its heading."""
     return "\n\n".join(
-        "\n".join([heading, *_marks(frames[name]), _table(frames[name], name)])
+        "\n".join([heading, *table_marks(frames[name]), _table(frames[name], name)])
         for name, heading in HEADINGS.items()
         if name in frames
     )
 
 
-def _marks(frame: "pd.DataFrame") -> Iterator[str]:
+def table_marks(frame: "pd.DataFrame") -> Iterator[str]:
+    """What a reader must know of a whole table, one line each."""
     if (frame["missing"] == "allowed").any():
         yield "missing: allowed (outcomes are missing; gaps are marked)"
     if (frame["pairing"] == "position").any():
         yield "pairing: position (the logs have no sample ids)"
+    yield from rows_notes(frame["rows"])
     if "metric" in frame.columns:
         for metric in frame["metric"].dropna().unique():
             if metric != "share correct":
@@ -41,11 +45,13 @@ def _marks(frame: "pd.DataFrame") -> Iterator[str]:
 def _table(frame: "pd.DataFrame", name: str) -> str:
     if name == "diagnose":
         frame = frame[frame["partition"] == "current"]
-    rows = [{**_names(row, frame), **_CELLS[name](row)} for row in frame.to_dict(orient="records")]
+    rows = [
+        {**row_names(row, frame), **_CELLS[name](row)} for row in frame.to_dict(orient="records")
+    ]
     return tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True)
 
 
-def _names(row: Mapping[Any, Any], frame: "pd.DataFrame") -> dict[str, str]:
+def row_names(row: Mapping[Any, Any], frame: "pd.DataFrame") -> dict[str, str]:
     """What a row is about; a column that says the same everywhere is left out."""
     names = [name for name in ("series", "pair") if frame[name].nunique() > 1]
     names += [name for name in ("benchmark", "group", "step") if name in frame.columns]
@@ -81,7 +87,7 @@ def _diagnose(row: Mapping[Any, Any]) -> dict[str, str]:
 def _contribution(row: Mapping[Any, Any]) -> dict[str, str]:
     return {
         "form": str(row.get("form", "")),
-        "value [95%]": _interval(row, "value", 1.0, 3),
+        "value [95%]": interval_text(row, "value", 1.0, 3),
         "expected without effect": _number(row, "expected_without_effect"),
         "p": _number(row, "p_value"),
         "note": row["note"],
@@ -105,23 +111,25 @@ _CELLS = {
 
 def _or_note(cells: dict[str, str], row: Mapping[Any, Any], number: str) -> dict[str, str]:
     """The cells, or a gap with its reason where the row has no numbers."""
-    if not row["note"] or _is_known(row.get(number)):
+    if not row["note"] or is_known(row.get(number)):
         return cells
     gap = dict.fromkeys(cells, "")
     return gap | {next(iter(cells)): "gap", "note": row["note"]}
 
 
-def _is_known(value: Any) -> bool:
+def is_known(value: Any) -> bool:
+    """Whether a cell of a frame holds a value."""
     return value is not None and value == value
 
 
 def _percent(row: Mapping[Any, Any], name: str) -> str:
-    return _interval(row, name, 100.0, 1)
+    return interval_text(row, name, 100.0, 1)
 
 
-def _interval(row: Mapping[Any, Any], name: str, scale: float, places: int) -> str:
+def interval_text(row: Mapping[Any, Any], name: str, scale: float, places: int) -> str:
+    """A number with its interval."""
     value = row.get(name)
-    if not _is_known(value):
+    if not is_known(value):
         return UNDEFINED
     numbers = [value, row[f"{name}_low"], row[f"{name}_high"]]
     # adding 0.0 turns a rounded -0.0 into 0.0
@@ -131,4 +139,4 @@ def _interval(row: Mapping[Any, Any], name: str, scale: float, places: int) -> s
 
 def _number(row: Mapping[Any, Any], name: str) -> str:
     value = row.get(name)
-    return f"{value:.3g}" if _is_known(value) else UNDEFINED
+    return f"{value:.3g}" if is_known(value) else UNDEFINED

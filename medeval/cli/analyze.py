@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from medeval.analysis.report import Analysis
 
 TABLES = ("coverage", "measure", "explain", "diagnose", "contribution", "changes")
+SOMETIMES = ("noise_floor", "excluded")
 
 
 @click.command("analyze")
@@ -37,6 +38,13 @@ TABLES = ("coverage", "measure", "explain", "diagnose", "contribution", "changes
     help="The share of an arm's verdicts that may be undecided.",
 )
 @click.option("--noise-floor", is_flag=True, help="Compare two repeats of the free arm as well.")
+@click.option(
+    "--process",
+    "with_process",
+    is_flag=True,
+    help="Measure as well how the tools were used: crops against target boxes, orientation, lines, "
+    "points, focus and misuse, by tool and beside the terms. Needs no model.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the resampling.")
 @click.option(
     "--resamples",
@@ -62,6 +70,7 @@ TABLES = ("coverage", "measure", "explain", "diagnose", "contribution", "changes
 def analyze_command(
     run: Path,
     noise_floor: bool,
+    with_process: bool,
     form: str,
     output_dir: Path | None,
     called_by: Any,
@@ -77,9 +86,11 @@ def analyze_command(
     from medeval.analysis.report import analyze
 
     analysis = analyze(run, called_by=called_by or "called", **options)
-    frames = _frames(analysis, noise_floor)
+    frames = {**_frames(analysis, noise_floor), **(analysis.process if with_process else {})}
     for name, frame in frames.items():
         _write(frame, run, output_dir, f"{name}.csv")
+    if output_dir is None:
+        _drop_others(run, frames)
     _tell(analysis)
     if form == "json":
         rows = {name: json.loads(frame.to_json(orient="records")) for name, frame in frames.items()}
@@ -90,8 +101,9 @@ def analyze_command(
         )
     else:
         from medeval.cli.analysis_tables import analysis_text
+        from medeval.cli.process_tables import process_text
 
-        click.echo(analysis_text(frames))
+        click.echo("\n\n".join(filter(None, [analysis_text(frames), process_text(frames)])))
 
 
 def _write_med_tables(
@@ -127,6 +139,16 @@ def _write(frame: "pd.DataFrame", run: Path, output_dir: Path | None, name: str)
     else:
         make_folder(output_dir)
         write_whole(output_dir / name, [_csv(frame).encode()])
+
+
+def _drop_others(run: Path, frames: Mapping[str, "pd.DataFrame"]) -> None:
+    """Remove the tables of an earlier analysis that this one does not have."""
+    from medeval.analysis.process.tables import TABLES as PROCESS_TABLES
+    from medeval.store import RunFolder
+
+    for name in (*TABLES, *SOMETIMES, *PROCESS_TABLES):
+        if name not in frames:
+            RunFolder.open(run).drop_table(f"{name}.csv")
 
 
 def _csv(frame: "pd.DataFrame") -> str:

@@ -93,6 +93,8 @@ def _write(found: "Comparison", directory: Path) -> None:
 def _text(found: "Comparison", first: str, other: str) -> str:
     from tabulate import tabulate
 
+    from medeval.cli.tables import rows_notes
+
     rows = [
         {
             "benchmark": row["benchmark"],
@@ -109,7 +111,8 @@ def _text(found: "Comparison", first: str, other: str) -> str:
     ]
     table = tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True)
     heads = [f"A: {first}", f"B: {other}", "Share correct, in percent, on the shared samples"]
-    return "\n".join([*heads, "", table, "", *_flips(found.flips)])
+    notes = rows_notes(found.differences["rows"])
+    return "\n".join([*heads, "", table, *notes, "", *_flips(found.flips)])
 
 
 def _percent(share: float) -> str:

@@ -22,10 +22,19 @@ if TYPE_CHECKING:
     help="Judges beside the run's own: names, paths or modules.  [default: the run's own]",
 )
 @judge_options
+@click.option(
+    "--backend", type=click.Choice(["openai", "vllm-server"]), help="The same as --judge-backend."
+)
 @click.option("--again", is_flag=True, help="Judge answers that have a verdict as well.")
 @click.pass_context
 def grade_command(
-    ctx: click.Context, /, run: Path, judges: tuple[tuple[str, ...], ...], again: bool, **_: Any
+    ctx: click.Context,
+    /,
+    run: Path,
+    judges: tuple[tuple[str, ...], ...],
+    again: bool,
+    backend: str | None,
+    **_: Any,
 ) -> None:
     """Judge a run's answers that lack a verdict, and rebuild its outcomes and table.
 
@@ -44,6 +53,8 @@ def grade_command(
     from medeval.store import RunFolder
 
     named = {name: value for name, value in given_flags(ctx).items() if name.startswith("judge_")}
+    if backend is not None:
+        named["judge_backend"] = backend
     options = read_options(None, named)
     client = judge_client(options)
     loaded = [ready_judge(load(name, Judge), client) for group in judges for name in group]

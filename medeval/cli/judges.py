@@ -10,9 +10,18 @@ from medeval.cli.parsing import KeyValues
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = (
-    click.option("--judge-model", metavar="NAME", help="The model that judges ask."),
+    click.option(
+        "--judge-model",
+        metavar="NAME",
+        help="The model that judges ask: its name on a server, or [NAME=]DIR to be served here.",
+    ),
     click.option(
         "--judge-base-url", metavar="URL", help="The OpenAI-compatible server of --judge-model."
+    ),
+    click.option(
+        "--judge-backend",
+        type=click.Choice(["openai", "vllm-server"]),
+        help="vllm-server starts a vLLM server for --judge-model and ends it.  [default: openai]",
     ),
     click.option(
         "--judge-api-key-variable",
@@ -38,7 +47,7 @@ _OPTIONS = (
     click.option(
         "--judge-args",
         type=KeyValues(),
-        help="Arguments of that client, as max_retries=2,timeout_s=60.",
+        help="Arguments of that client, as max_retries=2,timeout_s=60, or of the server.",
     ),
 )
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from medeval.cli.tables import rows_notes
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -113,6 +115,7 @@ def _notes(frame: "pd.DataFrame") -> Iterator[str]:
         yield "Pairing: position (the logs have no sample ids)."
     if (frame["missing"] == "allowed").any():
         yield "Missing: allowed (outcomes are missing)."
+    yield from rows_notes(frame["rows"])
 
 
 def _markdown(head: Sequence[str], blocks: Sequence[Block], notes: Sequence[str]) -> str:

@@ -42,15 +42,22 @@ NAMES = CommaSeparated()
 )
 @click.option(
     "--backend",
-    type=click.Choice(["transformers", "openai"]),
-    help="The engine; openai where --base-url is given, else transformers.",
+    type=click.Choice(["transformers", "vllm", "vllm-server", "openai"]),
+    help="The engine; openai where --base-url is given, else transformers. vllm runs in this "
+    "process and takes one checkpoint's weights after the other; vllm-server starts a server for "
+    "each checkpoint.",
 )
 @click.option(
     "--model-args",
     type=KeyValues(),
     help="Arguments of the engine, as dtype=bfloat16,max_batch_size=8.",
 )
-@click.option("--base-url", metavar="URL", help="An OpenAI-compatible server.")
+@click.option(
+    "--base-url",
+    metavar="URL[,URL...]",
+    help="An OpenAI-compatible server, or several that serve the same model: each request goes to "
+    "the one with the fewest in flight.",
+)
 @click.option(
     "--benchmarks",
     "--tasks",

@@ -1,13 +1,13 @@
 """Tables for people, on stdout."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from tabulate import tabulate
 
 from medeval.analysis.agreement import Agreement, disagreement_rows
 from medeval.analysis.summary import CellSummary
 from medeval.analysis.uncertainty import Rate
-from medeval.records import BenchmarkPart, RunRecord
+from medeval.records import RunRecord
 from medeval.sweep import CellPreview
 
 
@@ -17,7 +17,7 @@ def summary_table(summaries: Sequence[CellSummary], record: RunRecord) -> str:
     Lines below it name each score's metric and judge, and mark a benchmark that was run on more
     or fewer rows than published.
     """
-    wrong = {name for name, part in record.benchmarks.items() if is_miscounted(part)}
+    wrong = {name for name, part in record.benchmarks.items() if part.rows_mark}
     rows = [
         {
             "checkpoint": summary.checkpoint,
@@ -48,19 +48,19 @@ def _metric_notes(summaries: Sequence[CellSummary], record: RunRecord) -> list[s
     ]
 
 
-def is_miscounted(part: BenchmarkPart) -> bool:
-    """Whether a benchmark had another number of rows than was published."""
-    return part.expected_count is not None and part.count != part.expected_count
-
-
 def count_notes(record: RunRecord, benchmarks: Collection[str]) -> list[str]:
     """One line for each of the benchmarks that was run on another number of rows than published."""
-    return [
-        f"* {name}: {part.count:,} rows here, {part.expected_count:,} were published: "
-        "this is not the benchmark's score"
+    return rows_notes(
+        f"{name}: {part.rows_mark}"
         for name, part in sorted(record.benchmarks.items())
-        if name in benchmarks and is_miscounted(part)
-    ]
+        if name in benchmarks and part.rows_mark
+    )
+
+
+def rows_notes(cells: Iterable[str]) -> list[str]:
+    """One line for each benchmark that the `rows` cells of a table name."""
+    marks = dict.fromkeys(mark for cell in cells for mark in cell.split("; ") if mark)
+    return [f"* {mark}: this is not the benchmark's score" for mark in marks]
 
 
 def plan_table(cells: Sequence[CellPreview]) -> str:

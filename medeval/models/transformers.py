@@ -4,7 +4,6 @@ Reasoning between `<think>` and `</think>` stays in the text: a server may keep 
 """
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,8 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from medeval.errors import FatalModelError, TransientModelError
 from medeval.models.base import Reply, Request, Sampling, TokenHistory
 from medeval.models.batching import Batcher, run_in_halves
+from medeval.models.generation import (
+    end_token_ids,
+    generation_defaults,
+    split_native_calls,
+)
 from medeval.models.weights import read_configuration, weight_files, weight_fingerprint
-from medeval.tools.calls import ends_at_stop, find_calls
+from medeval.tools.calls import ends_at_stop
 from medeval.types import FinishReason, JsonValue, NativeCall, Usage
 
 if TYPE_CHECKING:
@@ -162,8 +166,8 @@ class TransformersModel:
                 attention=self._attention,
                 trust_remote_code=self._trust_remote_code,
             )
-        defaults = _generation_defaults(self._path)
-        end_ids = _end_ids(self._path, configuration, processor.end_id)
+        defaults = generation_defaults(self._path)
+        end_ids = end_token_ids(self._path, configuration, processor.end_id)
         text = configuration.get("text_config") or configuration
         longest = int(text.get("max_position_embeddings") or 32768)
         max_model_len = self._max_model_len or longest
@@ -217,33 +221,6 @@ def _supported_type(configuration: Mapping[str, Any], path: Path) -> str:
             hint="serve it with vLLM and use --backend openai",
         )
     return str(model_type)
-
-
-def _generation_defaults(path: Path) -> dict[str, Any]:
-    """The sampling settings that the checkpoint's authors saved with it."""
-    saved = _saved_generation(path)
-    names = ("top_p", "top_k", "repetition_penalty")
-    return {name: saved[name] for name in names if saved.get(name) is not None}
-
-
-def _saved_generation(path: Path) -> dict[str, Any]:
-    file = path / "generation_config.json"
-    if not file.is_file():
-        return {}
-    try:
-        saved = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FatalModelError(f"cannot read {str(file)!r}: {error}") from error
-    return saved if isinstance(saved, dict) else {}
-
-
-def _end_ids(
-    path: Path, configuration: Mapping[str, Any], tokenizer_end: int | None
-) -> frozenset[int]:
-    text = configuration.get("text_config") or configuration
-    named = _saved_generation(path).get("eos_token_id") or text.get("eos_token_id")
-    ids = named if isinstance(named, list) else [named]
-    return frozenset(one for one in (*ids, tokenizer_end) if one is not None)
 
 
 def _prepare(engine: _Engine, request: Request) -> _Row:
@@ -336,7 +313,7 @@ def _reply(processor: "ChatProcessor", row: _Row, ids: list[int], end: "RowEnd")
     text = ends_at_stop(processor.decode(said), request.stop)
     calls: tuple[NativeCall, ...] = ()
     if request.tools:
-        text, calls = _native_calls(text, len(request.messages))
+        text, calls = split_native_calls(text, len(request.messages))
     # A placeholder that the model wrote has no image: it is no part of the text, nor of the ids.
     kept = [token for token in said if token not in processor.placeholder_ids]
     finish: FinishReason = "length" if end.reason == "length" else "stop"
@@ -348,22 +325,6 @@ def _reply(processor: "ChatProcessor", row: _Row, ids: list[int], end: "RowEnd")
         history=TokenHistory(ids=(*prompt.ids, *kept), n_messages=len(request.messages) + 1),
         model_sizes=tuple(image.size for image in prompt.images),
     )
-
-
-def _native_calls(text: str, turn: int) -> tuple[str, tuple[NativeCall, ...]]:
-    """Split the well-formed Hermes blocks from a text, as a server's parser does."""
-    found = [call for call in find_calls(text, (), "hermes") if call.error is None]
-    calls = tuple(
-        NativeCall(
-            id=f"call_{turn}_{index}",
-            name=str(call.name),
-            arguments=json.dumps(call.arguments, ensure_ascii=False),
-        )
-        for index, call in enumerate(found)
-    )
-    for call in reversed(found):
-        text = text[: call.start] + text[call.end :]
-    return text, calls
 
 
 def _as_transient(result: Reply | Exception) -> Reply | Exception:

@@ -1,6 +1,7 @@
 """The visual tools, and how an image that one of them made is made again."""
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from medeval.errors import DataError
@@ -9,7 +10,16 @@ if TYPE_CHECKING:
     from medeval.images import Picture
     from medeval.types import JsonValue
 
-OPERATIONS = ("crop",)
+# Each operation that images are made by, and the function that makes one from its recipe.
+REMAKERS = {
+    "crop": ("medeval.tools.crop_recipe", "remake_crop"),
+    "rotate": ("medeval.tools.turning", "remake_rotate"),
+    "flip": ("medeval.tools.turning", "remake_flip"),
+    "draw_line": ("medeval.tools.marking", "remake_line"),
+    "draw_point": ("medeval.tools.marking", "remake_point"),
+    "focus": ("medeval.tools.focus", "remake_focus"),
+}
+OPERATIONS = tuple(REMAKERS)
 
 
 def remake(operation: str, arguments: "Mapping[str, JsonValue]", parent: "Picture") -> "Picture":
@@ -18,11 +28,16 @@ def remake(operation: str, arguments: "Mapping[str, JsonValue]", parent: "Pictur
     `arguments` is the recipe as a trajectory records it. Raises DataError for an operation or a
     recipe that no tool writes.
     """
-    if operation == "crop":
-        from medeval.tools.crop_and_zoom import remake_crop
-
-        return remake_crop(arguments, parent)
-    raise DataError(
-        f"no tool makes images by the operation {operation!r}; known: {', '.join(OPERATIONS)}",
-        hint="read the run with the version of medeval that wrote it",
-    )
+    if operation == "function":
+        raise DataError(
+            f"this image was made by a protocol's own function, {arguments.get('function')!r}",
+            hint="only the protocol's file can make it again",
+        )
+    if operation not in REMAKERS:
+        raise DataError(
+            f"no tool makes images by the operation {operation!r}; known: {', '.join(OPERATIONS)}",
+            hint="read the run with the version of medeval that wrote it",
+        )
+    module, function = REMAKERS[operation]
+    made: Picture = getattr(import_module(module), function)(arguments, parent)
+    return made

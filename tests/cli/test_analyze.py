@@ -118,6 +118,19 @@ def test_what_is_left_out_is_listed(tmp_path: Path) -> None:
     assert "a,undecided" in (tmp_path / "tables/excluded.csv").read_text()
 
 
+def test_a_table_that_no_longer_holds_does_not_stay(tmp_path: Path) -> None:
+    folder = run_of(tmp_path, [outcome("a", "?11"), outcome("b", "011"), outcome("c", "110")])
+    analyze(folder, "--max-undecided", "0.5")
+    key = folder.outcome_keys()[0]
+    folder.write_outcomes(
+        key.series, key.step, key.benchmark, key.pair, [outcome("a", "011"), outcome("b", "011")]
+    )
+    (tmp_path / "tables/notes.csv").write_text("kept")
+    analyze(folder)
+    assert not (tmp_path / "tables/excluded.csv").exists()
+    assert (tmp_path / "tables/notes.csv").exists()
+
+
 def test_the_noise_floor_is_printed_where_asked_for(tmp_path: Path) -> None:
     lines = [outcome("a", line, repeat=repeat) for repeat, line in enumerate(("011", "111"))]
     result = analyze(run_of(tmp_path, lines), "--noise-floor")

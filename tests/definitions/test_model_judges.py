@@ -71,6 +71,7 @@ def test_a_judge_that_asks_names_where_its_prompt_is_from(judge: str) -> None:
         ("rule_then_model", "Correct", "INCORRECT"),
         ("visual_probe", "Yes", "No."),
         ("refocus", "1", "0"),
+        ("refocus_brief", "1", "0"),
         ("charxiv_reasoning", '{"extract_answer": "x", "score": 1}', '{"score": 0}'),
         (
             "charxiv_descriptive",
@@ -116,6 +117,11 @@ def test_of_a_refocus_answer_the_final_part_is_rated(text: str, rated: str) -> N
         "    # Correct Answer: Lyon\n    # Your Response:"
     )
     assert inquiry.prompt.startswith("\n    You are given a prediction for the question.")
+    (brief,), _ = asked("refocus_brief", text)
+    assert brief.prompt.startswith(
+        "\n    Rate my prediction given the correct answer.\n"
+        f"    Prediction: {rated}\n    Answer: Lyon\n    If you think"
+    )
 
 
 @pytest.mark.parametrize("kind", [1, 2, 3, 4])
@@ -212,6 +218,7 @@ def test_med_takes_the_rule_or_the_model_and_keeps_both(
         ("med", 1477, "662cb0357fcb1540"),
         ("model", 703, "2276ab8ebcc76ce2"),
         ("refocus", 1074, "504b89923dd115f1"),
+        ("refocus_brief", 183, "a3e1ada92d8e396b"),
         ("rule_then_model", 703, "2276ab8ebcc76ce2"),
         ("visual_probe", 127, "d4a415a3e04fea77"),
     ],

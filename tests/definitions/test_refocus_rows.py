@@ -78,7 +78,8 @@ def test_the_parts_are_the_published_files(part: str, tables: tuple[str, ...], c
     assert isinstance(benchmark.rows, HubFiles)
     assert benchmark.rows.repo == "ReFocus/ReFocus_Data"
     assert benchmark.rows.tables == tuple(f"{FOLDER}/{table}" for table in tables)
-    assert (benchmark.count, benchmark.judge) == (count, "refocus")
+    judge = "refocus" if part == "chart" else "refocus_brief"
+    assert (benchmark.count, benchmark.judge) == (count, judge)
 
 
 def test_rows_become_these_samples_and_prompts(tmp_path: Path) -> None:

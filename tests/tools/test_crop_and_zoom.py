@@ -331,8 +331,8 @@ def test_a_chain_of_crops_is_remade_from_its_recipes() -> None:
 
 
 def test_an_unknown_operation_is_refused() -> None:
-    with pytest.raises(DataError, match="by the operation 'rotate'; known: crop"):
-        remake("rotate", {}, SMALL)
+    with pytest.raises(DataError, match="by the operation 'blur'; known: crop, rotate, flip"):
+        remake("blur", {}, SMALL)
 
 
 @pytest.mark.parametrize(

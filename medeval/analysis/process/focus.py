@@ -1,0 +1,102 @@
+"""What calls that focus on rows or columns put forward, and what they should have."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from medeval.analysis.process.marks import raw_to_root
+from medeval.analysis.process.misuse import AXIS_OF_NAME, AXIS_OF_REGION, Axis
+from medeval.analysis.process.regions import Rectangle, precision_and_recall
+from medeval.analysis.process.states import Targets
+from medeval.boxes import RELATIVE, Box
+from medeval.types import JsonValue, Sample, Size, TrajectoryImage
+
+FOCUS: Final = "focus"
+
+
+def focused_regions(image: TrajectoryImage, root: Size) -> list[Rectangle] | None:
+    """The regions that a call focused on, in the first image; None for any other operation.
+
+    Empty where the call named nothing that there is, or another image than the first. To display
+    an image as it is, which has no axis, is no focus.
+    """
+    if focused_axis(image) is None:
+        return None
+    boxes = image.arguments.get("focused_px")
+    if image.root != 0 or not isinstance(boxes, list):
+        return []
+    return [rectangle for box in boxes if (rectangle := _mapped(box, image, root)) is not None]
+
+
+def focused_axis(image: TrajectoryImage) -> Axis | None:
+    """The axis that a call focused along; None where it did not focus."""
+    axis = image.arguments.get("axis") if image.operation == FOCUS else None
+    return AXIS_OF_NAME.get(axis) if isinstance(axis, str) else None
+
+
+def _mapped(box: JsonValue, image: TrajectoryImage, root: Size) -> Rectangle | None:
+    match box:
+        case [
+            int() | float() as x1,
+            int() | float() as y1,
+            int() | float() as x2,
+            int() | float() as y2,
+        ] if x1 < x2 and y1 < y2:
+            to_root = raw_to_root(image)
+            corners = [to_root.apply(x1, y1), to_root.apply(x2, y2)]
+            (left, right), (top, bottom) = (sorted(each) for each in zip(*corners, strict=True))
+            return Rectangle(left, top, right, bottom).within(root)
+    return None
+
+
+def focus_quality(
+    images: Sequence[TrajectoryImage], sample: Sample, targets: Targets
+) -> tuple[float, float] | None:
+    """Precision and recall of all that these images' calls focused on, taken together.
+
+    Against the target boxes; of a sample without any, against the named regions along the axes
+    that were focused on. None, undefined, where no call focused or there is no target.
+    """
+    found = [
+        regions for each in images if (regions := focused_regions(each, targets.root)) is not None
+    ]
+    axes = {focused_axis(each) for each in images}
+    wanted = targets.boxes or [
+        region for axis in axes if axis for region in named_regions(sample, targets.root, axis)
+    ]
+    if not found or not wanted:
+        return None
+    return precision_and_recall([each for regions in found for each in regions], wanted)
+
+
+def named_regions(sample: Sample, root: Size, axis: Axis) -> list[Rectangle]:
+    """The regions along an axis whose name the question or an accepted answer holds as words.
+
+    Where a sample has regions but no target boxes (ReFocus), these stand for what it is about:
+    our derivation, for the data do not say. Empty where there is no region or none is named.
+    """
+    text = " ".join([sample.question, *sample.targets]).casefold()
+    found = []
+    for region in _listed(sample.metadata.get("regions")):
+        match region:
+            case {"axis": str(along), "name": str(name), "box": [float() | int(), *_] as box}:
+                if AXIS_OF_REGION.get(along) == axis and _is_named(name, text):
+                    found.append(_relative(box, root))
+    return [each for each in found if each is not None and each.area > 0.0]
+
+
+def _listed(value: JsonValue) -> Sequence[JsonValue]:
+    return value if isinstance(value, list) else ()
+
+
+def _is_named(name: str, text: str) -> bool:
+    words = name.casefold().strip()
+    return bool(words) and re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text) is not None
+
+
+def _relative(box: list[JsonValue], root: Size) -> Rectangle | None:
+    try:
+        left, top, right, bottom = (float(side) for side in box)  # type: ignore[arg-type]
+        return Rectangle.of(Box(left, top, right, bottom, RELATIVE), root)
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,65 @@
+"""Whether a tool that focuses on rows or columns fits the chart: IAPO's misuse.
+
+A chart of vertical bars divides into columns, one of horizontal bars into rows. The authors
+counted on 256 charts that they chose by hand; the labels here are those of ReFocus's own files
+(group `bars`), so that the totals are of another set of charts than theirs.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias
+
+from medeval.types import ToolCall
+
+Axis: TypeAlias = Literal["columns", "rows"]
+
+# What a chart of these bars divides into.
+AXIS_OF_BARS: Final[Mapping[str, Axis]] = {"vertical": "columns", "horizontal": "rows"}
+FOCUS: Final = "focus_on_"
+# A call of a focus tool as it stands in code.
+WRITTEN: Final = re.compile(r"\b(focus_on_\w+)\s*\(")
+# How the published tools name what they focus on, in tables and in charts.
+AXIS_OF_NAME: Final[Mapping[str, Axis]] = {
+    "columns": "columns",
+    "x_values": "columns",
+    "rows": "rows",
+    "y_values": "rows",
+}
+
+# How ReFocus's files name the axis of a region.
+AXIS_OF_REGION: Final[Mapping[str, Axis]] = {
+    "x": "columns",
+    "column": "columns",
+    "y": "rows",
+    "row": "rows",
+}
+
+
+def axis_of_chart(groups: Mapping[str, str]) -> Axis | None:
+    """What a sample's chart divides into, by its group `bars`; None where it has no such group."""
+    return AXIS_OF_BARS.get(groups.get("bars", ""))
+
+
+def axis_of_tool(name: str | None) -> Axis | None:
+    """What a tool focuses on, by its name; None for any other tool.
+
+    >>> axis_of_tool("focus_on_x_values_with_mask"), axis_of_tool("crop_and_zoom")
+    ('columns', None)
+    """
+    if name is None or not name.startswith(FOCUS):
+        return None
+    return AXIS_OF_NAME.get(name.removeprefix(FOCUS).partition("_with_")[0])
+
+
+def attempted_tools(call: ToolCall) -> list[str]:
+    """The tools that a call names: its own, or those in a block of code that could not be followed.
+
+    IAPO counts the calls that stand in a block, whether it runs or not.
+    """
+    return [call.name] if call.name is not None else WRITTEN.findall(call.raw_text)
+
+
+def is_misuse(tool: str | None, groups: Mapping[str, str]) -> bool | None:
+    """Whether a call focuses along the wrong axis; None where tool or chart has no axis."""
+    used, right = axis_of_tool(tool), axis_of_chart(groups)
+    return None if used is None or right is None else used != right

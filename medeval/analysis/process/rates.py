@@ -1,0 +1,164 @@
+"""Means with intervals over rows that may share a cluster, and differences between such means."""
+
+import zlib
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from math import exp, hypot, inf, sqrt
+
+import numpy as np
+
+from medeval.analysis.bootstrap import percentile_interval
+from medeval.analysis.curves import Floats
+from medeval.analysis.intervals import LEVEL, binomial_interval
+from medeval.analysis.uncertainty import UNDEFINED, Rate
+
+CHUNK_ELEMENTS = 4_000_000
+# What rounding leaves of the variance of values that are all alike.
+ROUNDING = 1e-20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Observed:
+    """Values with their weights and cluster codes, each of shape (n_rows,).
+
+    Rows of weight 0 count for nothing. With repeats, a row's weight is the share of the free
+    arm's repeats that put it where it is asked for.
+    """
+
+    values: Floats
+    weights: Floats
+    clusters: Sequence[Hashable]
+
+    @classmethod
+    def of(
+        cls,
+        values: Sequence[float],
+        clusters: Sequence[Hashable],
+        weights: Sequence[float] | None = None,
+    ) -> "Observed":
+        """Rows, all of weight 1 unless weights are given."""
+        given = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
+        return cls(values=np.asarray(values, dtype=float), weights=given, clusters=clusters)
+
+    @property
+    def total(self) -> float:
+        """The sum of the weights."""
+        return float(self.weights.sum())
+
+    @property
+    def mean(self) -> float:
+        """The weighted mean; undefined where all weights are 0."""
+        return float(np.dot(self.values, self.weights)) / self.total
+
+    def sums(self, columns: Sequence[Floats]) -> Floats:
+        """Columns summed over each cluster, shape (n_clusters, n_columns)."""
+        codes = self.codes()
+        return np.stack([np.bincount(codes, weights=column) for column in columns], axis=1)
+
+    def codes(self) -> list[int]:
+        """The clusters as numbers from 0, in the order of their first row."""
+        known = {cluster: code for code, cluster in enumerate(dict.fromkeys(self.clusters))}
+        return [known[cluster] for cluster in self.clusters]
+
+
+def share(observed: Observed) -> Rate:
+    """A weighted mean of values in [0, 1] with the score interval of the other tables.
+
+    The binomial interval at p (1 - p) / V, with V the cluster-robust variance; where that tells
+    nothing, at the effective number of clusters (`medeval.analysis.intervals`). `n` is the sum of
+    the weights, rounded. Undefined where that is 0.
+    """
+    if observed.total <= 0.0:
+        return UNDEFINED
+    p = min(1.0, max(0.0, observed.mean))
+    residuals = (observed.values - observed.mean) * observed.weights
+    by_cluster = observed.sums([residuals, observed.weights])
+    variance, squares = (by_cluster**2).sum(axis=0) / observed.total**2
+    bernoulli = p * (1.0 - p)
+    informative = variance > ROUNDING and bernoulli > 0.0
+    low, high = binomial_interval(p, bernoulli / variance if informative else 1.0 / squares)
+    return Rate(value=p, low=low, high=high, n=round(observed.total))
+
+
+def geometric_mean(logarithms: Observed) -> Rate:
+    """The geometric mean of positive values, given by their natural logarithms.
+
+    The interval is Student's about the mean logarithm, with the cluster-robust variance and one
+    degree of freedom less than there are clusters; with a single cluster it tells nothing: 0 to
+    infinity. Undefined where all weights are 0.
+    """
+    if logarithms.total <= 0.0:
+        return UNDEFINED
+    from scipy.special import stdtrit
+
+    mean = logarithms.mean
+    sums = logarithms.sums([(logarithms.values - mean) * logarithms.weights, logarithms.weights])
+    n_clusters = int((sums[:, 1] > 0.0).sum())
+    low, high = 0.0, inf
+    if n_clusters > 1:
+        correction = n_clusters / (n_clusters - 1)
+        spread = sqrt(float((sums[:, 0] ** 2).sum()) * correction) / logarithms.total
+        reach = float(stdtrit(n_clusters - 1, (1.0 + LEVEL) / 2.0)) * spread
+        low, high = exp(mean - reach), exp(mean + reach)
+    return Rate(value=exp(mean), low=low, high=high, n=round(logarithms.total))
+
+
+def difference(first: Rate, second: Rate) -> Rate:
+    """The difference of two shares of separate rows, with Newcombe's square-and-add interval.
+
+    In [-1, 1]. `n` is the smaller of the two. Undefined where one of them is. Source: Newcombe,
+    Statistics in Medicine 17(8), 1998, 873-890, method 10.
+    """
+    if None in (first.value, second.value):
+        return UNDEFINED
+    p1, l1, u1 = (float(each or 0.0) for each in (first.value, first.low, first.high))
+    p2, l2, u2 = (float(each or 0.0) for each in (second.value, second.low, second.high))
+    return Rate(
+        value=p1 - p2,
+        low=p1 - p2 - hypot(p1 - l1, u2 - p2),
+        high=p1 - p2 + hypot(u1 - p1, p2 - l2),
+        n=min(first.n, second.n),
+    )
+
+
+class ClusterBootstrap:
+    """Draws clusters anew; equal seeds and names give equal draws."""
+
+    def __init__(self, *, resamples: int, seed: int) -> None:
+        self.resamples = resamples
+        self.seed = seed
+
+    def mean(self, observed: Observed, name: str) -> Rate:
+        """A weighted mean of counts, with its percentile interval.
+
+        Clusters that are alike are drawn together, so that few distinct values take little time.
+        """
+        if observed.total <= 0.0:
+            return UNDEFINED
+        totals = self._totals(
+            observed, [observed.values * observed.weights, observed.weights], name
+        )
+        low, high = percentile_interval(_ratio(totals[:, 0], totals[:, 1]))
+        return Rate(value=observed.mean, low=low, high=high, n=round(observed.total))
+
+    def _totals(self, observed: Observed, columns: Sequence[Floats], name: str) -> Floats:
+        """The columns' sums in each resample, shape (resamples, n_columns)."""
+        sums, numbers = np.unique(observed.sums(columns), axis=0, return_counts=True)
+        generator = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
+        chunk = max(1, CHUNK_ELEMENTS // len(sums))
+        shares = numbers / numbers.sum()
+        drawn = [
+            generator.multinomial(numbers.sum(), shares, size=min(chunk, self.resamples - start))
+            @ sums
+            for start in range(0, self.resamples, chunk)
+        ]
+        totals: Floats = np.concatenate(drawn)
+        return totals
+
+
+def _ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """Element by element; NaN, left out of an interval, where a resample drew no weight."""
+    found: Floats = np.divide(
+        numerator, denominator, out=np.full(len(numerator), np.nan), where=denominator > 0.0
+    )
+    return found

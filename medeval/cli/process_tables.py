@@ -1,0 +1,259 @@
+"""The process tables for people, on stdout: how the tools were used, in percent."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from tabulate import tabulate
+
+from medeval.cli.analysis_tables import interval_text, is_known, row_names, table_marks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Style = Literal["percent", "number", "count", "text"]
+
+PLACE = ("series", "pair", "benchmark", "group", "step")
+OUTCOMES = ("call gain", "both wrong", "call harm", "both right")
+CONTRASTS = (
+    ("call gain", "both wrong"),
+    ("call harm", "both right"),
+    ("call gain", "call harm"),
+)
+# The qualities that are printed, of all that are in the CSV files.
+NAMES = {
+    "target_inside": "target inside",
+    "modf1_best": "best ModF1",
+    "modf1_final": "final ModF1",
+    "modf1_cited": "cited ModF1",
+    "upright_final": "upright, end",
+    "upright_cited": "upright, cited",
+    "line_final": "lines, final",
+    "point_final": "points, final",
+    "focus_precision": "focus precision",
+    "focus_recall": "focus recall",
+    "wrong_axis": "wrong axis",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layout:
+    """A printed table: its heading, the frame it shows, and its columns with their styles."""
+
+    heading: str
+    frame: str
+    columns: Mapping[str, tuple[str, Style]]
+    n: str = "n"
+
+
+BY_TOOL: Mapping[str, Mapping[str, tuple[str, Style]]] = {
+    "the share of its calls that ran, in percent": {"executed": ("executed", "percent")},
+    "its crops, each call by itself, in percent; area as above": {
+        "ModF1": ("modf1", "percent"),
+        "target inside": ("any_target_inside", "percent"),
+        "area": ("crop_over_target", "number"),
+    },
+    "what it turned and drew, as the image stood after each call, in percent": {
+        "upright": ("upright", "percent"),
+        "line": ("line", "percent"),
+        "point": ("point", "percent"),
+    },
+    "what it focused on, each call by itself, in percent": {
+        "precision": ("focus_precision", "percent"),
+        "recall": ("focus_recall", "percent"),
+        "wrong axis": ("misused", "percent"),
+    },
+}
+LAYOUTS: Sequence[_Layout] = (
+    _Layout(
+        heading="Process, calls: means a sample; composite = more than one kind of tool, in "
+        "percent",
+        frame="process_calls",
+        columns={
+            "attempted": ("attempted", "number"),
+            "executed": ("executed", "number"),
+            "kinds of tool": ("tools", "number"),
+            "composite": ("composite", "percent"),
+        },
+    ),
+    _Layout(
+        heading="Process, zoom: ModF1 of the crops against the target boxes, in percent",
+        frame="process_zoom",
+        columns={
+            "cropped": ("cropped", "percent"),
+            "best crop": ("modf1_best", "percent"),
+            "final image": ("modf1_final", "percent"),
+            "cited image": ("modf1_cited", "percent"),
+        },
+    ),
+    _Layout(
+        heading="Process, targets: where a crop was made, in percent; area = crop over target, "
+        "geometric mean",
+        frame="process_zoom",
+        columns={
+            "inside": ("target_inside", "percent"),
+            "all inside": ("all_targets_inside", "percent"),
+            "IoU": ("target_iou", "percent"),
+            "area": ("crop_over_target", "number"),
+        },
+        n="target_inside_n",
+    ),
+    _Layout(
+        heading="Process, orientation: images set upright, in percent",
+        frame="process_orientation",
+        columns={
+            "at the start": ("upright_at_start", "percent"),
+            "at some time": ("upright_best", "percent"),
+            "at the end": ("upright_final", "percent"),
+            "cited image": ("upright_cited", "percent"),
+        },
+    ),
+    *(
+        _Layout(
+            heading=f"Process, {kind}s: drawn {kind}s matched with the targets, in percent",
+            frame="process_marks",
+            columns={
+                "best": (f"{kind}_best", "percent"),
+                "final": (f"{kind}_final", "percent"),
+                "cited": (f"{kind}_cited", "percent"),
+            },
+        )
+        for kind in ("line", "point")
+    ),
+    _Layout(
+        heading="Process, focus: area focused on against the area to focus on, in percent",
+        frame="process_focus",
+        columns={
+            "precision": ("focus_precision", "percent"),
+            "recall": ("focus_recall", "percent"),
+        },
+    ),
+    _Layout(
+        heading="Process, misuse: focus along the wrong axis (charts labelled by ReFocus's files, "
+        "not IAPO's 256)",
+        frame="process_misuse",
+        columns={
+            "calls": ("focus_attempted", "count"),
+            "wrong": ("misused_attempted", "count"),
+            "wrong, percent": ("attempted_wrong", "percent"),
+            "executed": ("focus_executed", "count"),
+            "wrong ": ("misused_executed", "count"),
+            "samples misused": ("samples_misused", "count"),
+            "called": ("sample_called", "percent"),
+        },
+    ),
+    *(
+        _Layout(
+            heading=f"Process, by tool: {what}",
+            frame="process_tools",
+            columns={"tool": ("tool", "text"), "calls": ("calls", "count"), **columns},
+        )
+        for what, columns in BY_TOOL.items()
+    ),
+    _Layout(
+        heading="Process, transitions: which tool follows which, in percent of the first",
+        frame="process_transitions",
+        columns={
+            "from": ("from", "text"),
+            "to": ("to", "text"),
+            "count": ("count", "count"),
+            "share": ("share", "percent"),
+        },
+    ),
+)
+BY_OUTCOME = "Process and terms: how good the calls were, by what they came to, in percent"
+DIFFERENCES = "Process and terms: differences with intervals, in percentage points"
+
+QUALITY = "Process and terms: quality of the calls by how the tools were used, in percent"
+
+
+def process_text(frames: Mapping[str, "pd.DataFrame"]) -> str:
+    """Every process table that has a number, with its heading; "" where there is none."""
+    parts = [
+        _laid_out(layout, frames[layout.frame]) for layout in LAYOUTS if layout.frame in frames
+    ]
+    if "process_outcomes" in frames:
+        parts.append(_table(BY_OUTCOME, frames["process_outcomes"], _outcome_rows))
+    if "process_contrasts" in frames:
+        parts.append(_table(DIFFERENCES, frames["process_contrasts"], _contrast_rows))
+    if "process_quality" in frames:
+        parts.append(_table(QUALITY, frames["process_quality"], _quality_rows))
+    return "\n\n".join(filter(None, parts))
+
+
+def _table(heading: str, frame: "pd.DataFrame", rows_of: Any) -> str:
+    rows = list(rows_of(frame))
+    if not rows:
+        return ""
+    table = tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True)
+    return "\n".join([heading, *table_marks(frame), table])
+
+
+def _laid_out(layout: _Layout, frame: "pd.DataFrame") -> str:
+    """A table without the columns and the rows in which nothing is defined."""
+    shown = {
+        title: (column, style)
+        for title, (column, style) in layout.columns.items()
+        if frame[column].notna().any()
+    }
+    numbers = [column for column, style in shown.values() if style in ("percent", "number")]
+    frame = frame[frame[numbers].notna().any(axis=1)]
+
+    def rows(frame: "pd.DataFrame") -> Iterator[dict[str, str]]:
+        for row in frame.to_dict(orient="records"):
+            cells = {title: _cell(row, *column) for title, column in shown.items()}
+            size = {} if "calls" in shown or "count" in shown else {"n": str(row[layout.n])}
+            yield {**row_names(row, frame), **size, **cells}
+
+    return _table(layout.heading, frame, rows)
+
+
+def _cell(row: Mapping[Any, Any], column: str, style: Style) -> str:
+    if style == "percent":
+        return interval_text(row, column, 100.0, 1)
+    if style == "number":
+        return interval_text(row, column, 1.0, 2)
+    return str(int(row[column])) if style == "count" else str(row[column])
+
+
+def _outcome_rows(frame: "pd.DataFrame") -> Iterator[dict[str, str]]:
+    """A row a quality, a column an outcome; first of all how many trajectories each has."""
+    names = [name for name in PLACE if name in frame]
+    for _, part in frame.groupby(names, sort=False, dropna=False):
+        by_outcome = {row["outcome"]: row for row in part.to_dict(orient="records")}
+        head = row_names(by_outcome[OUTCOMES[0]], frame)
+        yield {**head, "": "n", **{name: str(by_outcome[name]["n"]) for name in OUTCOMES}}
+        for quality, title in NAMES.items():
+            if any(is_known(row[quality]) for row in by_outcome.values()):
+                cells = {
+                    name: interval_text(by_outcome[name], quality, 100.0, 1) for name in OUTCOMES
+                }
+                yield {**head, "": title, **cells}
+
+
+def _contrast_rows(frame: "pd.DataFrame") -> Iterator[dict[str, str]]:
+    """A row a quality, a column a pair of outcomes."""
+    names = [name for name in PLACE if name in frame]
+    frame = frame[frame["measure"].isin(list(NAMES))]
+    for _, part in frame.groupby([*names, "measure"], sort=False, dropna=False):
+        rows = part.to_dict(orient="records")
+        found = {(row["outcome"], row["against"]): row for row in rows}
+        cells = {
+            f"{first} - {second}": interval_text(
+                found.get((first, second), {}), "difference", 100.0, 1
+            )
+            for first, second in CONTRASTS
+        }
+        yield {**row_names(rows[0], frame), "": NAMES[rows[0]["measure"]], **cells}
+
+
+def _quality_rows(frame: "pd.DataFrame") -> Iterator[dict[str, str]]:
+    for row in frame.to_dict(orient="records"):
+        yield {
+            **row_names(row, frame),
+            "": row["criterion"],
+            "met": "yes" if row["met"] else "no",
+            "n": str(row["n"]),
+            "gain: failed, now right": interval_text(row, "gain_quality", 100.0, 1),
+            "harm: solved, now wrong": interval_text(row, "harm_quality", 100.0, 1),
+        }

@@ -1,0 +1,194 @@
+"""An engine that is revived when it dies, and handed on to the next checkpoint."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from medeval.errors import FatalModelError, ModelError, TransientModelError
+from medeval.models.base import Reply, Request
+from medeval.models.read_ahead import read_ahead
+from medeval.models.server_process import EngineDiedError
+from medeval.types import JsonValue
+
+# Deaths in a row without a reply between them: the checkpoint or the machine is at fault.
+MAX_DEATHS_IN_A_ROW = 3
+# Deaths that one request was in flight at: it may be what kills the engine.
+MAX_DEATHS_OF_A_REQUEST = 3
+
+
+class Engine(Protocol):
+    """A running engine with one checkpoint's weights."""
+
+    async def generate(self, request: Request) -> Reply:
+        """Generate one turn; raises EngineDiedError where the engine is no more."""
+        ...
+
+    async def swap(self, path: Path) -> None:
+        """Take another checkpoint's weights, verified; raises ModelError where it cannot."""
+        ...
+
+    async def close(self) -> None:
+        """End the engine; may be called more than once."""
+        ...
+
+    def identity(self) -> Mapping[str, JsonValue]:
+        """All that can change a reply, as of a model."""
+        ...
+
+    def notes(self) -> tuple[str, ...]:
+        """What people should be told once."""
+        ...
+
+
+Launch = Callable[[Path], Awaitable[Engine]]
+
+
+class Berth:
+    """Where a run's engine waits between two checkpoints, if it is kept.
+
+    `following` maps a checkpoint to the next one, whose files are read ahead.
+    """
+
+    def __init__(
+        self, launch: Launch, *, keep: bool = False, following: Mapping[Path, Path] | None = None
+    ) -> None:
+        self._launch = launch
+        self._keep = keep
+        self._following = dict(following or {})
+        self._waiting: Engine | None = None
+
+    async def take(self, path: Path) -> tuple[Engine, str | None]:
+        """An engine with a checkpoint's weights, and what people should know of how it came."""
+        waiting, self._waiting = self._waiting, None
+        note = None
+        if waiting is not None:
+            try:
+                await waiting.swap(path)
+            except ModelError as error:
+                note = f"the engine was started anew: {error.message}"
+                await waiting.close()
+            except BaseException:
+                await waiting.close()
+                raise
+            else:
+                self._prepare_next(path)
+                return waiting, None
+        engine = await self._launch(path)
+        self._prepare_next(path)
+        return engine, note
+
+    def _prepare_next(self, path: Path) -> None:
+        if path in self._following:
+            read_ahead(self._following[path])
+
+    async def give(self, engine: Engine) -> None:
+        """Take back an engine whose checkpoint is done."""
+        if self._keep and self._waiting is None:
+            self._waiting = engine
+        else:
+            await engine.close()
+
+    async def aclose(self) -> None:
+        """End the engine that waits, if one does."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            await waiting.close()
+
+
+class LivingModel:
+    """A checkpoint on an engine that may die: requests in flight are put to the next life.
+
+    Gives up on a request that was in flight at `MAX_DEATHS_OF_A_REQUEST` deaths, and on the
+    checkpoint after `MAX_DEATHS_IN_A_ROW` without a reply between them.
+    """
+
+    def __init__(self, path: Path, berth: Berth) -> None:
+        self._path = path
+        self._berth = berth
+        self._engine: Engine | None = None
+        self._reviving = asyncio.Lock()
+        self._deaths = 0
+        self._deaths_in_a_row = 0
+        self._broken: FatalModelError | None = None
+        self._identity: Mapping[str, JsonValue] = {}
+        self._told: list[str] = []
+
+    async def start(self) -> None:
+        """Start an engine, or give the last checkpoint's these weights."""
+        if self._engine is None:
+            self._engine, note = await self._berth.take(self._path)
+            self._identity = dict(self._engine.identity())
+            self._told += [] if note is None else [note]
+
+    async def generate(self, request: Request) -> Reply:
+        """Generate one turn, in another life of the engine where this one ends."""
+        for _ in range(MAX_DEATHS_OF_A_REQUEST):
+            engine = await self._living()
+            try:
+                reply = await engine.generate(request)
+            except EngineDiedError as error:
+                death = error
+                await self._revive(engine, error)
+            else:
+                self._deaths_in_a_row = 0
+                return reply
+        raise TransientModelError(
+            f"the engine died {MAX_DEATHS_OF_A_REQUEST} times under a request: {death.message}",
+            hint=death.hint,
+        )
+
+    async def _living(self) -> Engine:
+        async with self._reviving:
+            if self._broken is not None:
+                raise self._broken
+            if self._engine is None:
+                raise FatalModelError(
+                    f"the model {str(self._path)!r} was not started, or is closed"
+                )
+            return self._engine
+
+    async def _revive(self, dead: Engine, error: EngineDiedError) -> None:
+        """Start the next life, once for all that found this one ended."""
+        async with self._reviving:
+            if self._engine is not dead:
+                return
+            self._engine = None
+            await dead.close()
+            self._deaths += 1
+            self._deaths_in_a_row += 1
+            if self._deaths_in_a_row >= MAX_DEATHS_IN_A_ROW:
+                self._broken = FatalModelError(
+                    f"the engine died {self._deaths_in_a_row} times in a row: {error.message}",
+                    hint=error.hint,
+                )
+                return
+            try:
+                self._engine, _ = await self._berth.take(self._path)
+            except ModelError as failure:
+                self._broken = FatalModelError(
+                    f"the engine died and did not start again: {failure.message}",
+                    hint=failure.hint,
+                )
+
+    async def close(self) -> None:
+        """Let the engine go: to the next checkpoint, or to its end."""
+        async with self._reviving:
+            engine, self._engine = self._engine, None
+            if engine is not None:
+                self._told += engine.notes()
+                await self._berth.give(engine)
+
+    def identity(self) -> Mapping[str, JsonValue]:
+        """What the engine told when it was started."""
+        return dict(self._identity)
+
+    def notes(self) -> tuple[str, ...]:
+        """Deaths of the engine, cold starts where a swap failed, and what the engine tells."""
+        died = (
+            ()
+            if not self._deaths
+            else (f"the engine died {self._deaths} times; what was in flight was asked again",)
+        )
+        engine = () if self._engine is None else self._engine.notes()
+        return tuple(dict.fromkeys((*died, *self._told, *engine)))

@@ -1,0 +1,265 @@
+"""A vLLM server that a run starts, watches and ends, asked through the OpenAI path."""
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from medeval.errors import FatalModelError, ModelError, TransientModelError, UsageError
+from medeval.images import made_picture
+from medeval.models.base import Reply, Request, Sampling
+from medeval.models.kinship import kept_file_hashes
+from medeval.models.living import Berth
+from medeval.models.openai import OpenAIModel
+from medeval.models.server_process import (
+    EngineDiedError,
+    PortTakenError,
+    ServerProcess,
+    free_port,
+)
+from medeval.models.vllm_arguments import EngineArguments
+from medeval.models.weights import weight_fingerprint
+from medeval.types import ImageRef, JsonValue, Message, Text
+
+PYTHON_VARIABLE = "MEDEVAL_VLLM_PYTHON"
+SERVER_MODULE = "vllm.entrypoints.openai.api_server"
+# The name by which the server knows the model, whatever its folder is called.
+SERVED_NAME = "model"
+# Another program may take a free port before the server does.
+PORT_TRIES = 3
+WARM_UP_EDGE_PX = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerArguments:
+    """How a server is started and asked.
+
+    `python` is a Python that has vLLM, None for the one that MEDEVAL_VLLM_PYTHON names, else our
+    own; `port` None takes a free one. A server that is not ready after `start_timeout_s` is given
+    up. The others are those of any OpenAI-compatible server.
+    """
+
+    python: str | None = None
+    port: int | None = None
+    start_timeout_s: float = 1800.0
+    timeout_s: float = 3600.0
+    max_retries: int = 5
+    retry_wait_s: float = 0.5
+    extra_body: Mapping[str, JsonValue] = field(default_factory=dict)
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The names that `--model-args` may hold."""
+        return [one.name for one in fields(cls)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerPlan:
+    """A server to be started: its arguments, its log, and whether it is to see a picture first."""
+
+    engine: EngineArguments
+    server: ServerArguments
+    log_folder: Path
+    sees_pictures: bool = True
+
+    def command(self, path: Path, port: int) -> list[str]:
+        """The command line that serves a checkpoint. Raises FatalModelError without a Python."""
+        asked = self.server.python or os.environ.get(PYTHON_VARIABLE) or sys.executable
+        python = shutil.which(asked)
+        if python is None:
+            raise FatalModelError(
+                f"no Python {asked!r} to run vLLM with",
+                hint=f"name one that has vLLM: --model-args python=PATH or {PYTHON_VARIABLE}",
+            )
+        # after the others: what makes it our own server, on loopback, cannot be overridden
+        own = ["--model", str(path), "--served-model-name", SERVED_NAME]
+        own += ["--host", "127.0.0.1", "--port", str(port)]
+        return [python, "-m", SERVER_MODULE, *self.engine.flags(), *own]
+
+
+class VLLMServer:
+    """One life of a vLLM server, and a client of it."""
+
+    def __init__(
+        self, path: Path, process: ServerProcess, client: OpenAIModel, plan: ServerPlan
+    ) -> None:
+        self._path = path
+        self._process = process
+        self._client = client
+        self._plan = plan
+        self._identity = _identity(path, client, plan)
+        self._is_closed = False
+
+    @classmethod
+    async def launch(cls, path: Path, plan: ServerPlan) -> "VLLMServer":
+        """Start a server and see it answer. Raises FatalModelError where it does not."""
+        tries = PORT_TRIES if plan.server.port is None else 1
+        for remaining in reversed(range(tries)):
+            try:
+                return await cls._launch(path, plan)
+            except PortTakenError:
+                if not remaining:
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    @classmethod
+    async def _launch(cls, path: Path, plan: ServerPlan) -> "VLLMServer":
+        port = plan.server.port or free_port()
+        process = await ServerProcess.start(
+            plan.command(path, port), port=port, log=_log(plan, path), environment=os.environ
+        )
+        client = _client(process.root, plan)
+        try:
+            await process.await_health(plan.server.start_timeout_s)
+            await client.start()
+            server = cls(path, process, client, plan)
+            await server._warm_up()
+        except BaseException:
+            await client.close()
+            await process.close()
+            raise
+        return server
+
+    async def _warm_up(self) -> None:
+        """Have the first picture, which takes long, seen before any that counts."""
+        try:
+            await self.generate(warm_up_request(sees_pictures=self._plan.sees_pictures))
+        except EngineDiedError:
+            raise self._process.failure("ended at its first request") from None
+        except TransientModelError as error:
+            raise FatalModelError(
+                f"the server is up, but does not answer: {error.message}",
+                hint=f"see its log, {str(self._process.log)!r}",
+            ) from error
+
+    async def generate(self, request: Request) -> Reply:
+        """Generate one turn; raises EngineDiedError as soon as the server is gone."""
+        asking = asyncio.create_task(self._client.generate(request))
+        try:
+            await asyncio.wait({asking, self._process.ended}, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                return await self._checked(asking)
+            raise self._death()
+        finally:
+            if not asking.done():
+                asking.cancel()
+                await asyncio.wait({asking})
+
+    async def _checked(self, asking: "asyncio.Task[Reply]") -> Reply:
+        try:
+            return asking.result()
+        except ModelError as error:
+            # another request may have found the server dead, and closed what this one used
+            is_gone = self._is_closed or not self._process.is_running
+            if is_gone or (
+                isinstance(error, TransientModelError) and not await self._process.is_healthy()
+            ):
+                raise self._death() from error
+            raise
+
+    def _death(self) -> EngineDiedError:
+        failure = self._process.failure("ended while it was asked")
+        return EngineDiedError(failure.message, hint=failure.hint)
+
+    async def swap(self, path: Path) -> None:
+        """Another checkpoint's weights are not taken over HTTP: always raises ModelError."""
+        raise ModelError(f"a server keeps its weights; {str(path)!r} needs another")
+
+    async def close(self) -> None:
+        """End the server."""
+        self._is_closed = True
+        await self._client.close()
+        await self._process.close()
+
+    def identity(self) -> Mapping[str, JsonValue]:
+        """The checkpoint's weights, vLLM's version, and the arguments that shape a reply."""
+        return dict(self._identity)
+
+    def notes(self) -> tuple[str, ...]:
+        """What the client tells."""
+        return self._client.notes()
+
+
+def server_berth(plan: ServerPlan, following: Mapping[Path, Path] | None = None) -> Berth:
+    """Where checkpoints are served one after the other, each by a server of its own."""
+
+    async def launch(path: Path) -> VLLMServer:
+        return await VLLMServer.launch(path, plan)
+
+    return Berth(launch, following=following)
+
+
+def _client(root: str, plan: ServerPlan) -> OpenAIModel:
+    server = plan.server
+    return OpenAIModel(
+        model=SERVED_NAME,
+        base_url=root,
+        # the server asks for no key, and a hosted one's must not go there
+        api_key_variable="MEDEVAL_NO_KEY",
+        timeout_s=server.timeout_s,
+        max_retries=server.max_retries,
+        retry_wait_s=server.retry_wait_s,
+        extra_body=server.extra_body,
+    )
+
+
+def _log(plan: ServerPlan, path: Path) -> Path:
+    """The log of a checkpoint's servers; one file a process of ours and a checkpoint."""
+    name = "-".join(path.resolve().parts[-3:]).strip("/")
+    return plan.log_folder / f"vllm-{name}.{os.getpid()}.log"
+
+
+def _identity(path: Path, client: OpenAIModel, plan: ServerPlan) -> dict[str, JsonValue]:
+    told = client.identity()
+    return {
+        "engine": "vllm-server",
+        "engine_version": told["server_version"],
+        "max_model_len": told["max_model_len"],
+        "extra_body": told["extra_body"],
+        "weights": weight_fingerprint(path),
+        "files": kept_file_hashes(path),
+        "arguments": plan.engine.shaping(),
+    }
+
+
+def warm_up_request(*, sees_pictures: bool = True) -> Request:
+    """A request for two tokens, with a small picture unless the model sees none."""
+    from PIL import Image
+
+    edge = WARM_UP_EDGE_PX
+    picture = made_picture(Image.new("RGB", (edge, edge), (90, 120, 150)), budget=None)
+    content = (ImageRef(0), Text("Hello.")) if sees_pictures else (Text("Hello."),)
+    return Request(
+        messages=(Message(role="user", content=content),),
+        images=(picture.encoded,) if sees_pictures else (),
+        sampling=Sampling(max_tokens=2),
+        seed=0,
+    )
+
+
+def server_plan(
+    given: Mapping[str, Any], log_folder: Path, *, flag: str = "--model-args", judges: bool = False
+) -> ServerPlan:
+    """A server from the arguments of a flag. Raises UsageError naming one that is not known.
+
+    One that `judges` sees texts alone.
+    """
+    known = [*EngineArguments.names(), *ServerArguments.names()]
+    for name in given:
+        if name not in known:
+            raise UsageError(
+                f"{flag} has {name!r}, which the vllm-server backend does not know",
+                hint=f"known: {', '.join(known)}; engine_args takes any other of vLLM",
+            )
+    of_server = {name: value for name, value in given.items() if name in ServerArguments.names()}
+    of_engine = {name: value for name, value in given.items() if name not in of_server}
+    return ServerPlan(
+        engine=EngineArguments(**of_engine),
+        server=ServerArguments(**of_server),
+        log_folder=log_folder,
+        sees_pictures=not judges,
+    )
