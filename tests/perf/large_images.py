@@ -74,7 +74,7 @@ def run_cpu_s(url: str, n: int, images: Path, folder: Path) -> float:
         *(sys.executable, "-m", "medeval", "run", "--model", "stub", "--base-url", url),
         *("--benchmarks", str(folder / "files.py"), "--data-dir", str(images), "--fresh"),
         *("--protocols", str(folder / "protocol.py"), "--limit", str(n)),
-        *("--concurrency", "4", "--output-dir", str(folder / "run")),
+        *("--concurrency", "4", "--output-dir", str(folder / f"run-{images.name}")),
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with (folder / "log").open("wb") as log:
