@@ -225,6 +225,11 @@ def devices_of(plan: Plan) -> list[str | None]:
         if each is not None:
             raise UsageError(f"--gpus-per-worker {each}, but no workers", hint="--workers N")
         return []
+    if plan.options.judge_backend == "vllm-server":
+        raise UsageError(
+            "each worker would start a server of its own for the judges",
+            hint="--defer-grading, then medeval grade RUN --backend vllm-server",
+        )
     if plan.backend == "openai" and each is None:
         return [None] * n_workers
     return gpu_groups(n_workers, each)

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medeval.definitions import EvalProtocol, Pair
+from medeval.definitions import EvalProtocol, Observation, Pair
 from medeval.errors import DataError, TransientModelError
 from medeval.images import Picture, PixelBudget, prepare
 from medeval.loader import load
@@ -552,3 +552,35 @@ def test_a_crop_without_a_budget_is_as_large_as_its_region() -> None:
     )
     image = trajectory(plain, [crop(), "x"]).images[1]
     assert image.raw == image.sent == Size(100, 50)
+
+
+def test_a_reply_may_be_as_long_as_the_tokens_that_are_left() -> None:
+    protocol = replace(HERMES.available, max_response_tokens=2100)
+    long = Reply(text=crop(), finish="stop", usage=Usage(prompt_tokens=500, completion_tokens=100))
+    longer = replace(long, usage=Usage(prompt_tokens=900, completion_tokens=50))
+    _, model = rolled(protocol, [long, longer, "<answer>B</answer>"])
+    assert [request.sampling.max_tokens for request in model.requests] == [2048, 2000, 1650]
+    _, untold = rolled(protocol, [crop(), "<answer>B</answer>"])
+    assert [request.sampling.max_tokens for request in untold.requests] == [2048, 2048]
+
+
+def test_an_answer_at_a_limit_tells_which() -> None:
+    protocol = replace(HERMES.available, at_limit="last_reply", max_generations=1, stop=())
+    ended = trajectory(protocol, ["<answer>B</answer>" + crop()])
+    assert ended.answer is not None
+    assert ended.answer.how_found == "answer_tag at turn_limit"
+
+
+def test_an_observation_tells_sizes_rounds_and_images() -> None:
+    told = Observation(
+        before="$index $made $turn $observation ${width}x$height ${raw_width}x$raw_height|",
+        after="",
+        error="$turn $observation $message",
+        malformed="$turn: $message",
+    )
+    protocol = replace(HERMES.available, observation=told)
+    ended = trajectory(protocol, [crop(box=(9, 9, 1, 1)), BROKEN, crop(), "<answer>B</answer>"])
+    said = [message.text for message in ended.messages if message.role == "user"][1:]
+    assert said[0].startswith("0 1 'bbox_2d' needs x1 < x2")
+    assert said[1].startswith("1: the JSON cannot be read")
+    assert said[2] == "1 1 2 3 644x336 100x50|"
