@@ -155,6 +155,7 @@ class StubServer:
             "first_at": self.started[0] if self.started else 0.0,
             "last_at": self.ended_at,
             "most_in_flight": self.most_in_flight,
+            "requests": len(self.started),
         }
         self.started.clear()
         self.most_in_flight = 0

@@ -8,12 +8,10 @@ busy machine slows all alike. Clients: plain aiohttp as the lower bound, medeval
 where MEDEVAL_INSPECT_PYTHON names a Python that has it (single turns). Any other is named by
 MEDEVAL_OTHER_CLIENT, a command in which {url}, {folder}, {n} and {concurrency} are filled in.
 
-With `--turns 2` the model first asks for a crop. What a crop itself takes (decode, crop, resize,
-encode, with Pillow) is measured beside it.
+With `--turns 2` the model first asks for a crop. What the crop itself takes is measured beside it.
 """
 
 import argparse
-import io
 import json
 import os
 import shlex
@@ -31,11 +29,17 @@ from pathlib import Path
 from PIL import Image, ImageChops
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from medeval.images import prepare  # noqa: E402
+from medeval.tools.base import ToolContext  # noqa: E402
+from medeval.tools.crop_and_zoom import crop_and_zoom  # noqa: E402
+
 CLIENTS = Path(__file__).parent / "clients"
 BOX = (200, 200, 600, 600)
 CALL = (
-    '<tool_call>\n{"name": "crop_and_zoom", "arguments": {"bbox_2d": [200, 200, 600, 600], '
-    '"label": "sign"}}\n</tool_call>'
+    '<tool_call>\n{"name": "crop_and_zoom", "arguments": {"bbox_2d": [200, 200, 600, 600]}}\n'
+    "</tool_call>"
 )
 # Few enough to leave start-up alone, so that the difference is the samples' own.
 N_FEW = 8
@@ -80,16 +84,16 @@ def draw(folder: Path, n: int, edge_px: int) -> None:
 
 
 def crop_cpu_s(folder: Path, n: int = 20) -> float:
-    """CPU seconds of a crop by Pillow alone: decode, crop, resize to the budget, encode."""
-    data = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))[:n]]
+    """CPU seconds of the crop itself: the tool's decode, crop, resize and encode, alone."""
+    tool = crop_and_zoom()
+    contexts = [
+        ToolContext(pictures=(prepare(path.read_bytes(), name=path.name),), frame="permille")
+        for path in sorted(folder.glob("*.jpg"))[:n]
+    ]
     started = time.process_time()
-    for item in data:
-        with Image.open(io.BytesIO(item)) as image:
-            crop = image.convert("RGB").crop(BOX)
-            crop.resize((812, 812), Image.Resampling.BICUBIC).save(
-                io.BytesIO(), "PNG", compress_level=1
-            )
-    return (time.process_time() - started) / len(data)
+    for context in contexts:
+        tool.run({"bbox_2d": [200, 200, 600, 600]}, context)
+    return (time.process_time() - started) / len(contexts)
 
 
 @contextmanager
@@ -112,7 +116,7 @@ def timing(url: str) -> dict[str, float]:
         return dict(json.load(answer))
 
 
-def measured(command: list[str], url: str, n: int, folder: Path) -> Figures:
+def measured(command: list[str], url: str, n: int, turns: int, folder: Path) -> Figures:
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -128,6 +132,8 @@ def measured(command: list[str], url: str, n: int, folder: Path) -> Figures:
     if os.waitstatus_to_exitcode(status) != 0:
         sys.exit(f"{shlex.join(command)} failed:\n{(folder / 'client.log').read_text()[-3000:]}")
     seen = timing(url)
+    if seen["requests"] != n * turns:
+        sys.exit(f"{shlex.join(command)} sent {seen['requests']} requests, not {n * turns}")
     return Figures(
         n=n,
         cpu_s=usage.ru_utime + usage.ru_stime,
@@ -216,12 +222,12 @@ def main() -> None:
         images.mkdir()
         draw(images, how.samples, how.edge_px)
         if how.turns == 2:
-            print(f"a crop by Pillow alone: {1000 * crop_cpu_s(images):.1f} ms of CPU")
+            print(f"the crop itself: {1000 * crop_cpu_s(images):.1f} ms of CPU")
         for _ in range(how.rounds):
             for client in clients:
                 for n, kept in ((min(N_FEW, how.samples), few), (how.samples, many)):
                     command = command_of(client, n, images, folder, url, how)
-                    kept[client].append(measured(command, url, n, folder))
+                    kept[client].append(measured(command, url, n, how.turns, folder))
         for client in clients:
             report(client, few[client], many[client], how)
 
