@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from string import Template
@@ -50,6 +51,10 @@ OBSERVED_PLACEHOLDERS = frozenset(
 )
 
 
+# Where an observation shows the sample's first image once more.
+ORIGINAL = re.compile(r"(?<!\$)\$(?:original\b|\{original\})")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Observation:
     """How a tool's result is put before the model: `before`, the image, `after`, as one turn.
@@ -59,7 +64,8 @@ class Observation:
     the new image's index in the conversation and `$made` counts the images that calls made, from
     1; `$turn` counts replies from 0 and `$observation` from 1, refused calls included; `$width`
     and `$height` are the image's sides as it is sent, `$raw_width` and `$raw_height` before;
-    `$question` is the sample's. `between` stands between the results of several calls.
+    `$question` is the sample's. In `after`, `$original` is the place of the sample's first image,
+    where that is shown once more. `between` stands between the results of several calls.
     """
 
     role: Role = "user"
@@ -73,7 +79,7 @@ class Observation:
         """Raise DefinitionError for a placeholder that is not filled in."""
         known = (
             ("before", OBSERVED_PLACEHOLDERS),
-            ("after", OBSERVED_PLACEHOLDERS),
+            ("after", OBSERVED_PLACEHOLDERS | {"original"}),
             ("error", {"message", "turn", "observation"}),
             ("malformed", {"message", "turn", "observation"}),
         )
@@ -169,7 +175,7 @@ def _error_text(observation: Observation, result: Observed) -> str:
 def _image_parts(observation: Observation, result: Observed, question: str) -> list[Content]:
     assert result.image is not None, "a call without an error made an image"
     sent, raw = result.sent or Size(0, 0), result.raw or Size(0, 0)
-    before, after = (
+    before, *after = (
         Template(text).substitute(
             index=result.image,
             made=result.made,
@@ -181,10 +187,12 @@ def _image_parts(observation: Observation, result: Observed, question: str) -> l
             raw_height=raw.height_px,
             question=question,
         )
-        for text in (observation.before, observation.after)
+        for text in (observation.before, *ORIGINAL.split(observation.after))
     )
-    parts: list[Content] = [Text(before)] if before else []
-    return [*parts, ImageRef(result.image), *([Text(after)] if after else [])]
+    parts: list[Content] = [Text(before), ImageRef(result.image), Text(after[0])]
+    for text in after[1:]:
+        parts += [ImageRef(0), Text(text)]
+    return [part for part in parts if part != Text("")]
 
 
 def _tool_message(call_id: str, content: Sequence[Content]) -> Message:

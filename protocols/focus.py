@@ -10,9 +10,9 @@ recipe/vtool/refocus_tools.py). Apache-2.0. One block, two replies; the second i
 under its name, for the count of misused calls.
 
 `refocus` (tables): prompts, loop and tools of https://github.com/zeyofu/ReFocus_Code at 8412b5f
-(src/prompt_need.py, src/agent.py, src/main_tablevqa.py, src/tools.py). Apache-2.0. Written for
-GPT-4o. Its chart prompt and its prompt for subfigures, which has the model write general Python,
-are not here.
+(src/prompt_need.py, src/agent.py, src/main_tablevqa.py, src/tools.py), which gives no licence.
+Written for GPT-4o. Its chart prompt is in refocus_chart.py; its prompt for subfigures, which has
+the model write general Python, is not here.
 
 Where we differ: no code is run, so a block of more than assignments and calls of these functions
 is an error; a name bound in an earlier block is not known in a later one; mask and draw change
@@ -372,7 +372,7 @@ REFOCUS_BASELINE = EvalProtocol(
     answer_rules=("final_answer",),
     sampling=Sampling(temperature=0.0, max_tokens=4096),
     source=REFOCUS_SOURCE,
-    licence=LICENCE,
+    licence="none given",
 )
 REFOCUS_PAIR = Pair(
     name="refocus",

@@ -19,6 +19,11 @@ DEEPEYES = load("deepeyes", Pair).value.available
 TRAIN = load("deepeyes_train", Pair).value.available
 PIXEL_REASONER = load("pixel_reasoner", Pair).value.available
 
+REFOCUS_CHART = load("refocus_chart", Pair).value.available
+FOCUSED = """```python
+display(focus_on_x_values_with_draw(image_1, ["2006"], x_values_bbox))
+```"""
+
 GOOD = hermes(ZOOM, bbox_2d=[0, 0, 100, 100])
 
 
@@ -92,6 +97,12 @@ def test_another_model_s_protocol_reads_no_deepeyes_call(name: str) -> None:
         (TRAIN, conversation(*[GOOD] * 6), ([*[UNCHECKED] * 4, "over_limit"], "call_limit",
          "stops earlier")),
         (TRAIN, conversation(""), ([], "empty", "agrees")),
+        (REFOCUS_CHART, conversation(FOCUSED, "FINAL ANSWER: 3. TERMINATE"),
+         ([UNCHECKED], "answered", "agrees")),
+        (REFOCUS_CHART, conversation("```python\nimport os\n```", "FINAL ANSWER: 3. TERMINATE"),
+         (["malformed"], "answered", "agrees")),
+        (REFOCUS_CHART, conversation(FOCUSED.replace("x_values", "columns"), "No. TERMINATE"),
+         (["rejected"], "no_answer", "agrees")),
         (load("mini_o3", Pair).value.free, conversation("<grounding>{}</grounding>"),
          (["not_offered"], "not_offered", "agrees")),
         (load("med", Pair).value.available, conversation("<tool_call>oops</tool_call>"),

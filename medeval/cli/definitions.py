@@ -123,7 +123,7 @@ def show_command(
     NAME is a shipped name, a path to a .py file or a dotted module; FILE.py::NAME chooses one of
     several. A benchmark's rows are read only where --data-dir or --sample-id asks for a sample.
     """
-    definition = _find(name)
+    definition = _find(name, read=render and not (data_dir or sample_id))
     value = definition.value
     if isinstance(value, Benchmark) and benchmark is None and (data_dir or sample_id):
         benchmark = name
@@ -155,8 +155,11 @@ def _lines(fields_shown: Sequence[tuple[str, object]]) -> str:
     return "\n".join(f"{key}: {_cell(value)}" for key, value in fields_shown)
 
 
-def _find(name: str) -> Definition:
-    """A definition of any kind; a pair comes before a protocol of the same name."""
+def _find(name: str, *, read: bool) -> Definition:
+    """A definition of any kind; a pair comes before a protocol of the same name.
+
+    A benchmark comes before both, but not where what a model would read is asked for.
+    """
     finders: tuple[Callable[[], Definition], ...] = (
         lambda: load(name, Benchmark),
         lambda: load(name, Pair),
@@ -164,7 +167,7 @@ def _find(name: str) -> Definition:
         lambda: load(name, Judge),
     )
     problems: list[DefinitionError] = []
-    for find in finders:
+    for find in finders[1:] + finders[:1] if read else finders:
         try:
             return find()
         except DefinitionError as error:

@@ -44,6 +44,12 @@ SAMPLE = Sample(
     images=(ImageSource(name="drawn", read=lambda: DATA),),
     targets=("B",),
     options=("green", "red"),
+    metadata={
+        "regions": [
+            {"axis": "x", "name": "2005", "box": [0.1, 0.1, 0.3, 0.9]},
+            {"axis": "x", "name": "2006", "box": [0.4, 0.1, 0.6, 0.9]},
+        ]
+    },
 )
 
 
@@ -67,6 +73,12 @@ def grounding(box: Sequence[float], source: str) -> str:
 ZOOM = "image_zoom_in_tool"
 MED = "image_crop_and_zoom_in_tool"
 PIXEL = "crop_image_normalized"
+FOCUS = """THOUGHT 0: I focus.
+ACTION 0:
+```python
+chosen = focus_on_x_values_with_{mode}(image_1, [{names}], x_values_bbox)
+display(chosen)
+```"""
 BOXED = "The flag is red. The final answer is: $\\boxed{B}$"
 TAGGED = "<think>It is red.</think> <answer>B</answer>"
 
@@ -123,6 +135,13 @@ SCRIPTS: Mapping[str, Sequence[str]] = {
         glm(MED, bbox_2d=[240, 240, 360, 340], label="flag", image_index=0),
         glm(MED, bbox_2d=[0, 0, 500, 500], label="flag", image_index=1),
         "<think>Red.</think> <|begin_of_box|>B<|end_of_box|>",
+    ],
+    "refocus_chart": [
+        FOCUS.format(mode="highlight", names='"2006"'),
+        FOCUS.format(mode="draw", names='"2007"'),
+        FOCUS.format(mode="mask", names='"2005"').replace("image_1", "image_1[0]"),
+        FOCUS.format(mode="draw", names='"2005", "2006"'),
+        "ANSWER: It is red. FINAL ANSWER: B. TERMINATE",
     ],
 }
 

@@ -49,6 +49,7 @@ def test_every_published_preset_has_a_golden_transcript() -> None:
     ("name", "source"),
     [
         ("deepeyes", "derived"), ("mini_o3", "derived"), ("chain_of_focus", "derived"),
+        ("refocus_chart", "derived"),
         ("qwen3vl_zoom", "derived"), ("glm45v", "ours"), ("med", "published"),
         ("med_glm", "published"), ("pixel_reasoner", "published"), ("crop_zoom", "ours"),
     ],
@@ -67,7 +68,7 @@ def test_a_preset_names_its_source_and_licence(name: str) -> None:
 @pytest.mark.parametrize("name", golden.SCRIPTS)
 def test_a_call_in_the_free_arm_of_a_preset_is_seen_and_not_carried_out(name: str) -> None:
     free = load(name, Pair).value.free
-    call = next(line for line in golden.SCRIPTS[name] if "bbox_2d" in line)
+    call = next(line for line in golden.SCRIPTS[name] if "bbox" in line)
     trajectory = golden.rolled(free, [call]).trajectory
     assert (trajectory.stop, trajectory.calls[0].status) == ("not_offered", "not_offered")
 
