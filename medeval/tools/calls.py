@@ -19,6 +19,7 @@ from medeval.types import JsonValue, NativeCall, ParsedCall
 # find an answer or a tool's pixels that can change a number: old cells are then not resumed.
 BEHAVIOUR: Final = 2
 
+
 def _python_calls(text: str, rules: CallRules) -> list[ParsedCall]:
     # Python's own parser takes a while to import, and most protocols have no use for it
     from medeval.tools.fenced_python import python_calls
