@@ -27,17 +27,21 @@ if TYPE_CHECKING:
     from medeval.images import PixelBudget as PixelBudget
     from medeval.loader import load as load
     from medeval.models.base import Sampling as Sampling
+    from medeval.protocol_parts import Wording as Wording
     from medeval.rows import DrawnRows as DrawnRows
     from medeval.rows import HubFiles as HubFiles
     from medeval.rows import HubRows as HubRows
     from medeval.rows import RepeatedRows as RepeatedRows
     from medeval.rows import Row as Row
     from medeval.tools.base import Tool as Tool
+    from medeval.tools.calls import CallRules as CallRules
     from medeval.tools.crop_and_zoom import crop_and_zoom as crop_and_zoom
+    from medeval.tools.crop_rules import CropRules as CropRules
     from medeval.tools.focus import focus_tools as focus_tools
     from medeval.tools.functions import tool as tool
     from medeval.tools.marking import draw_line as draw_line
     from medeval.tools.marking import draw_point as draw_point
+    from medeval.tools.targets import Target as Target
     from medeval.tools.turning import flip as flip
     from medeval.tools.turning import rotate as rotate
     from medeval.types import Answer as Answer
@@ -65,13 +69,17 @@ _HOMES = {
     "PixelBudget": "medeval.images",
     "load": "medeval.loader",
     "Sampling": "medeval.models.base",
+    "Wording": "medeval.protocol_parts",
     "DrawnRows": "medeval.rows",
     "HubFiles": "medeval.rows",
     "HubRows": "medeval.rows",
     "RepeatedRows": "medeval.rows",
     "Row": "medeval.rows",
     "Tool": "medeval.tools.base",
+    "CallRules": "medeval.tools.calls",
     "crop_and_zoom": "medeval.tools.crop_and_zoom",
+    "CropRules": "medeval.tools.crop_rules",
+    "Target": "medeval.tools.targets",
     "focus_tools": "medeval.tools.focus",
     "tool": "medeval.tools.functions",
     "draw_line": "medeval.tools.marking",

@@ -58,10 +58,12 @@ def run(
         )
     listed = {name: _listed(name, value) for name, value in options.items()}
     resolved = resolve(read_options(None if plan is None else Path(plan), listed))
-    if open_model is not None and resolved.options.workers is not None:
+    if open_model is not None and (
+        resolved.options.workers is not None or resolved.options.cluster is not None
+    ):
         raise UsageError(
             "workers open the backend's models, and open_model is a function of this process",
-            hint="leave out one of workers and open_model",
+            hint="leave out open_model, or workers and cluster",
         )
     report = carry_out(resolved, open_model or model_opener(resolved), _Logged())
     if len(report.stopped) == len(report.summaries):

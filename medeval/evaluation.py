@@ -47,7 +47,8 @@ def cells_of(
 class Evaluation:
     """The part of a run that engines and signals have a say in.
 
-    `writer` is the name under which this process appends to cells.
+    `writer` is the name under which this process appends to cells. Verdicts that are missing on
+    earlier trajectories are made first, unless `judges_what_is_there` is false.
     """
 
     plan: Plan
@@ -55,6 +56,7 @@ class Evaluation:
     progress: Progress
     interrupt: Interrupt
     writer: str = "0"
+    judges_what_is_there: bool = True
 
     async def run(
         self, groups: AsyncIterator[Group], open_model: OpenModel, *, asks_judges: bool
@@ -90,7 +92,8 @@ class Evaluation:
             refusal = refusal_of(self.plan, cell)
             if refusal is not None:
                 cell.stop(refusal, self.progress)
-        await self._judge_what_lacks_a_verdict(cells)
+        if self.judges_what_is_there:
+            await self._judge_what_lacks_a_verdict(cells)
         if self.interrupt.reason is not None:
             return
         if not any(cell.stopped is None and n_missing(cell) for cell in cells):

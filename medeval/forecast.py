@@ -50,6 +50,8 @@ class Forecast:
     clock: Callable[[], float] = time.monotonic
     _began_at: float | None = None
     _idle_s: float = 0.0
+    _in_flight: int = 0
+    _sum_of_starts: float = 0.0
     _done: Counter[Kind] = field(default_factory=Counter)
     _seconds: dict[Kind, float] = field(default_factory=lambda: defaultdict(float))
     _starts_s: list[float] = field(default_factory=list)
@@ -62,9 +64,18 @@ class Forecast:
             self._began_at = self.clock()
         self._idle_s += min(seconds, self.clock() - self._began_at) / self.n_at_once
 
+    def begun(self) -> None:
+        """A conversation has begun."""
+        self._in_flight += 1
+        self._sum_of_starts += self.clock()
+
     def ended(self, kind: Kind, seconds: float | None) -> None:
         """A conversation took so long; None where it failed."""
         self.waiting[kind] -= 1
+        if self._in_flight:
+            began_at = self._sum_of_starts / self._in_flight
+            self._sum_of_starts -= began_at if seconds is None else self.clock() - seconds
+            self._in_flight -= 1
         if seconds is not None:
             self._done[kind] += 1
             self._seconds[kind] += seconds
@@ -75,8 +86,12 @@ class Forecast:
         if self._began_at is None or work_s <= 0:
             return None
         walking_s = self.clock() - self._began_at - self._idle_s
+        # what those in flight have behind them is work done, and none that is left
+        behind_s = max(0.0, self._in_flight * self.clock() - self._sum_of_starts)
+        work_s += behind_s
         waiting_s = sum(n * self._mean_s(kind) for kind, n in self.waiting.items())
         start_s = sum(self._starts_s) / len(self._starts_s)
+        waiting_s = max(0.0, waiting_s - behind_s)
         return waiting_s * walking_s / work_s + self.n_engines * start_s / self.n_at_once
 
     def _mean_s(self, kind: Kind) -> float:
@@ -98,6 +113,10 @@ class Foresight:
     def engine_ready(self, seconds: float) -> None:
         """An engine has started, and took so long."""
         self._forecast.engine_ready(seconds)
+
+    def begin(self) -> None:
+        """A conversation has begun."""
+        self._forecast.begun()
 
     def advance(self, kind: Kind, *, seconds: float | None) -> None:
         """One sample is done, after so long; None where it is left unscored."""

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from medeval.errors import DataError, DefinitionError
 from medeval.image_files import (
@@ -36,9 +36,17 @@ if TYPE_CHECKING:
 PNG_COMPRESS_LEVEL: Final = 1
 
 
+ResizeRule: TypeAlias = Literal["smart", "area"]
+Resample: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelBudget:
     """How large an image is sent: its area in pixels; its sides are multiples of the factor.
+
+    `rule` "smart" is `smart_resize`; "area" leaves an image within the bounds as it is and
+    scales any other to the nearer bound, cut to whole pixels, as verl's data sets do. `resample`
+    is the filter of the resize.
 
     Raises DefinitionError unless factor >= 1, min_px <= max_px, and one tile of factor x factor
     fits into max_px.
@@ -47,6 +55,17 @@ class PixelBudget:
     min_px: int
     max_px: int
     factor: int
+    rule: ResizeRule = "smart"
+    resample: Resample = "bicubic"
+
+    def size_of(self, raw: Size) -> Size:
+        """The size that an image of the given size is sent at."""
+        return self.size_of_sides(raw.width_px, raw.height_px)
+
+    def size_of_sides(self, width: float, height: float) -> Size:
+        """The same for sides that need not be whole pixels, as boxes have them."""
+        rule = _smart_resize if self.rule == "smart" else _area_resize
+        return rule(width, height, self)
 
     def __post_init__(self) -> None:
         if not (self.factor >= 1 and 1 <= self.min_px <= self.max_px >= self.factor**2):
@@ -67,18 +86,35 @@ def smart_resize(size: Size, budget: PixelBudget) -> Size:
     >>> smart_resize(Size(1000, 600), PixelBudget(min_px=256 * 784, max_px=512 * 784, factor=28))
     Size(width_px=812, height_px=476)
     """
-    factor, area = budget.factor, size.width_px * size.height_px
-    width = max(factor, round(size.width_px / factor) * factor)
-    height = max(factor, round(size.height_px / factor) * factor)
+    return _smart_resize(size.width_px, size.height_px, budget)
+
+
+def _smart_resize(across: float, down: float, budget: PixelBudget) -> Size:
+    factor = budget.factor
+    width = max(factor, round(across / factor) * factor)
+    height = max(factor, round(down / factor) * factor)
     if width * height > budget.max_px:
-        shrink = math.sqrt(area / budget.max_px)
-        width = max(factor, math.floor(size.width_px / shrink / factor) * factor)
-        height = max(factor, math.floor(size.height_px / shrink / factor) * factor)
+        shrink = math.sqrt(across * down / budget.max_px)
+        width = max(factor, math.floor(across / shrink / factor) * factor)
+        height = max(factor, math.floor(down / shrink / factor) * factor)
     elif width * height < budget.min_px:
-        grow = math.sqrt(budget.min_px / area)
-        width = math.ceil(size.width_px * grow / factor) * factor
-        height = math.ceil(size.height_px * grow / factor) * factor
+        grow = math.sqrt(budget.min_px / (across * down))
+        width = math.ceil(across * grow / factor) * factor
+        height = math.ceil(down * grow / factor) * factor
     return _squeezed(width, height, budget)
+
+
+def _area_resize(width: float, height: float, budget: PixelBudget) -> Size:
+    """The size scaled to the nearer bound of the area where it is outside, cut to whole pixels."""
+    area = width * height
+    bound = min(max(area, budget.min_px), budget.max_px)
+    scale = 1.0 if area == bound else math.sqrt(bound / area)
+    return whole_size(width * scale, height * scale, least=budget.factor)
+
+
+def whole_size(width: float, height: float, least: int = 1) -> Size:
+    """Sides cut to whole pixels, none below the least."""
+    return Size(max(least, int(width)), max(least, int(height)))
 
 
 def _squeezed(width: int, height: int, budget: PixelBudget) -> Size:
@@ -118,6 +154,10 @@ class Picture:
         """
         return self.read_pixels()
 
+    def sent_pixels(self) -> "Image.Image":
+        """The image in RGB as it is sent: a fresh one at each call, the caller's own."""
+        return self.pixels() if self.sent == self.raw else decode(self.encoded.data, "sent")
+
 
 def prepare(
     data: bytes, *, name: str, budget: PixelBudget | None = None, max_pixels: int = MAX_PIXELS
@@ -136,7 +176,7 @@ def prepare(
     image = open_image(data, name, max_pixels)
     orientation = orientation_of(image, data, name)
     raw = upright_size(image, orientation)
-    sent = raw if budget is None else smart_resize(raw, budget)
+    sent = raw if budget is None else budget.size_of(raw)
     if sent == raw and orientation is None and is_plain(image, data, name):
         if not has_end_mark(image, data):
             load(image, name)
@@ -145,7 +185,8 @@ def prepare(
             raw=raw,
             read_pixels=partial(decode, data, name),
         )
-    encoded = _as_png(_resized(upright(image, orientation, name), sent))
+    resample = "bicubic" if budget is None else budget.resample
+    encoded = _as_png(resampled(upright(image, orientation, name), sent, resample))
     # A PNG without a resize holds the same pixels, so that the original can be let go.
     source = encoded.data if sent == raw else data
     return Picture(
@@ -156,23 +197,44 @@ def prepare(
     )
 
 
+def sent_as(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Size, MediaType]:
+    """The upright size and the type of what `prepare` makes where no resize is due.
+
+    Raises DataError as `prepare` does, but neither hashes nor encodes anything.
+    """
+    image = open_image(data, name, max_pixels)
+    orientation = orientation_of(image, data, name)
+    raw = upright_size(image, orientation)
+    if orientation is not None or not is_plain(image, data, name):
+        upright(image, orientation, name)
+        return raw, "image/png"
+    if not has_end_mark(image, data):
+        load(image, name)
+    return raw, MEDIA_TYPES[str(image.format)]
+
+
 def made_picture(
     pixels: "Image.Image",
     *,
     budget: PixelBudget | None,
     again: "Callable[[], Image.Image] | None" = None,
+    sent: Size | None = None,
+    resample: Resample | None = None,
 ) -> Picture:
     """An image that a tool made, sent as PNG after a resize into the budget (None: as it is).
 
-    `again` makes the pixels once more; without it they are kept in memory where a resize makes
-    the sent image differ from them. Raises DataError for an image without pixels.
+    `sent` and `resample` overrule the size and the filter that the budget says. `again` makes the
+    pixels once more; without it they are kept in memory where a resize makes the sent image differ
+    from them. Raises DataError for an image without pixels.
     """
     raw = Size(*pixels.size)
     if not (raw.width_px and raw.height_px):
         raise DataError(f"a tool made an image of {raw.width_px} x {raw.height_px} pixels")
-    sent = raw if budget is None else smart_resize(raw, budget)
+    if sent is None:
+        sent = raw if budget is None else budget.size_of(raw)
     own = to_rgb(pixels, "made by a tool")
-    encoded = _as_png(_resized(own, sent))
+    resample = resample or ("bicubic" if budget is None else budget.resample)
+    encoded = _as_png(resampled(own, sent, resample))
     if again is not None:
         read_pixels = again
     else:
@@ -205,8 +267,15 @@ def _as_png(image: "Image.Image") -> EncodedImage:
     return _encoded(buffer.getvalue(), "image/png", Size(*image.size))
 
 
-def _resized(image: "Image.Image", size: Size) -> "Image.Image":
+def resampled(image: "Image.Image", size: Size, resample: Resample) -> "Image.Image":
+    """The image at another size by the named filter; the same image where the size is its own."""
     from PIL import Image
 
+    filters = {
+        "nearest": Image.Resampling.NEAREST,
+        "bilinear": Image.Resampling.BILINEAR,
+        "bicubic": Image.Resampling.BICUBIC,
+        "lanczos": Image.Resampling.LANCZOS,
+    }
     wanted = (size.width_px, size.height_px)
-    return image if image.size == wanted else image.resize(wanted, Image.Resampling.BICUBIC)
+    return image if image.size == wanted else image.resize(wanted, filters[resample])

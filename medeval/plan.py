@@ -67,6 +67,7 @@ class PlanFile(BaseModel):
     sample_id: Names = ()
     shard: Annotated[str, AfterValidator(_shard)] | None = None
     allow_count_mismatch: bool = False
+    cluster: Literal["ray"] | None = None
     workers: int | None = Field(default=None, ge=1)
     gpus_per_worker: int | None = Field(default=None, ge=1)
     concurrency: int = Field(default=32, ge=1)

@@ -3,6 +3,8 @@
 Rebuilt from samples, trajectories and verdicts alone, at any time.
 """
 
+import csv
+import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -224,7 +226,11 @@ def _summary_rows(summaries: Sequence[CellSummary], record: RunRecord) -> list[d
 
 def _write_table(folder: RunFolder, name: str, rows: Sequence[Mapping[str, object]]) -> None:
     """Write a table; one without rows is left out."""
-    import pandas as pd
-
-    if rows:
-        folder.write_table(name, pd.DataFrame(rows).to_csv(index=False))
+    if not rows:
+        return
+    text = io.StringIO()
+    columns = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    folder.write_table(name, text.getvalue())

@@ -10,12 +10,24 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from medeval.definitions import EvalProtocol, Observed
+from medeval.call_rulings import (
+    calls_of,
+    offered_tool,
+    picked_calls,
+    put_before_model,
+    reason_to_refuse,
+    reason_to_skip,
+    refused_as,
+    seen_calls,
+    winning_answer,
+)
 from medeval.errors import ToolError
+from medeval.eval_protocol import EvalProtocol
 from medeval.images import Picture
-from medeval.models.base import Model, Reply, Request, TokenHistory
-from medeval.tools.base import Tool, ToolContext, ToolResult
-from medeval.tools.calls import CallSyntax, ends_at_stop, find_calls, named
+from medeval.models.base import Model, Reply, Request, Sampling, TokenHistory
+from medeval.protocol_parts import Observed
+from medeval.tools.base import ToolContext, ToolResult
+from medeval.tools.calls import ends_at_stop
 from medeval.types import (
     IDENTITY,
     Affine,
@@ -118,7 +130,7 @@ class _Conversation:
             Request(
                 messages=tuple(self.messages),
                 images=tuple(picture.encoded for picture in self.pictures),
-                sampling=self.protocol.sampling,
+                sampling=self._sampling(),
                 seed=seed,
                 tools=tuple(tool.schema for tool in self.protocol.tools) if native else (),
                 stop=self.protocol.stop,
@@ -143,6 +155,13 @@ class _Conversation:
         )
         return reply
 
+    def _sampling(self) -> Sampling:
+        """The protocol's settings, with no more tokens than are left of its budget."""
+        sampling, left = self.protocol.sampling, self._tokens_left()
+        if left is None or left >= sampling.max_tokens:
+            return sampling
+        return replace(sampling, max_tokens=left)
+
     def _note_model_sizes(self, sizes: tuple[Size, ...] | None) -> None:
         for index, size in enumerate(sizes or ()):
             self.images[index] = _with_model_size(self.images[index], size)
@@ -150,7 +169,7 @@ class _Conversation:
     async def follow(self, reply: Reply) -> tuple[StopReason | None, Answer | None]:
         """Act on the last reply: the reason to stop, or None to go on, and the answer if any."""
         if reply.finish == "context":
-            return "context", None
+            return self._at_limit("context", complete=False)
         turn = self.turns[-1]
         content = (Text(turn.text),) if turn.text else ()
         self.messages.append(
@@ -163,74 +182,153 @@ class _Conversation:
         )
         if reply.finish == "refused":
             return "refused", None
-        found = find_calls(turn.text, turn.native_calls, _syntax_read(self.protocol))
-        if not found:
-            return self._conclude(turn.text, turn.finish)
-        return await self._carry_out(found, turn.finish), None
+        found = calls_of(turn.text, turn.native_calls, self.protocol)
+        seen = seen_calls(found, self.protocol)
+        for call in found:
+            if call not in seen:
+                self._record(call, "malformed", error=call.error)
+        if not seen:
+            otherwise: StopReason = "malformed_call" if found else "no_answer"
+            return self._conclude(turn.text, turn.finish, otherwise)
+        return await self._carry_out(seen, turn)
 
-    def _conclude(self, text: str, finish: FinishReason) -> tuple[StopReason, Answer | None]:
+    def _conclude(
+        self, text: str, finish: FinishReason, otherwise: StopReason
+    ) -> tuple[StopReason, Answer | None]:
         cut_off = finish == "length"
-        answer = self.protocol.extract(text, complete=not cut_off)
+        answer = self._extract(text, complete=not cut_off)
         if answer is not None:
             return "answered", answer
         if cut_off:
             return "length", None
-        return ("no_answer" if text.strip() else "empty"), None
+        return (otherwise if text.strip() else "empty"), None
+
+    def _extract(self, text: str, *, complete: bool, where: str = "") -> Answer | None:
+        if self.protocol.answer_over == "all_replies":
+            text = "\n".join(turn.text for turn in self.turns)
+        return self.protocol.extract(text, complete=complete, where=where)
+
+    def _at_limit(
+        self, stop: StopReason, *, complete: bool = True
+    ) -> tuple[StopReason, Answer | None]:
+        """The end at a limit: the reason, or what the rules find in the last reply all the same."""
+        if self.protocol.at_limit == "no_answer" or stop == "not_offered" or not self.turns:
+            return stop, None
+        said = [turn for turn in self.turns if turn.text]
+        answer = (
+            self._extract(said[-1].text, complete=complete, where=f" at {stop}") if said else None
+        )
+        return (stop, None) if answer is None else ("answered", answer)
 
     async def _carry_out(
-        self, found: Sequence[ParsedCall], finish: FinishReason
-    ) -> StopReason | None:
+        self, found: Sequence[ParsedCall], turn: Turn
+    ) -> tuple[StopReason | None, Answer | None]:
         """Execute a reply's calls in order until one of them ends the conversation."""
+        protocol = self.protocol
+        picked = picked_calls(found, protocol)
+        last = winning_answer(turn.text, protocol)
+        if self._is_over_context() or (last and protocol.call_rules.answer_wins == "before_calls"):
+            for call in found:
+                self._record(call, "over_limit", error=call.error)
+            return ("answered", last) if last else self._at_limit("context")
+        ran: list[ParsedCall] = []
         results: list[Observed] = []
+        places: list[int] = []
         for position, call in enumerate(found):
-            stop = self._reason_to_refuse(call, finish)
+            skip = reason_to_skip(call, picked, results)
+            if skip is not None:
+                self._record(call, skip[0], error=skip[1])
+                continue
+            stop = self._reason_to_refuse(call, turn.finish)
             if stop is not None:
                 for refused in found[position:]:
-                    self._record(refused, _refused_as(refused, stop), error=refused.error)
-                return stop
+                    self._record(refused, refused_as(refused, stop), error=refused.error)
+                return self._at_limit(stop, complete=turn.finish != "length")
+            ran.append(call)
+            places.append(len(self.calls))
             results.append(await self._execute(call))
-        self.messages.extend(self.protocol.observe(results))
-        self.calls[-len(found) :] = [
-            replace(call, observed=True) for call in self.calls[-len(found) :]
-        ]
-        return None
+            if results[-1].error is not None and protocol.on_error == "end" and not last:
+                return self._at_limit("tool_error")
+        if last:
+            return "answered", last
+        shown = put_before_model(ran, results)
+        question = self.sample.question
+        self.messages.extend(protocol.observe([results[at] for at in shown], question))
+        for place in (places[at] for at in shown):
+            self.calls[place] = replace(self.calls[place], observed=True)
+        return self._at_limit("length") if self._tokens_left() == 0 else (None, None)
+
+    def _is_over_context(self) -> bool:
+        """Whether the last turn left no room for another, where the engine counts tokens."""
+        usage, limit = self.turns[-1].usage, self.protocol.max_context_tokens
+        used = (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
+        return bool(self.protocol.tools) and limit is not None and used >= limit
+
+    def _tokens_left(self) -> int | None:
+        """What is left of the tokens that may follow the first prompt; None for no bound."""
+        budget = self.protocol.max_response_tokens
+        if budget is None or not self.turns:
+            return budget
+        first, last = self.turns[0].usage, self.turns[-1].usage
+        if first.prompt_tokens is None or last.prompt_tokens is None:
+            return budget
+        used = last.prompt_tokens + (last.completion_tokens or 0) - first.prompt_tokens
+        return max(0, budget - used)
 
     def _reason_to_refuse(self, call: ParsedCall, finish: FinishReason) -> StopReason | None:
-        """Why a call ends the conversation instead of being carried out, or None."""
-        protocol = self.protocol
-        last_turn = len(self.turns) >= protocol.max_generations
-        executed = sum(made.status == "executed" for made in self.calls)
-        if not protocol.tools:
-            return "not_offered"
-        if call.error is not None and finish == "length":
-            return "length"
-        if call.error is not None and (last_turn or protocol.on_malformed == "end"):
-            return "malformed_call"
-        if executed >= protocol.max_calls:
-            return "call_limit"
-        if last_turn:
-            return "turn_limit"
-        full = protocol.max_images is not None and len(self.pictures) >= protocol.max_images
-        return "image_limit" if full and call.error is None else None
+        return reason_to_refuse(
+            call,
+            finish,
+            self.protocol,
+            n_turns=len(self.turns),
+            n_executed=sum(made.status == "executed" for made in self.calls),
+            n_images=len(self.pictures),
+        )
 
     async def _execute(self, call: ParsedCall) -> Observed:
+        turn = len(self.turns) - 1
+        if call.error is not None and self.protocol.on_malformed == "carry_out":
+            call = replace(call, name=self.protocol.tools[0].name, arguments={}, error=None)
         if call.error is not None:
             self._record(call, "malformed", error=call.error)
-            return Observed(native_id=call.native_id, error=call.error)
+            return Observed(native_id=call.native_id, error=call.error, malformed=True, turn=turn)
         started = time.monotonic()
         try:
-            tool = _find_tool(self.protocol.tools, call.name)
-            context = ToolContext(pictures=tuple(self.pictures), frame=self.protocol.frame)
+            tool = offered_tool(self.protocol.tools, call.name)
             # decoding and resizing a large image must not hold up the other conversations
-            result = await asyncio.to_thread(tool.run, call.arguments or {}, context)
+            result = await asyncio.to_thread(tool.run, call.arguments or {}, self._context())
         except ToolError as error:
             seconds = time.monotonic() - started
             self._record(call, "rejected", error=error.message, seconds=seconds)
-            return Observed(native_id=call.native_id, error=error.message)
+            return Observed(native_id=call.native_id, error=error.message, turn=turn)
         index = self._add_image(result.picture, result)
         seconds = time.monotonic() - started
         self._record(call, "executed", image=index, seconds=seconds)
-        return Observed(native_id=call.native_id, image=index)
+        return Observed(
+            native_id=call.native_id,
+            image=index,
+            turn=turn,
+            made=index + 1 - len(self.sample.images),
+            raw=result.picture.raw,
+            sent=result.picture.sent,
+        )
+
+    def _context(self) -> ToolContext:
+        budget = self.protocol.model_budget
+        sizes = {
+            index: image.model or budget.size_of(image.sent)
+            for index, image in enumerate(self.images)
+            if budget is not None
+        }
+        return ToolContext(
+            pictures=tuple(self.pictures),
+            frame=self.protocol.frame,
+            n_originals=len(self.sample.images),
+            model_sizes=sizes,
+            metadata=self.sample.metadata,
+            raw_to_root=tuple(self.raw_to_root),
+            earlier=[call.image for call in self.calls if call.turn == len(self.turns) - 1],
+        )
 
     def _add_image(self, picture: Picture, made: ToolResult | None = None) -> int:
         """Take an image into the conversation: the sample's own, or what a call made."""
@@ -278,26 +376,6 @@ class _Conversation:
                 seconds=seconds,
             )
         )
-
-
-def _syntax_read(protocol: EvalProtocol) -> CallSyntax:
-    """The syntax of calls in a reply's text: without tools no server takes them out of it."""
-    return protocol.call_syntax if protocol.tools else "hermes"
-
-
-def _refused_as(call: ParsedCall, stop: StopReason) -> CallStatus:
-    """The status of a call that was not carried out because the conversation ended."""
-    if stop == "not_offered":
-        return "not_offered"
-    return "over_limit" if call.error is None else "malformed"
-
-
-def _find_tool(tools: Sequence[Tool], name: str | None) -> Tool:
-    for tool in tools:
-        if tool.name == name:
-            return tool
-    offered = ", ".join(tool.name for tool in tools)
-    raise ToolError(f"there is no tool {named(name)}; offered: {offered}")
 
 
 def _sent_to_raw(picture: Picture) -> Affine:

@@ -1,18 +1,21 @@
 """A planned benchmark's samples: read lazily, and recorded before the first request."""
 
-import hashlib
 import itertools
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from medeval.definitions import Benchmark
 from medeval.errors import DataError
-from medeval.images import prepare
+from medeval.images import sent_as, sha256_of
 from medeval.plan import PlanFile, PlannedBenchmark
 from medeval.records import SampleImagePart, SampleRecord
 from medeval.rows import Origin, Row, Rows, open_rows
 from medeval.shards import Shard
 from medeval.types import ImageSource, Sample
 
+# Reading and hashing let other threads run; more of them than this wait for the disk at best.
+INSPECTORS = 4
 # What a definition's own code raises at a row that is not as it expects.
 UNEXPECTED = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
 
@@ -84,7 +87,22 @@ class BenchmarkSamples:
             ) from error
 
     def records(self) -> Iterator[SampleRecord]:
-        """Every sample in full, its images read once for size and hash."""
+        """Every sample in full, its images read once for size and hash, a few at a time."""
+        with ThreadPoolExecutor(INSPECTORS, thread_name_prefix="inspect") as pool:
+            ahead: deque[tuple[Sample, list[Future[SampleImagePart]]]] = deque()
+            try:
+                for sample in self._checked():
+                    found = [pool.submit(inspect_image, source) for source in sample.images]
+                    ahead.append((sample, found))
+                    if len(ahead) > 2 * INSPECTORS:
+                        yield _described(*ahead.popleft())
+                while ahead:
+                    yield _described(*ahead.popleft())
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _checked(self) -> Iterator[Sample]:
+        """Each sample, with ids that are asked for and none of them twice."""
         seen: set[str] = set()
         own: list[str] = []
         for position, sample in enumerate(self._asked()):
@@ -96,7 +114,7 @@ class BenchmarkSamples:
             seen.add(sample.id)
             if self._shard.holds(position):
                 own.append(sample.id)
-                yield SampleRecord.from_sample(sample, tuple(map(inspect_image, sample.images)))
+                yield sample
         absent = sorted(self._ids - seen)
         if absent:
             raise DataError(
@@ -104,6 +122,10 @@ class BenchmarkSamples:
                 hint="--sample-id takes ids as in samples/<benchmark>.jsonl",
             )
         self._seen = tuple(own)
+
+
+def _described(sample: Sample, images: Sequence["Future[SampleImagePart]"]) -> SampleRecord:
+    return SampleRecord.from_sample(sample, [image.result() for image in images])
 
 
 def check_count(benchmark: Benchmark, count: int, *, allow: bool) -> None:
@@ -128,10 +150,10 @@ def inspect_image(source: ImageSource) -> SampleImagePart:
     )
     try:
         data = source.read()
-        digest = hashlib.sha256(data).hexdigest()
+        digest = sha256_of(data)
         part = part.model_copy(update={"sha256": digest, "size_bytes": len(data)})
-        picture = prepare(data, name=source.name)
+        size, media_type = sent_as(data, name=source.name)
     except DataError as error:
         return part.model_copy(update={"error": error.message})
-    size = {"width_px": picture.raw.width_px, "height_px": picture.raw.height_px}
-    return part.model_copy(update={**size, "media_type": picture.encoded.media_type})
+    sides = {"width_px": size.width_px, "height_px": size.height_px}
+    return part.model_copy(update={**sides, "media_type": media_type})

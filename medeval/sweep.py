@@ -9,6 +9,7 @@ from typing import Any
 
 from medeval.analysis.summary import CellSummary
 from medeval.cell_settings import refusal_of
+from medeval.cluster import deal_out_on_ray
 from medeval.estimates import Earlier, Estimate, earlier_runs
 from medeval.evaluation import (
     Evaluation,
@@ -163,18 +164,27 @@ async def _evaluate(evaluation: Evaluation, groups: Sequence[Group], open_model:
     Raises FatalModelError, before any engine starts, where the judges' model cannot be asked.
     """
     plan, here, dealt = evaluation.plan, groups, []
-    if plan.options.workers is not None:
+    if plan.options.workers is not None or plan.options.cluster is not None:
         dealt = [group for group in groups if any(map(n_missing, group[1]))]
         here = [group for group in groups if group not in dealt]
 
-    async def given() -> AsyncIterator[Group]:
+    async def given(some: Sequence[Group]) -> AsyncIterator[Group]:
         await evaluation.judge_cells_outside_the_plan(groups)
-        for group in here:
+        for group in some:
             yield group
 
-    await evaluation.run(given(), open_model, asks_judges=_will_ask_judges(plan, groups))
-    if dealt and evaluation.interrupt.reason is None:
+    await evaluation.run(given(here), open_model, asks_judges=_will_ask_judges(plan, groups))
+    if not dealt or evaluation.interrupt.reason is not None:
+        return
+    if plan.options.cluster is None:
         await deal_out(plan, dealt, evaluation.progress, evaluation.interrupt)
+        return
+    await deal_out_on_ray(plan, evaluation.folder, dealt, evaluation.progress, evaluation.interrupt)
+    for cell in (cell for _, cells in dealt for cell in cells):
+        cell.done = cell.folder.done()
+    # a worker may have been lost between a trajectory and its verdict
+    complete = [group for group in dealt if not any(map(n_missing, group[1]))]
+    await evaluation.run(given(complete), open_model, asks_judges=False)
 
 
 def _will_ask_judges(plan: Plan, groups: Iterable[Group]) -> bool:

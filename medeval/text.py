@@ -7,21 +7,33 @@ takes time linear in its length.
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from medeval.errors import DataError
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 _THINK = re.compile(r"</?think>", re.IGNORECASE)
+_FINAL_ANSWER = re.compile(r"FINAL ANSWER:", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"\.(?=\s|$)")
 _ANSWER = re.compile(r"</?answer>", re.IGNORECASE)
 # An escaped brace is text; it must be seen, so that it does not count as a brace.
 _BRACES = re.compile(r"(?P<boxed>\\boxed\s*\{)|\\[{}]|(?P<open>\{)|(?P<close>\})")
 
 
-def find_answer(
-    reply: str, rule: Literal["answer_tag", "boxed", "whole_reply"], *, complete: bool
-) -> str | None:
+TextRule: TypeAlias = Literal[
+    "answer_tag",
+    "boxed",
+    "whole_reply",
+    "final_answer",
+    "box_markers",
+    "first_answer_tag_anywhere",
+    "boxed_anywhere",
+    "raw_reply",
+]
+
+
+def find_answer(reply: str, rule: TextRule, *, complete: bool) -> str | None:
     r"""The final answer of a reply by one rule, stripped, or None where the rule finds none.
 
     Thinking is never searched: text in `<think>...</think>`, text before a first `</think>`
@@ -31,18 +43,62 @@ def find_answer(
     `answer_tag` takes the last `<answer>...</answer>`; where `complete`, a last block without
     its closing tag counts (a stop string may have taken it). `boxed` takes the last
     `\boxed{...}` whose braces balance. `whole_reply` takes all that follows the thinking, only
-    where `complete`, and nothing where the thinking never ends.
+    where `complete`, and nothing where the thinking never ends. `final_answer` takes what
+    follows the last "FINAL ANSWER:" up to a full stop, a line's end or "TERMINATE";
+    `box_markers` the last text between GLM's `<|begin_of_box|>` and `<|end_of_box|>`.
+
+    Three rules search the thinking too, as published evaluations do: the first closed
+    `<answer>`, the last `\boxed{}`, and the whole reply as it stands, cut off or not.
 
     >>> reply = "<think>maybe <answer>A</answer></think> <answer>B</answer>"
     >>> find_answer(reply, "answer_tag", complete=True)
     'B'
     """
-    outside, thinking = _outside_thinking(reply)
-    if rule == "whole_reply":
-        return outside.strip() or None if complete else None
-    searched = f"{outside}\n{thinking}" if complete else outside
-    found = _last_tagged(searched, complete=complete) if rule == "answer_tag" else _boxed(searched)
+    if rule in ("first_answer_tag_anywhere", "boxed_anywhere", "raw_reply"):
+        found = _found_anywhere(reply, rule)
+    else:
+        outside, thinking = _outside_thinking(reply)
+        if rule == "whole_reply":
+            return outside.strip() or None if complete else None
+        found = _found(f"{outside}\n{thinking}" if complete else outside, rule, complete=complete)
     return None if found is None else found.strip() or None
+
+
+def _found(text: str, rule: TextRule, *, complete: bool) -> str | None:
+    match rule:
+        case "answer_tag":
+            return _last_tagged(text, complete=complete)
+        case "final_answer":
+            return _after_final_answer(text)
+        case "box_markers":
+            return _last_between(text, "<|begin_of_box|>", "<|end_of_box|>")
+        case _:
+            return _boxed(text)
+
+
+def _found_anywhere(reply: str, rule: TextRule) -> str | None:
+    if rule == "raw_reply":
+        return reply
+    if rule == "boxed_anywhere":
+        return _boxed(reply)
+    start = reply.find("<answer>")
+    end = reply.find("</answer>", start) if start >= 0 else -1
+    return reply[start + len("<answer>") : end] if end >= 0 else None
+
+
+def _after_final_answer(text: str) -> str | None:
+    ends = [mark.end() for mark in _FINAL_ANSWER.finditer(text)]
+    if not ends:
+        return None
+    line = text[ends[-1] :].lstrip().partition("\n")[0]
+    said = line.partition("TERMINATE")[0].rstrip()
+    return _SENTENCE_END.split(said, maxsplit=1)[0]
+
+
+def _last_between(text: str, opening: str, closing: str) -> str | None:
+    end = text.rfind(closing)
+    start = text.rfind(opening, 0, end) if end >= 0 else -1
+    return text[start + len(opening) : end] if start >= 0 else None
 
 
 def _outside_thinking(reply: str) -> tuple[str, str]:
@@ -288,3 +344,30 @@ def _spelt(by_text: Mapping[str, set[str]]) -> re.Pattern[str]:
 def _said(found: re.Match[str], by_text: Mapping[str, set[str]]) -> set[str]:
     """The letters of the option that was spelt out."""
     return by_text.get(found.group().casefold(), set())
+
+
+# `image 2`, `image_2`, `image="2"`, `"image_index": 2`
+_CITED_IMAGE = re.compile(
+    r"""\bimage(?:_index)?["']?[\s_]{0,9}[:=]?\s{0,9}["']?\#?(\d{1,6})\b""", re.IGNORECASE
+)
+_ANSWER_ELEMENT = re.compile(r"<answer\b", re.IGNORECASE)
+_ANSWER_END = re.compile(r"</answer>", re.IGNORECASE)
+
+
+def cited_image_index(reply: str, answer: str) -> int | None:
+    """The index of the image that a final answer cites, the last one where it cites several.
+
+    Read in the reply's last `<answer>` element, its attributes included (in the answer itself
+    where the reply has none), and if that names no image by number, in what stands before it.
+    None where nothing does.
+
+    >>> cited_image_index("Image 0 is too small. <answer>B (image 2)</answer>", "B (image 2)")
+    2
+    >>> cited_image_index("It rests on image 1. <answer>B</answer>", "B")
+    1
+    """
+    starts = [match.start() for match in _ANSWER_ELEMENT.finditer(reply)]
+    start = starts[-1] if starts else len(reply)
+    element = _ANSWER_END.split(reply[start:])[0] if starts else answer
+    found = _CITED_IMAGE.findall(element) or _CITED_IMAGE.findall(reply[:start])
+    return int(found[-1]) if found else None

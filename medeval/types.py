@@ -1,6 +1,6 @@
 """The nouns of a run: what a sample is, what was said, what was called, how it was judged."""
 
-import base64
+import binascii
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +19,7 @@ StopReason = Literal[
     "no_answer",
     "empty",
     "malformed_call",
+    "tool_error",
     "not_offered",
     "turn_limit",
     "call_limit",
@@ -85,9 +86,15 @@ class EncodedImage:
     height_px: int
 
     @cached_property
+    def url_bytes(self) -> bytes:
+        """The `data:` URL in ASCII, made once: what is sent again with every turn."""
+        head = f"data:{self.media_type};base64,".encode()
+        return b"".join((head, binascii.b2a_base64(self.data, newline=False)))
+
+    @property
     def data_url(self) -> str:
-        """The bytes as a `data:` URL, made once."""
-        return f"data:{self.media_type};base64,{base64.b64encode(self.data).decode('ascii')}"
+        """The bytes as a `data:` URL."""
+        return self.url_bytes.decode("ascii")
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ from medeval.store import RunFolder
 from medeval.types import Sample
 
 SampleKey = tuple[str, int]
+# Engines behind HTTP, which take images as base64.
+SERVED = frozenset({"openai", "vllm-server"})
 
 
 class Progress(Protocol):
@@ -38,6 +40,10 @@ class Progress(Protocol):
 
     def engine_ready(self, seconds: float) -> None:
         """An engine has started, and took so long."""
+        ...
+
+    def begin(self) -> None:
+        """A conversation has begun."""
         ...
 
     def advance(self, kind: Kind, *, seconds: float | None) -> None:
@@ -83,10 +89,14 @@ class Cell:
 
 
 class SharedPictures:
-    """A sample's images, read and encoded once for all its jobs, and freed with the last one."""
+    """A sample's images, read and encoded once for all its jobs, and freed with the last one.
 
-    def __init__(self, sample: Sample) -> None:
+    `as_urls` makes the text that servers are sent as well.
+    """
+
+    def __init__(self, sample: Sample, *, as_urls: bool = False) -> None:
         self._sample = sample
+        self._as_urls = as_urls
         self._lock = asyncio.Lock()
         self._pictures: dict[object, Sequence[Picture]] = {}
 
@@ -99,10 +109,15 @@ class SharedPictures:
             return self._pictures[budget]
 
     def _prepare(self, protocol: EvalProtocol) -> Sequence[Picture]:
-        return [
+        pictures = [
             prepare(source.read(), name=source.name, budget=protocol.pixel_budget)
             for source in self._sample.images
         ]
+        if self._as_urls:
+            for picture in pictures:
+                # made here, in a thread, and kept for all turns and arms
+                _ = picture.encoded.url_bytes
+        return pictures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +156,7 @@ class Walk:
         with ExitStack() as stack:
             for cell in self.cells:
                 cell.writer = stack.enter_context(cell.folder.writer(self.writer_name))
-                cell.done = cell.folder.done()
+                cell.done |= cell.folder.done()
                 cell.tries = Counter(
                     (failure.sample_id, failure.repeat)
                     for failure in cell.folder.failures()
@@ -166,9 +181,10 @@ class Walk:
         by_benchmark: dict[str, list[Cell]] = {}
         for cell in self.cells:
             by_benchmark.setdefault(cell.planned.name, []).append(cell)
+        as_urls = self.model.identity().get("engine") in SERVED
         sizes = {name: sum(map(n_missing, cells)) for name, cells in by_benchmark.items()}
         spread = [
-            zip(_shares(sizes[name]), _jobs_of(by_benchmark[name]), strict=False)
+            zip(_shares(sizes[name]), _jobs_of(by_benchmark[name], as_urls=as_urls), strict=False)
             for name in sorted(sizes, key=lambda name: -sizes[name])
         ]
         for _, job in heapq.merge(*spread, key=itemgetter(0)):
@@ -185,9 +201,11 @@ class Walk:
         """One job to its end; nothing but a run folder that cannot be written raises."""
         try:
             protocol = job.cell.protocol.value
+            pictures = await job.pictures.get(protocol)
+            self.progress.begin()
             rollout = await roll_out(
                 job.sample,
-                await job.pictures.get(protocol),
+                pictures,
                 protocol,
                 self.model,
                 repeat=job.repeat,
@@ -239,10 +257,10 @@ def _shares(n: int) -> Iterator[float]:
     return ((index + 0.5) / n for index in range(n))
 
 
-def _jobs_of(cells: Sequence[Cell]) -> Iterator[Job]:
+def _jobs_of(cells: Sequence[Cell], *, as_urls: bool) -> Iterator[Job]:
     """The missing trajectories of one benchmark, sample by sample."""
     for position, sample in cells[0].samples.numbered():
-        pictures = SharedPictures(sample)
+        pictures = SharedPictures(sample, as_urls=as_urls)
         for repeat in range(cells[0].repeats):
             for cell in cells:
                 if (sample.id, repeat) not in cell.done:

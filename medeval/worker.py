@@ -40,6 +40,10 @@ class Reporting:
         """An engine has started, and took so long."""
         self.say(engine_ready=seconds)
 
+    def begin(self) -> None:
+        """A conversation has begun."""
+        self.say(begin=True)
+
     def advance(self, kind: Kind, *, seconds: float | None) -> None:
         """One sample further."""
         self.say(advance={**asdict(kind), "seconds": seconds})

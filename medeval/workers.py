@@ -219,10 +219,17 @@ def devices_of(plan: Plan) -> list[str | None]:
     Raises UsageError where there are fewer GPUs than asked for. A server has GPUs of its own.
     """
     n_workers, each = plan.options.workers, plan.options.gpus_per_worker
+    if plan.options.cluster is not None:
+        return []
     if n_workers is None:
         if each is not None:
             raise UsageError(f"--gpus-per-worker {each}, but no workers", hint="--workers N")
         return []
+    if plan.options.judge_backend == "vllm-server":
+        raise UsageError(
+            "each worker would start a server of its own for the judges",
+            hint="--defer-grading, then medeval grade RUN --backend vllm-server",
+        )
     if plan.backend == "openai" and each is None:
         return [None] * n_workers
     return gpu_groups(n_workers, each)
@@ -237,6 +244,7 @@ def options_of_worker(plan: Plan, n_workers: int) -> dict[str, Any]:
         "fresh": False,
         "time_limit": None,
         "workers": None,
+        "cluster": None,
         "gpus_per_worker": None,
         "judge_concurrency": max(1, options.judge_concurrency // n_workers),
         "judge_max_calls": None if calls is None else max(1, calls // n_workers),
@@ -277,6 +285,8 @@ class LocalWorker:
         if "advance" in message:
             kind = Kind(message["advance"]["benchmark"], message["advance"]["protocol"])
             self._progress.advance(kind, seconds=message["advance"]["seconds"])
+        elif "begin" in message:
+            self._progress.begin()
         elif "engine_ready" in message:
             self._progress.engine_ready(message["engine_ready"])
         elif "tell" in message:

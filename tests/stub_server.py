@@ -85,7 +85,8 @@ def _with_header(response: web.Response, name: str, value: str) -> web.Response:
 class StubServer:
     """Answers chat completions.
 
-    `places` requests are worked on at once, each for `latency_s`. `faults` names the fault of
+    `places` requests are worked on at once, each for `latency_s`. `call` is said, where `answer`
+    is set, to a conversation in which the model has not spoken yet. `faults` names the fault of
     the nth chat request, counted from 0: a function, or a sequence after whose end all is well.
     `respond` replaces a fault's or a reply's response where it returns one. `answer` is said
     without reading the request; otherwise one of `answers` is chosen by the request's content.
@@ -98,6 +99,7 @@ class StubServer:
     faults: Faults = ()
     respond: Callable[[int, Body], web.Response | None] | None = None
     answer: str | None = None
+    call: str | None = None
     answers: tuple[str, ...] = ("A", "B", "C", "D")
     asides: Mapping[str, Callable[[], web.Response]] = field(default_factory=dict)
     models: tuple[str, ...] | None = ("stub",)
@@ -111,6 +113,7 @@ class StubServer:
     in_flight: int = 0
     most_in_flight: int = 0
     started: list[float] = field(default_factory=list)
+    ended_at: float = 0.0
 
     @property
     def base_url(self) -> str:
@@ -123,6 +126,7 @@ class StubServer:
         application.router.add_get("/v1/models", self.list_models)
         application.router.add_get("/version", self.tell_version)
         application.router.add_get("/stats", self.tell_stats)
+        application.router.add_get("/timing", self.tell_timing)
         return application
 
     async def list_models(self, request: web.Request) -> web.Response:
@@ -145,6 +149,18 @@ class StubServer:
     async def tell_stats(self, request: web.Request) -> web.Response:
         return web.json_response({"requests": self.requests, "most_in_flight": self.most_in_flight})
 
+    async def tell_timing(self, request: web.Request) -> web.Response:
+        """What was served since this was last asked, by the machine's monotonic clock."""
+        timing = {
+            "first_at": self.started[0] if self.started else 0.0,
+            "last_at": self.ended_at,
+            "most_in_flight": self.most_in_flight,
+            "requests": len(self.started),
+        }
+        self.started.clear()
+        self.most_in_flight = 0
+        return web.json_response(timing)
+
     async def chat(self, request: web.Request) -> web.StreamResponse:
         index = self.requests
         self.requests += 1
@@ -158,6 +174,7 @@ class StubServer:
                 return await self._answer(request, index, raw)
         finally:
             self.in_flight -= 1
+            self.ended_at = time.monotonic()
 
     async def _answer(self, request: web.Request, index: int, raw: bytes) -> web.StreamResponse:
         body: Body = json.loads(raw) if self.answer is None else {}
@@ -175,6 +192,8 @@ class StubServer:
             await asyncio.sleep(3600)
         if fault != OK:
             return FAULTS[fault]()
+        if self.call is not None and b'"assistant"' not in raw:
+            return web.json_response(_completion(body, {"content": self.call}, "stop"))
         special = self.respond(index, body) if self.respond else None
         return special or self._complete(body)
 
@@ -310,6 +329,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--fault-every", type=int, default=1, help="one request in so many")
     parser.add_argument("--fault-first", type=int, default=None, help="only so many first requests")
     parser.add_argument("--answer", help="say this, without reading the request")
+    parser.add_argument("--call", help="with --answer, say this first")
     parser.add_argument("--answers", default="A,B,C,D", help="what is chosen from, by content")
     parser.add_argument("--model", action="append", help="a model's name; repeatable")
     parser.add_argument("--key", action="append", default=[], help="an accepted key; repeatable")
@@ -332,6 +352,7 @@ async def _serve(options: argparse.Namespace) -> None:
         places=options.places,
         faults=_schedule(options),
         answer=options.answer,
+        call=options.call,
         answers=tuple(options.answers.split(",")),
         models=tuple(options.model or ["stub"]),
         keys=tuple(options.key),

@@ -13,7 +13,8 @@ from medeval.definitions import EvalProtocol, Judge, Observation, Observed, Pair
 from medeval.errors import DataError, DefinitionError
 from medeval.images import PixelBudget
 from medeval.models.base import Sampling
-from medeval.tools.calls import BEHAVIOUR
+from medeval.protocol_parts import Wording
+from medeval.tools.calls import BEHAVIOUR, CallRules
 from medeval.tools.crop_and_zoom import crop_and_zoom
 from medeval.types import Grade, ImageRef, ImageSource, Message, Sample, Text
 
@@ -53,7 +54,7 @@ SAMPLE = Sample(
     [
         ({"user": "costs $5"}, "protocol 'p': user has a '$' that starts no placeholder"),
         ({"user": "$question $choices"}, "protocol 'p': user uses ['choices'], which is not"),
-        ({"user": "$tools"}, "known: ['instruction', 'options', 'question']"),
+        ({"user": "$tools"}, "user uses ['tools'], which is not filled in; known: ['columns',"),
         ({"system": "$question"}, "protocol 'p': system uses ['question'], which is not filled in"),
         ({"observation": Observation(before="$message")}, "observation.before uses ['message']"),
         ({"observation": Observation(after="$")}, "observation.after has a '$'"),
@@ -138,6 +139,17 @@ OTHER_VALUES: Mapping[str, Any] = {
     "stop": (),
     "sampling": Sampling(temperature=0.5, max_tokens=100),
     "pixel_budget": None,
+    "user_open": "Question: $question",
+    "wordings": {"hint": Wording(texts=("Look.",))},
+    "images_after": True,
+    "call_rules": CallRules(pick="first"),
+    "model_budget": PixelBudget(min_px=784, max_px=78_400, factor=14),
+    "on_error": "end",
+    "max_context_tokens": 9,
+    "max_response_tokens": 9,
+    "at_limit": "last_reply",
+    "answer_over": "all_replies",
+    "used": "observed",
 }
 
 

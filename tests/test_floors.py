@@ -11,18 +11,19 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS: dict[int, str] = {
     0: "errors boxes types",
-    1: "text costs forecast shards inquiry denotation schema parts records fingerprints keys",
+    1: "text templates costs forecast shards inquiry denotation schema parts records fingerprints "
+    "keys",
     2: "images image_files image_cells archives symmetry tables hub rows durable locks cells store "
     "judge_replies",
-    3: "tools.* models.*",
-    4: "definitions loader math_equality",
+    3: "tools.* models.* protocol_parts",
+    4: "definitions eval_protocol loader math_equality",
     5: (
-        "rollout grading judge_client judging checkpoints plan rendering validation samples "
-        "scoring analysis.* provenance"
+        "call_rulings replay rollout grading judge_client judging checkpoints plan rendering "
+        "validation samples scoring analysis.* provenance"
     ),
     6: (
-        "sweep estimates evaluation workers worker devices walk merging recording cell_settings "
-        "results regrading engines interruption frames api figures.* interchange.*"
+        "sweep cluster remote estimates evaluation workers worker devices walk merging recording "
+        "cell_settings results regrading engines interruption frames api figures.* interchange.*"
     ),
     7: "demo.* drawing cli.*",
 }

@@ -96,7 +96,7 @@ def test_a_value_with_two_variables_is_one_value(tmp_path: Path) -> None:
     ("reference", "kind", "message", "hint"),
     [
         ("vstr", Benchmark, "no benchmark named 'vstr'; known: ", "did you mean 'vstar'?"),
-        ("crop_zom", Pair, "no pair named 'crop_zom'; known: crop_zoom", "did you mean"),
+        ("crop_zom", Pair, "no pair named 'crop_zom'; known: chain_of_focus", "did you mean"),
         ("tool_fre", EvalProtocol, "no protocol named 'tool_fre'", "did you mean 'tool_free'?"),
         ("", Judge, "no judge named ''", "give a path to a .py file"),
         ("choice::choice", Judge, "no judge named 'choice::choice'", "did you mean 'choice'?"),

@@ -7,6 +7,7 @@ import click
 import pytest
 
 from medeval.analysis.breakdowns import breakdowns
+from medeval.analysis.process.tables import TABLES as PROCESS_TABLES
 from medeval.cli import COMMANDS, group
 from medeval.cli.analyze import TABLES
 from medeval.definitions import Benchmark
@@ -14,6 +15,7 @@ from medeval.loader import shipped
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ENGINES = (ROOT / "docs/engines.md").read_text(encoding="utf-8")
 CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # `medeval ...` in running text, and each command of a console block
 IN_TEXT = re.compile(r"`medeval ([^`]+)`")
@@ -21,9 +23,10 @@ IN_BLOCK = re.compile(r"^\$ medeval (.+?)(?: +#.*)?$", re.MULTILINE)
 
 
 def commands() -> list[list[str]]:
-    """The words of every medeval command of the README."""
-    blocks = "".join(CONSOLE.findall(README)).replace("\\\n", " ")
-    return [line.split() for line in [*IN_BLOCK.findall(blocks), *IN_TEXT.findall(README)]]
+    """The words of every medeval command of the README and of the page on engines."""
+    text = README + ENGINES
+    blocks = "".join(CONSOLE.findall(text)).replace("\\\n", " ")
+    return [line.split() for line in [*IN_BLOCK.findall(blocks), *IN_TEXT.findall(text)]]
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
@@ -59,4 +62,4 @@ def test_the_tables_of_a_run_folder_are_listed() -> None:
     text = (ROOT / "outputs/README.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| `(\w+)", text, re.MULTILINE))
     assert {"summary", "disagreements", "noise_floor", "excluded"} <= listed
-    assert {*TABLES, *breakdowns([])} <= listed
+    assert {*TABLES, *PROCESS_TABLES, *breakdowns([])} <= listed

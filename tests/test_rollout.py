@@ -11,13 +11,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medeval.definitions import EvalProtocol, Pair
+from medeval.definitions import EvalProtocol, Observation, Pair
 from medeval.errors import DataError, TransientModelError
 from medeval.images import Picture, PixelBudget, prepare
 from medeval.loader import load
 from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.scripted import Script, ScriptedModel
 from medeval.rollout import Rollout, request_seed, roll_out
+from medeval.tools.calls import CallRules
 from medeval.tools.crop_and_zoom import crop_and_zoom
 from medeval.types import (
     CallStatus,
@@ -97,6 +98,9 @@ BOX = '{"bbox_2d": [0, 0, 500, 500]}'
 BROKEN = block('{"name": "crop_and_zoom", "arguments": {"bbox_2d": [0, 0')
 
 
+FIRST, LAST = CallRules(pick="first"), CallRules(pick="last")
+
+
 def four(status: CallStatus) -> tuple[CallStatus, ...]:
     return (status,) * 4
 
@@ -136,6 +140,51 @@ ENDINGS: list[tuple[str, EvalProtocol, Script, StopReason, Sequence[CallStatus]]
     ("a broken call before a good one, where that ends it",
      replace(NATIVE.available, on_malformed="end"), [native("{", BOX)], "malformed_call",
      ["malformed", "over_limit"]),
+    ("a refused call where that ends it", replace(HERMES.available, on_error="end"),
+     [crop(box=(9, 9, 1, 1))], "tool_error", ["rejected"]),
+    ("a broken call where it is passed over", replace(HERMES.available, on_malformed="ignore"),
+     [BROKEN], "malformed_call", ["malformed"]),
+    ("a broken call beside an answer where it is passed over",
+     replace(HERMES.available, on_malformed="ignore"), ["<answer>B</answer>" + BROKEN], "answered",
+     ["malformed"]),
+    ("a broken call before a good one, where it is passed over",
+     replace(NATIVE.available, on_malformed="ignore"), [native("{", BOX), "<answer>B</answer>"],
+     "answered", ["malformed", "executed"]),
+    ("two calls where the first counts", replace(NATIVE.available, call_rules=FIRST),
+     [native(BOX, BOX), "<answer>B</answer>"], "answered", ["executed", "over_limit"]),
+    ("two calls where the last counts", replace(NATIVE.available, call_rules=LAST),
+     [native("{", BOX), "<answer>B</answer>"], "answered", ["over_limit", "executed"]),
+    ("an answer beside a call where the answer wins",
+     replace(HERMES.available, call_rules=CallRules(answer_wins="after_calls")),
+     ["<answer>B</answer>" + crop()], "answered", ["executed"]),
+    ("a call that is no end of its reply",
+     replace(HERMES.available, call_rules=CallRules(must_end_reply=True), stop=()),
+     [crop() + " so: <answer>B</answer>"], "answered", []),
+    ("a turn limit where the last reply counts", replace(HERMES.available, at_limit="last_reply",
+     max_generations=1, stop=()), ["<answer>B</answer>" + crop()], "answered", ["over_limit"]),
+    ("a turn limit where the last reply counts and says nothing",
+     replace(HERMES.available, at_limit="last_reply", max_generations=1), [crop()], "turn_limit",
+     ["over_limit"]),
+    ("a prompt that no longer fits where the last reply counts",
+     replace(HERMES.available, at_limit="last_reply", answer_rules=("raw_reply",)),
+     [crop(), Reply(text="", finish="context")], "answered", ["executed"]),
+    ("more tokens than the context holds", replace(HERMES.available, max_context_tokens=100),
+     [replace(Reply(text=crop(), finish="stop"), usage=Usage(prompt_tokens=90,
+     completion_tokens=10))], "context", ["over_limit"]),
+    ("a closed answer before a call", replace(HERMES.available,
+     call_rules=CallRules(answer_wins="before_calls")), ["<answer>B</answer>" + crop()],
+     "answered", ["over_limit"]),
+    ("a broken call that is carried out without arguments",
+     replace(HERMES.available, on_malformed="carry_out"), [BROKEN, "<answer>B</answer>"],
+     "answered", ["rejected"]),
+    ("no tokens left to reply with", replace(HERMES.available, max_response_tokens=10),
+     [replace(Reply(text=crop(), finish="stop"), usage=Usage(prompt_tokens=90,
+     completion_tokens=10))], "length", ["executed"]),
+    ("an answer in an earlier reply where all count",
+     replace(HERMES.available, answer_over="all_replies", stop=()),
+     ["<answer>B</answer>" + crop(), "As I said."], "answered", ["executed"]),
+    ("a program for a sandbox", HERMES.available, ["<code>import os</code>"] * 5,
+     "malformed_call", ["malformed"] * 5),
     ("a third image where two are allowed", replace(HERMES.available, max_images=2),
      [crop(), crop()], "image_limit", ["executed", "over_limit"]),
     ("a broken call where no more images are allowed", replace(HERMES.available, max_images=1),
@@ -503,3 +552,35 @@ def test_a_crop_without_a_budget_is_as_large_as_its_region() -> None:
     )
     image = trajectory(plain, [crop(), "x"]).images[1]
     assert image.raw == image.sent == Size(100, 50)
+
+
+def test_a_reply_may_be_as_long_as_the_tokens_that_are_left() -> None:
+    protocol = replace(HERMES.available, max_response_tokens=2100)
+    long = Reply(text=crop(), finish="stop", usage=Usage(prompt_tokens=500, completion_tokens=100))
+    longer = replace(long, usage=Usage(prompt_tokens=900, completion_tokens=50))
+    _, model = rolled(protocol, [long, longer, "<answer>B</answer>"])
+    assert [request.sampling.max_tokens for request in model.requests] == [2048, 2000, 1650]
+    _, untold = rolled(protocol, [crop(), "<answer>B</answer>"])
+    assert [request.sampling.max_tokens for request in untold.requests] == [2048, 2048]
+
+
+def test_an_answer_at_a_limit_tells_which() -> None:
+    protocol = replace(HERMES.available, at_limit="last_reply", max_generations=1, stop=())
+    ended = trajectory(protocol, ["<answer>B</answer>" + crop()])
+    assert ended.answer is not None
+    assert ended.answer.how_found == "answer_tag at turn_limit"
+
+
+def test_an_observation_tells_sizes_rounds_and_images() -> None:
+    told = Observation(
+        before="$index $made $turn $observation ${width}x$height ${raw_width}x$raw_height|",
+        after="",
+        error="$turn $observation $message",
+        malformed="$turn: $message",
+    )
+    protocol = replace(HERMES.available, observation=told)
+    ended = trajectory(protocol, [crop(box=(9, 9, 1, 1)), BROKEN, crop(), "<answer>B</answer>"])
+    said = [message.text for message in ended.messages if message.role == "user"][1:]
+    assert said[0].startswith("0 1 'bbox_2d' needs x1 < x2")
+    assert said[1].startswith("1: the JSON cannot be read")
+    assert said[2] == "1 1 2 3 644x336 100x50|"

@@ -241,7 +241,10 @@ def test_options_of_workers_are_refused_where_they_cannot_be_meant(tmp_path: Pat
     with pytest.raises(UsageError, match="no workers"):
         devices_of(resolve(plan(tmp_path, gpus_per_worker=2)))
     assert devices_of(resolve(plan(tmp_path, workers=2))) == [None, None], "the server's GPUs"
-    with pytest.raises(UsageError, match="leave out one of workers and open_model"):
+    with pytest.raises(UsageError, match="a server of its own for the judges"):
+        served = plan(tmp_path, workers=2, judge_model=str(tmp_path), judge_backend="vllm-server")
+        devices_of(resolve(served))
+    with pytest.raises(UsageError, match="leave out open_model, or workers"):
         medeval.run(**plan(tmp_path, workers=2).model_dump(), open_model=scripted)
 
 

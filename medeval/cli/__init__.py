@@ -29,6 +29,7 @@ COMMANDS = {
     "compare": ("medeval.cli.compare", "Compare two checkpoints, sample by sample."),
     "list": ("medeval.cli.definitions", "List the benchmarks, protocols, pairs and judges."),
     "show": ("medeval.cli.definitions", "Show a definition, and what a model would read."),
+    "replay": ("medeval.cli.replay", "Read recorded conversations as a protocol would."),
     "fetch": ("medeval.cli.fetch", "Fetch benchmarks ahead, for machines without a network."),
     "validate": ("medeval.cli.definitions", "Load a benchmark and check its rows and images."),
     "demo": ("medeval.cli.demo", "Evaluate the shipped tiny checkpoints: no GPU, no network."),

@@ -16,6 +16,12 @@ from medeval.rendering import EXAMPLE, render_difference, render_opening
 from medeval.rows import DrawnRows, HubRows, RepeatedRows, RowSource
 from medeval.types import ImageSource, Sample
 
+FREE_SOURCES = {
+    "published": "published with the model",
+    "derived": "derived here from the published available arm",
+    "ours": "medeval's own, like the pair",
+}
+
 Definition = Loaded[Benchmark] | Loaded[EvalProtocol] | Loaded[Pair] | Loaded[Judge]
 
 
@@ -67,6 +73,7 @@ def _pair_row(pair: Pair) -> dict[str, object]:
         "name": pair.name,
         "free arm": pair.free.name,
         "available arm": pair.available.name,
+        "free arm is": pair.free_source,
         "what": pair.title,
     }
 
@@ -101,6 +108,7 @@ def _judge_row(judge: Judge) -> dict[str, object]:
     help="That benchmark's rows from a local folder, not the hub.",
 )
 @click.option("--sample-id", metavar="ID", help="Take this sample, not the first.")
+@click.option("--render", is_flag=True, help="Only the messages: of a pair, both arms' and a diff.")
 def show_command(
     name: str,
     image: Path | None,
@@ -108,13 +116,14 @@ def show_command(
     benchmark: str | None,
     data_dir: Path | None,
     sample_id: str | None,
+    render: bool,
 ) -> None:
     """Show a definition; of a protocol or pair, the exact messages a model would read.
 
     NAME is a shipped name, a path to a .py file or a dotted module; FILE.py::NAME chooses one of
     several. A benchmark's rows are read only where --data-dir or --sample-id asks for a sample.
     """
-    definition = _find(name)
+    definition = _find(name, read=render and not (data_dir or sample_id))
     value = definition.value
     if isinstance(value, Benchmark) and benchmark is None and (data_dir or sample_id):
         benchmark = name
@@ -123,7 +132,7 @@ def show_command(
         sample = replace(sample, question=question)
     if image is not None:
         sample = replace(sample, images=(ImageSource(name=str(image), read=image.read_bytes),))
-    sections = [("", _lines(_fields(definition)))]
+    sections = [] if render else [("", _lines(_fields(definition)))]
     if isinstance(value, Pair):
         sections += [(arm.name, _opening(arm, sample)) for arm in value.arms]
         sections.append(("what differs", render_difference(value, sample)))
@@ -131,6 +140,11 @@ def show_command(
         sections.append((value.name, _opening(value, sample)))
     elif isinstance(value, Benchmark) and benchmark is not None:
         sections.append(("a sample", _lines(_sample_fields(sample))))
+    if not sections:
+        raise UsageError(
+            f"{name!r} has no messages to render",
+            hint="name a protocol or a pair, or a benchmark with --data-dir or --sample-id",
+        )
     for title, text in sections:
         if title:
             click.secho(f"\n--- {title}", bold=True)
@@ -141,8 +155,11 @@ def _lines(fields_shown: Sequence[tuple[str, object]]) -> str:
     return "\n".join(f"{key}: {_cell(value)}" for key, value in fields_shown)
 
 
-def _find(name: str) -> Definition:
-    """A definition of any kind; a pair comes before a protocol of the same name."""
+def _find(name: str, *, read: bool) -> Definition:
+    """A definition of any kind; a pair comes before a protocol of the same name.
+
+    A benchmark comes before both, but not where what a model would read is asked for.
+    """
     finders: tuple[Callable[[], Definition], ...] = (
         lambda: load(name, Benchmark),
         lambda: load(name, Pair),
@@ -150,7 +167,7 @@ def _find(name: str) -> Definition:
         lambda: load(name, Judge),
     )
     problems: list[DefinitionError] = []
-    for find in finders:
+    for find in finders[1:] + finders[:1] if read else finders:
         try:
             return find()
         except DefinitionError as error:
@@ -195,6 +212,7 @@ def _fields(definition: Definition) -> Sequence[tuple[str, object]]:
         shown += [
             ("title", value.title),
             ("arms", f"{value.free.name}, {value.available.name}"),
+            ("free arm is", FREE_SOURCES[value.free_source]),
             *_protocol_fields(value.available),
             ("differences beside the tools", _differences(value)),
         ]
@@ -229,9 +247,13 @@ def _protocol_fields(protocol: EvalProtocol) -> Sequence[tuple[str, object]]:
         ("replies", protocol.max_generations),
         ("executed calls", protocol.max_calls),
         ("answer rules", ", ".join(protocol.answer_rules)),
+        ("at a limit", "no answer" if protocol.at_limit == "no_answer" else "the last reply's"),
+        ("a use of the tool is a call", protocol.used),
         ("stop strings", ", ".join(protocol.stop) or "none"),
         ("sampling", _settings(protocol.sampling)),
         ("pixel budget", protocol.pixel_budget or "original bytes"),
+        ("source", protocol.source),
+        ("licence", protocol.licence),
     ]
 
 

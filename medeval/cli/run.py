@@ -94,6 +94,12 @@ NAMES = CommaSeparated()
     help="Run a data set that is shorter or longer than published.",
 )
 @click.option(
+    "--cluster",
+    type=click.Choice(["ray"]),
+    help="Deal checkpoints and parts of them out to workers on the Ray cluster that RAY_ADDRESS "
+    "names, or on this machine; all they make is streamed into the one run folder.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
     metavar="N",

@@ -211,7 +211,7 @@ def encode(request: Request, settings: Mapping[str, JsonValue]) -> list[bytes]:
 def _filled(text: str, images: Sequence[EncodedImage]) -> list[bytes]:
     pieces = IMAGE_PLACE_PATTERN.split(text)
     return [
-        images[int(piece)].data_url.encode("ascii") if index % 2 else piece.encode("ascii")
+        images[int(piece)].url_bytes if index % 2 else piece.encode("ascii")
         for index, piece in enumerate(pieces)
     ]
 

@@ -100,6 +100,7 @@ class VLLMEngine:
 
     async def generate(self, request: Request) -> Reply:
         """Generate one turn; raises EngineDiedError where the engine is no more."""
+        self._living()
         loop = asyncio.get_running_loop()
         prompt, images = await loop.run_in_executor(self._preparer, self._prepare, request)
         room = self._max_model_len - prompt.n_tokens
@@ -128,21 +129,27 @@ class VLLMEngine:
     async def _generate(self, inputs: dict[str, Any], sampling: Any) -> Any:
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        outputs: list[Any] = []
+        engine, outputs = self._living(), list[Any]()
         try:
-            replies = self._engine.generate(inputs, sampling, str(next(self._numbers)))
+            replies = engine.generate(inputs, sampling, str(next(self._numbers)))
             async for output in replies:
                 outputs.append(output)
         except EngineDeadError as error:
             raise EngineDiedError(f"vLLM's engine died: {error}", hint=self._log_hint) from error
         except Exception as error:
-            if self._engine.errored:
+            if engine.errored:
                 raise EngineDiedError("vLLM's engine died", hint=self._log_hint) from error
             cause = error.__cause__ or error
             raise ModelError(f"vLLM refuses a request: {type(cause).__name__}: {cause}") from error
         if not outputs:
             raise EngineDiedError("vLLM's engine gave no reply", hint=self._log_hint)
         return outputs[-1]
+
+    def _living(self) -> Any:
+        """The engine, unless another request that found it dead has ended it already."""
+        if self._engine is None:
+            raise EngineDiedError("vLLM's engine died", hint=self._log_hint)
+        return self._engine
 
     @property
     def _log_hint(self) -> str:
@@ -221,7 +228,7 @@ class VLLMEngine:
 
     async def close(self) -> None:
         """End the engine."""
-        self._preparer.shutdown(wait=False, cancel_futures=True)
+        self._preparer.shutdown(wait=False)
         engine, self._engine = self._engine, None
         if engine is not None:
             await asyncio.to_thread(engine.shutdown)

@@ -92,6 +92,7 @@ class VLLMServer:
         self._client = client
         self._plan = plan
         self._identity = _identity(path, client, plan)
+        self._is_closed = False
 
     @classmethod
     async def launch(cls, path: Path, plan: ServerPlan) -> "VLLMServer":
@@ -151,10 +152,14 @@ class VLLMServer:
     async def _checked(self, asking: "asyncio.Task[Reply]") -> Reply:
         try:
             return asking.result()
-        except TransientModelError as error:
-            if await self._process.is_healthy():
-                raise
-            raise self._death() from error
+        except ModelError as error:
+            # another request may have found the server dead, and closed what this one used
+            is_gone = self._is_closed or not self._process.is_running
+            if is_gone or (
+                isinstance(error, TransientModelError) and not await self._process.is_healthy()
+            ):
+                raise self._death() from error
+            raise
 
     def _death(self) -> EngineDiedError:
         failure = self._process.failure("ended while it was asked")
@@ -166,6 +171,7 @@ class VLLMServer:
 
     async def close(self) -> None:
         """End the server."""
+        self._is_closed = True
         await self._client.close()
         await self._process.close()
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # Each operation that images are made by, and the function that makes one from its recipe.
 REMAKERS = {
-    "crop": ("medeval.tools.crop_and_zoom", "remake_crop"),
+    "crop": ("medeval.tools.crop_recipe", "remake_crop"),
     "rotate": ("medeval.tools.turning", "remake_rotate"),
     "flip": ("medeval.tools.turning", "remake_flip"),
     "draw_line": ("medeval.tools.marking", "remake_line"),

@@ -12,22 +12,33 @@ from medeval.boxes import PERCENT, PERMILLE, RELATIVE, Frame, pixels
 from medeval.errors import ToolError
 from medeval.images import Picture
 from medeval.models.base import ToolSchema
-from medeval.types import Affine, JsonValue
+from medeval.tools.guesses import guessed_frame
+from medeval.types import Affine, JsonValue, Size
 
-FrameKind = Literal["relative", "permille", "percent", "pixels_raw", "pixels_sent"]
+# The guesses are those of published environments, reproduced to evaluate as trained: see
+# `medeval.tools.guesses`. Every other frame is declared, and never looks at the values.
+FrameGuess = Literal["guess_med", "guess_med_older", "guess_pixel_reasoner"]
+FrameKind = (
+    Literal["relative", "permille", "percent", "pixels_raw", "pixels_sent", "pixels_model"]
+    | FrameGuess
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolContext:
     """What a call may work on: the conversation's images in order, and the declared frame.
 
-    `metadata` is the sample's. `raw_to_root` maps raw pixels of each picture to those of the
-    sample's image it comes from; empty where that is not known. `earlier` are the images that the
-    calls before this one in the same reply made, None for one that made none.
+    The first `n_originals` images are the sample's own. `model_sizes` are the sizes of images
+    after the engine's processor, by index, where they are known. `metadata` is the sample's.
+    `raw_to_root` maps raw pixels of each picture to those of the sample's image it comes from;
+    empty where that is not known. `earlier` are the images that the calls before this one in the
+    same reply made, None for one that made none.
     """
 
     pictures: Sequence[Picture]
     frame: FrameKind
+    n_originals: int = 1
+    model_sizes: Mapping[int, Size] = field(default_factory=dict)
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
     raw_to_root: Sequence[Affine] = ()
     earlier: Sequence[int | None] = ()
@@ -43,10 +54,21 @@ class ToolContext:
             )
         return self.pictures[index]
 
-    def frame_of(self, index: int) -> Frame:
-        """The frame that coordinates about the given image are in."""
+    def frame_of(
+        self, index: int, values: Sequence[float] = (), cut_from: Size | None = None
+    ) -> Frame:
+        """The frame that coordinates about the given image are in.
+
+        `values` are the coordinates themselves, and `cut_from` the size of the pixels that the
+        tool works on: a published guess looks at them, a declared frame never does.
+        """
         picture = self.picture(index)
         match self.frame:
+            case "guess_med" | "guess_med_older" | "guess_pixel_reasoner":
+                return guessed_frame(self.frame, values, cut_from or picture.raw)
+            case "pixels_model":
+                size = self.model_sizes.get(index, picture.sent)
+                return pixels(size.width_px, size.height_px, f"image {index}")
             case "relative":
                 return RELATIVE
             case "permille":
@@ -74,13 +96,18 @@ class ToolResult:
     raw_to_parent: Affine
 
 
+def _unchecked(arguments: Mapping[str, JsonValue]) -> None:
+    """A tool that can say nothing about its arguments without an image."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
     """A visual tool.
 
     `parameters` is a JSON Schema object, shown to the model word for word. `run` validates the
-    arguments itself and raises ToolError where it refuses them. `settings` are whatever else
-    decides what a call gives; they are part of a cell's fingerprint.
+    arguments itself and raises ToolError where it refuses them; `check` does so as far as that
+    goes without any image, for conversations whose images are not at hand. `settings` are
+    whatever else decides what a call gives; they are part of a cell's fingerprint.
     """
 
     name: str
@@ -88,6 +115,7 @@ class Tool:
     parameters: Mapping[str, JsonValue]
     run: Callable[[Mapping[str, JsonValue], ToolContext], ToolResult] = field(repr=False)
     settings: Mapping[str, JsonValue] = field(default_factory=dict)
+    check: Callable[[Mapping[str, JsonValue]], None] = field(default=_unchecked, repr=False)
 
     @property
     def schema(self) -> ToolSchema:

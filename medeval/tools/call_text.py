@@ -48,8 +48,9 @@ class CallRules:
     written calls count only where the reply ends with one; with `must_close`, only those with a
     closing tag. `in_reasoning` counts blocks inside closed reasoning too, as a search for the
     tag alone does. With `python_literals`, what is no JSON is read as a Python literal. With
-    `answer_wins`, a reply that also holds a closed answer is the last: its call is carried out,
-    and its result put before nobody. `dialect` is whose rules "fenced_python" follows.
+    `answer_wins`, a reply that also holds a closed answer is the last: its calls are over the
+    limit, or with "after_calls" carried out, and their results put before nobody. `dialect` is
+    whose rules "fenced_python" follows.
     """
 
     pick: Pick = "all"
@@ -58,7 +59,7 @@ class CallRules:
     must_close: bool = False
     in_reasoning: bool = False
     python_literals: bool = False
-    answer_wins: bool = False
+    answer_wins: Literal["never", "before_calls", "after_calls"] = "never"
     dialect: Dialect = "vtool_v2"
 
 

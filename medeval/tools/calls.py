@@ -11,7 +11,6 @@ from medeval.tools.call_text import CallRules as CallRules
 from medeval.tools.call_text import CallSyntax as CallSyntax
 from medeval.tools.call_text import MalformedError, Parser, as_object, loaded
 from medeval.tools.call_text import named as named
-from medeval.tools.fenced_python import python_calls
 from medeval.tools.glm_xml import glm_calls
 from medeval.tools.hermes import hermes_calls, tagged_calls
 from medeval.types import JsonValue, NativeCall, ParsedCall
@@ -20,6 +19,14 @@ from medeval.types import JsonValue, NativeCall, ParsedCall
 # find an answer or a tool's pixels that can change a number: old cells are then not resumed.
 BEHAVIOUR: Final = 2
 
+
+def _python_calls(text: str, rules: CallRules) -> list[ParsedCall]:
+    # Python's own parser takes a while to import, and most protocols have no use for it
+    from medeval.tools.fenced_python import python_calls
+
+    return python_calls(text, rules)
+
+
 # One reader of written calls a syntax; the others are read by the server alone.
 PARSERS: Final[Mapping[CallSyntax, Parser]] = MappingProxyType(
     {
@@ -27,7 +34,7 @@ PARSERS: Final[Mapping[CallSyntax, Parser]] = MappingProxyType(
         "glm_xml": glm_calls,
         "tagged_json": tagged_calls,
         "actions_json": actions_calls,
-        "fenced_python": python_calls,
+        "fenced_python": _python_calls,
     }
 )
 

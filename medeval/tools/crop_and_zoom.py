@@ -1,20 +1,29 @@
-"""Crop and zoom: a region of an image, cut from its raw pixels and enlarged into a pixel budget."""
+"""Crop and zoom: a region of an image, cut out and enlarged into a pixel budget."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from string import Template
+from typing import Final, Literal
 
-from medeval.boxes import Box, PixelBox, pixels
+from medeval.boxes import PixelBox
 from medeval.errors import DefinitionError, ToolError
-from medeval.images import Picture, PixelBudget, made_picture
-from medeval.tools.arguments import check_names, read_index, read_number, seen
+from medeval.images import Picture, PixelBudget, whole_size
+from medeval.tools.arguments import check_names, read_number, seen
 from medeval.tools.base import Tool, ToolContext, ToolResult
-from medeval.tools.recipes import budget_recipe, no_recipe, read_budget
+from medeval.tools.crop_recipe import Cut, CutFrom
+from medeval.tools.crop_rules import (
+    DEFAULT_RULES,
+    Corners,
+    CropRules,
+    Place,
+    Region,
+    check_extent,
+    region,
+)
+from medeval.tools.recipes import budget_recipe
+from medeval.tools.targets import Target
 from medeval.types import Affine, JsonValue, Size
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 OPERATION: Final = "crop"
 
@@ -26,6 +35,12 @@ PERMILLE_COORDINATES: Final = (
     "measured from its top-left corner: [0, 0, 1000, 1000] is the whole image"
 )
 
+DESCRIPTION: Final = (
+    "Cut a rectangular region out of an image and look at it enlarged, in the detail of "
+    "the original. Use it to read small text or to inspect small or distant objects. "
+    "The region is shown to you as a new image."
+)
+
 
 def crop_and_zoom(
     *,
@@ -35,13 +50,21 @@ def crop_and_zoom(
     minimum_side_px: int = 28,
     budget: PixelBudget | None = DEFAULT_BUDGET,
     coordinates: str = PERMILLE_COORDINATES,
+    target: Target | None = None,
+    rules: CropRules | None = None,
+    other_arguments: Literal["refuse", "ignore"] = "refuse",
+    description: str = DESCRIPTION,
+    parameters: Mapping[str, JsonValue] | None = None,
 ) -> Tool:
     """The tool that cuts a box out of an image of the conversation and enlarges it.
 
     A box is read in the frame that the protocol declares; `coordinates` must tell the model the
-    same: unit, range and origin. It is clamped to the image, rounded outwards to whole pixels and
-    grown about its centre to `minimum_side_px` a side, as far as the image goes. The cut comes
-    from the raw pixels and is resized into `budget` (None: not at all).
+    same: unit, range and origin. Unless `rules` say otherwise, it is clamped to the image, rounded
+    outwards to whole pixels and grown about its centre to `minimum_side_px` a side, as far as the
+    image goes. The cut comes from the raw pixels and is resized into `budget` (None: not at all).
+
+    `target` says which image is cut, in place of an index in `image_argument`. A published schema
+    is given as `description` and `parameters`, word for word.
     """
     if minimum_side_px < 1:
         raise DefinitionError(
@@ -49,59 +72,77 @@ def crop_and_zoom(
         )
     settings = _Settings(
         box_argument=box_argument,
-        image_argument=image_argument,
-        minimum_side_px=minimum_side_px,
+        target=target or Target(argument=image_argument),
+        rules=rules or CropRules(minimum_side_px=minimum_side_px),
         budget=budget,
+        other_arguments=other_arguments,
     )
     return Tool(
         name=name,
-        description=(
-            "Cut a rectangular region out of an image and look at it enlarged, in the detail of "
-            "the original. Use it to read small text or to inspect small or distant objects. "
-            "The region is shown to you as a new image."
-        ),
-        parameters=_parameters(settings, coordinates),
+        description=description,
+        parameters=_parameters(settings, coordinates) if parameters is None else parameters,
         run=partial(_run, settings),
-        settings={
-            "minimum_side_px": minimum_side_px,
-            "budget": budget_recipe(budget),
-        },
+        settings=_described(settings),
+        check=partial(_check, settings),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Settings:
     box_argument: str
-    image_argument: str
-    minimum_side_px: int
+    target: Target
+    rules: CropRules
     budget: PixelBudget | None
+    other_arguments: Literal["refuse", "ignore"]
+
+
+def _described(settings: _Settings) -> dict[str, JsonValue]:
+    """What decides a crop beside the schema: the usual settings, and any unusual rule."""
+    described: dict[str, JsonValue] = {
+        "minimum_side_px": settings.rules.minimum_side_px,
+        "budget": budget_recipe(settings.budget),
+    }
+    usual: tuple[tuple[object, object], ...] = (
+        (settings.rules, DEFAULT_RULES),
+        (settings.target, Target()),
+    )
+    for chosen, default in usual:
+        for item in fields(chosen):  # type: ignore[arg-type]
+            value = getattr(chosen, item.name)
+            if item.name != "minimum_side_px" and value != getattr(default, item.name):
+                described[item.name] = value
+    if settings.other_arguments != "refuse":
+        described["other_arguments"] = settings.other_arguments
+    return described
 
 
 def _parameters(settings: _Settings, coordinates: str) -> dict[str, JsonValue]:
+    properties: dict[str, JsonValue] = {
+        settings.box_argument: {
+            "type": "array",
+            "items": {"type": "number"},
+            "minItems": 4,
+            "maxItems": 4,
+            "description": (
+                "The region as [x1, y1, x2, y2]: its top-left corner (x1, y1) and its "
+                f"bottom-right corner (x2, y2), with x1 < x2 and y1 < y2. {coordinates}."
+            ),
+        }
+    }
+    if settings.target.rule == "index":
+        properties[settings.target.argument] = {
+            "type": "integer",
+            "minimum": 0,
+            "default": 0,
+            "description": (
+                "Which image to cut from, counted from 0 in the order in which the images "
+                "appear in the conversation: 0 is the first image you were given, and images "
+                "made by tools are numbered after those you were given."
+            ),
+        }
     return {
         "type": "object",
-        "properties": {
-            settings.box_argument: {
-                "type": "array",
-                "items": {"type": "number"},
-                "minItems": 4,
-                "maxItems": 4,
-                "description": (
-                    "The region as [x1, y1, x2, y2]: its top-left corner (x1, y1) and its "
-                    f"bottom-right corner (x2, y2), with x1 < x2 and y1 < y2. {coordinates}."
-                ),
-            },
-            settings.image_argument: {
-                "type": "integer",
-                "minimum": 0,
-                "default": 0,
-                "description": (
-                    "Which image to cut from, counted from 0 in the order in which the images "
-                    "appear in the conversation: 0 is the first image you were given, and images "
-                    "made by tools are numbered after those you were given."
-                ),
-            },
-        },
+        "properties": properties,
         "required": [settings.box_argument],
         "additionalProperties": False,
     }
@@ -110,92 +151,101 @@ def _parameters(settings: _Settings, coordinates: str) -> dict[str, JsonValue]:
 def _run(
     settings: _Settings, arguments: Mapping[str, JsonValue], context: ToolContext
 ) -> ToolResult:
-    known = (settings.box_argument, settings.image_argument)
-    check_names(arguments, known)
-    index = read_index(arguments.get(settings.image_argument, 0), settings.image_argument)
-    parent = context.picture(index)
-    if settings.box_argument not in arguments:
-        raise ToolError(f"{settings.box_argument!r} is missing; it is a list [x1, y1, x2, y2]")
-    corners = _corners(arguments[settings.box_argument], settings.box_argument)
-    region = _region(corners, index, context, settings)
-    return ToolResult(
-        picture=_cropped(parent, region, settings.budget),
-        parent=index,
-        operation=OPERATION,
-        arguments={
-            "box_px": [region.left, region.top, region.right, region.bottom],
-            "budget": budget_recipe(settings.budget),
-        },
-        raw_to_parent=Affine(1.0, 0.0, float(region.left), 0.0, 1.0, float(region.top)),
-    )
+    rules = settings.rules
+    if settings.other_arguments == "refuse":
+        check_names(arguments, (settings.box_argument, *settings.target.arguments))
+    index = settings.target.index(arguments, context)
+    source = _source(rules, context, index)
+    size = context.picture(index).sent if source == "sent" else context.picture(index).raw
+    try:
+        corners = _corners(settings, arguments)
+        place = Place(
+            frame=context.frame_of(index, corners, size),
+            size=size,
+            argument=settings.box_argument,
+            image=index,
+        )
+        cut = _planned(region(corners, place, rules), settings, source)
+    except ToolError:
+        if rules.invalid == "refuse":
+            raise
+        cut = _whole(size, settings, source, arguments)
+    return _result(cut, index, context.picture(index))
 
 
-def _corners(value: JsonValue, argument: str) -> tuple[float, float, float, float]:
+def _check(settings: _Settings, arguments: Mapping[str, JsonValue]) -> None:
+    """Refuse what no image would make right; where invalid boxes have a meaning, nothing."""
+    rules = settings.rules
+    if settings.other_arguments == "refuse":
+        check_names(arguments, (settings.box_argument, *settings.target.arguments))
+    if rules.invalid == "refuse":
+        corners = _corners(settings, arguments)
+        if not rules.swap_corners and rules.pad == 0:
+            check_extent(corners, corners, settings.box_argument)
+
+
+def _whole(
+    size: Size, settings: _Settings, source: CutFrom, arguments: Mapping[str, JsonValue]
+) -> Cut:
+    """The whole image in place of a box that is none.
+
+    It is enlarged like any crop where the call could not be read or has four values; otherwise,
+    as in Chain-of-Focus, an exception upstream leaves it as it is.
+    """
+    box = arguments.get(settings.box_argument)
+    whole = PixelBox(0, 0, size.width_px, size.height_px)
+    if not arguments or (isinstance(box, list) and len(box) == 4):
+        found = Region(box=whole, width=size.width_px, height=size.height_px)
+        return _planned(found, settings, source)
+    return Cut(box=whole, budget=None, source=source)
+
+
+def _source(rules: CropRules, context: ToolContext, index: int) -> CutFrom:
+    if rules.source == "raw_of_originals":
+        return "raw" if index < context.n_originals else "sent"
+    return rules.source
+
+
+def _corners(settings: _Settings, arguments: Mapping[str, JsonValue]) -> Corners:
     """The four numbers of a box, or ToolError."""
+    argument = settings.box_argument
+    if argument not in arguments:
+        raise ToolError(f"{argument!r} is missing; it is a list [x1, y1, x2, y2]")
+    value = arguments[argument]
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 4:
-        raise ToolError(f"{argument!r} is a list of four numbers, not {seen(value)}")
+        told = f"{argument!r} is a list of four numbers, not {seen(value)}"
+        own = Template(settings.rules.refusal).substitute(seen=seen(value))
+        raise ToolError(own or told)
     x1, y1, x2, y2 = (read_number(item, argument) for item in value)
-    if not x1 < x2:
-        raise ToolError(f"{argument!r} needs x1 < x2, got x1 = {x1:g} and x2 = {x2:g}")
-    if not y1 < y2:
-        raise ToolError(f"{argument!r} needs y1 < y2, got y1 = {y1:g} and y2 = {y2:g}")
     return x1, y1, x2, y2
 
 
-def _region(
-    corners: tuple[float, float, float, float],
-    index: int,
-    context: ToolContext,
-    settings: _Settings,
-) -> PixelBox:
-    """The whole raw pixels to cut out, inside the image and of the minimum size."""
-    frame, raw = context.frame_of(index), context.picture(index).raw
-    try:
-        inside = Box(*corners, frame).to(pixels(raw.width_px, raw.height_px)).clamped()
-    except ValueError as error:
-        raise ToolError(f"{settings.box_argument!r} is no region of the image: {error}") from error
-    if inside is None:
-        raise ToolError(
-            f"{settings.box_argument!r} lies entirely outside image {index}, "
-            f"whose coordinates go from [0, 0] to [{frame.width:g}, {frame.height:g}]"
-        )
-    return _grown(inside.rounded_out(), settings.minimum_side_px, raw)
+def _planned(found: Region, settings: _Settings, source: CutFrom) -> Cut:
+    rules, budget = settings.rules, settings.budget
+    cut = Cut(box=found.box, budget=budget, source=source, jpeg_quality=rules.jpeg_quality)
+    width, height = float(found.box.width), float(found.box.height)
+    if rules.measure == "box" and budget is not None:
+        width, height = found.width, found.height
+    elif rules.upscale == 1.0:
+        return cut
+    sides = (width * rules.upscale, height * rules.upscale)
+    return replace(
+        cut,
+        sent=whole_size(*sides) if budget is None else budget.size_of_sides(*sides),
+        resample=rules.resample if budget is None else budget.resample,
+    )
 
 
-def _grown(box: PixelBox, minimum: int, limit: Size) -> PixelBox:
-    left, right = _grown_side(box.left, box.right, minimum, limit.width_px)
-    top, bottom = _grown_side(box.top, box.bottom, minimum, limit.height_px)
-    return PixelBox(left, top, right, bottom)
-
-
-def _grown_side(start: int, end: int, minimum: int, limit: int) -> tuple[int, int]:
-    """Grow a stretch to the minimum about its centre, moved inwards where the image ends."""
-    length = max(end - start, min(minimum, limit))
-    start -= (length - (end - start)) // 2
-    start = min(max(start, 0), limit - length)
-    return start, start + length
-
-
-def _cropped(parent: Picture, region: PixelBox, budget: PixelBudget | None) -> Picture:
-    cut = partial(_cut, parent, region)
-    return made_picture(cut(), budget=budget, again=cut)
-
-
-def _cut(parent: Picture, region: PixelBox) -> "Image.Image":
-    from PIL import Image
-
-    whole = parent.pixels()
-    # Not `crop`, which warns of sizes by a bound that is global to the process.
-    cut = Image.new(whole.mode, (region.width, region.height))
-    cut.paste(whole, (-region.left, -region.top))
-    return cut
-
-
-def remake_crop(arguments: Mapping[str, JsonValue], parent: Picture) -> Picture:
-    """The crop that a recipe describes, byte for byte; raises DataError for any other recipe."""
-    match arguments:
-        case {"box_px": [int(left), int(top), int(right), int(bottom)], "budget": limits, **rest}:
-            inside = 0 <= left < right <= parent.raw.width_px
-            if inside and 0 <= top < bottom <= parent.raw.height_px and not rest:
-                return _cropped(parent, PixelBox(left, top, right, bottom), read_budget(limits))
-    raise no_recipe("a crop", arguments, parent)
+def _result(cut: Cut, index: int, parent: Picture) -> ToolResult:
+    across, down = 1.0, 1.0
+    if cut.source == "sent":
+        across = parent.raw.width_px / parent.sent.width_px
+        down = parent.raw.height_px / parent.sent.height_px
+    left, top = float(cut.box.left), float(cut.box.top)
+    return ToolResult(
+        picture=cut.picture(parent),
+        parent=index,
+        operation=OPERATION,
+        arguments=cut.recipe(parent),
+        raw_to_parent=Affine(across, 0.0, left * across, 0.0, down, top * down),
+    )

@@ -21,6 +21,8 @@ def named_image(value: JsonValue, argument: str, context: ToolContext) -> int:
         raise ToolError(f"{argument!r} is an image, not {seen(value)}")
     place = int(name[2]) - 1
     if name[1] == "image":
+        if place >= context.n_originals:
+            raise ToolError(f"there is no {value}; the last is image_{context.n_originals}")
         return place
     made = context.earlier[place] if place < len(context.earlier) else None
     if made is None:

@@ -1,11 +1,11 @@
 """The recipe of an image that a tool made: written as JSON, read back with care."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from medeval.errors import DataError, DefinitionError
-from medeval.images import PixelBudget
+from medeval.images import PixelBudget, Resample, ResizeRule
 
 if TYPE_CHECKING:
     from medeval.images import Picture
@@ -13,8 +13,18 @@ if TYPE_CHECKING:
 
 
 def budget_recipe(budget: PixelBudget | None) -> "JsonValue":
-    """A pixel budget as a recipe holds it; None where nothing is resized."""
-    return None if budget is None else asdict(budget)
+    """A pixel budget as a recipe holds it, unusual settings last; None where nothing is resized."""
+    if budget is None:
+        return None
+    recipe: dict[str, JsonValue] = {
+        "min_px": budget.min_px,
+        "max_px": budget.max_px,
+        "factor": budget.factor,
+    }
+    for item in fields(budget):
+        if item.name not in recipe and getattr(budget, item.name) != item.default:
+            recipe[item.name] = getattr(budget, item.name)
+    return recipe
 
 
 def read_budget(limits: "JsonValue") -> PixelBudget | None:
@@ -22,12 +32,26 @@ def read_budget(limits: "JsonValue") -> PixelBudget | None:
     match limits:
         case None:
             return None
-        case {"min_px": int(smallest), "max_px": int(largest), "factor": int(factor)}:
-            try:
-                return PixelBudget(min_px=smallest, max_px=largest, factor=factor)
-            except DefinitionError as error:
-                raise DataError(error.message, hint="the record was changed") from error
+        case {"min_px": int(smallest), "max_px": int(largest), "factor": int(factor), **rest}:
+            match (rest.pop("rule", "smart"), rest.pop("resample", "bicubic"), rest):
+                case (
+                    ("smart" | "area") as rule,
+                    ("nearest" | "bilinear" | "bicubic" | "lanczos") as resample,
+                    {**unknown},
+                ) if not unknown:
+                    return _budget(smallest, largest, factor, rule, resample)
     raise DataError(f"no pixel budget: {limits!r}", hint="the record was changed")
+
+
+def _budget(
+    min_px: int, max_px: int, factor: int, rule: ResizeRule, resample: Resample
+) -> PixelBudget:
+    try:
+        return PixelBudget(
+            min_px=min_px, max_px=max_px, factor=factor, rule=rule, resample=resample
+        )
+    except DefinitionError as error:
+        raise DataError(error.message, hint="the record was changed") from error
 
 
 def no_recipe(what: str, arguments: "Mapping[str, JsonValue]", parent: "Picture") -> DataError:

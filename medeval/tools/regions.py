@@ -23,6 +23,14 @@ VARIABLES: Final[Mapping[str, str]] = {
     "y_values_bbox": "y",
 }
 
+# How a prompt calls the names along an axis.
+REGION_NAMES: Final[Mapping[str, str]] = {
+    "columns": "column",
+    "rows": "row",
+    "x_values": "x",
+    "y_values": "y",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Region:
@@ -54,6 +62,19 @@ def _region(entry: JsonValue) -> Region:
         f"a sample's region is {entry!r}, not an axis, a name and a box of four numbers",
         hint=f"axes are {', '.join(AXES)}; a box is left, top, right, bottom, 0 to 1 of the image",
     )
+
+
+def region_names(metadata: Mapping[str, JsonValue]) -> dict[str, str]:
+    """The names along each axis as a prompt lists them: a Python list, names that recur included.
+
+    >>> region_names({})["columns"]
+    '[]'
+    """
+    regions = regions_of(metadata)
+    return {
+        called: repr([each.name for each in regions if each.axis == axis])
+        for called, axis in REGION_NAMES.items()
+    }
 
 
 def sides_of(box: Sequence[JsonValue]) -> Sides | None:

@@ -284,3 +284,12 @@ def test_no_color_changes_nothing_where_there_is_no_terminal(
     monkeypatch.setenv("NO_COLOR", "1")
     assert medeval_main("list") == 0
     assert capsys.readouterr().out == plain
+
+
+def test_show_takes_the_pair_of_a_benchmark_s_name_where_messages_are_asked_for(
+    medeval_main: MedevalMain, capsys: Capture
+) -> None:
+    assert medeval_main("show", "refocus_chart") == 0
+    assert "published samples: 826" in capsys.readouterr().out
+    assert medeval_main("show", "refocus_chart", "--render") == 0
+    assert "--- refocus_chart_focus" in capsys.readouterr().out

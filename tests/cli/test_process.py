@@ -2,29 +2,20 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 import medeval
 from medeval.analysis.process.tables import TABLES
-from medeval.checkpoints import Checkpoint
 from medeval.cli import group
 from medeval.errors import UsageError
-from medeval.frames import Run
-from medeval.models.base import Model, Request
-from medeval.models.scripted import ScriptedModel
 from medeval.symmetry import TURNS
 from tests.analysis.process.conversations import box_of, call, crop
+from tests.cli.process_runs import Plan, Planned, analyzed, evaluated, row_of, widths
 from tests.frozen_rows import NO_SHARED, SHARED
-
-# What a script does with a sample: its answer without tools, its calls, its answer with them.
-Plan = tuple[bool, Sequence[str], bool]
-Planned = Callable[[str, int, int], Plan]
 
 PAIR = """
 from medeval import EvalProtocol, Pair, Sampling, crop_and_zoom
@@ -107,7 +98,7 @@ def draw(index):
 def sample(name, row):
     return Sample(
         id=f"{name}{row.index}",
-        question=f"{name} {row.index}",
+        question=f"{name} {row.index}:",
         images=(row.image("image"),),
         targets=("right",),
     )
@@ -144,64 +135,10 @@ UNDOING: dict[str, tuple[tuple[str, Any], ...]] = {
 }
 
 
-def player(planned: Planned) -> Callable[[Checkpoint], Model]:
-    """A model that carries out the plan of the sample it is asked about."""
-
-    def open_model(checkpoint: Checkpoint) -> Model:
-        def play(request: Request) -> str:
-            text = next(m.text for m in request.messages if m.role == "user")
-            name, number = text.split(":")[0].split(" ")
-            free, calls, available = planned(name, int(number), checkpoint.step or 0)
-            if "<tools>" not in request.messages[0].text:
-                return answer(free)
-            turn = sum(message.role == "assistant" for message in request.messages)
-            return calls[turn] if turn < len(calls) else answer(available)
-
-        return ScriptedModel(play)
-
-    return open_model
-
-
-def answer(right: bool) -> str:
-    return f"<answer>{'right' if right else 'wrong'}</answer>"
-
-
-def evaluated(tmp_path: Path, benchmarks: Sequence[str], planned: Planned, **options: Any) -> Run:
-    (tmp_path / "many.py").write_text(PAIR)
-    for step in (0, 10):
-        folder = tmp_path / f"rl/global_step_{step}"
-        folder.mkdir(parents=True)
-        (folder / "config.json").write_text("{}")
-        (folder / "model.safetensors").write_bytes(b"")
-    return medeval.run(
-        checkpoints=[f"rl={tmp_path / 'rl'}"],
-        benchmarks=list(benchmarks),
-        pairs=[str(tmp_path / "many.py")],
-        output_dir=tmp_path / "run",
-        open_model=player(planned),
-        **options,
-    )
-
-
-def analyzed(tmp_path: Path, *arguments: str) -> tuple[str, dict[str, pd.DataFrame]]:
-    """What is printed, and the process tables that are written."""
-    command = ["analyze", str(tmp_path / "run"), "--process", "--resamples", "50", *arguments]
-    result = CliRunner().invoke(group, command, catch_exceptions=False)
-    assert result.exit_code == 0
-    tables = (tmp_path / "run/tables").glob("process_*.csv")
-    return result.stdout, {path.stem: pd.read_csv(path) for path in tables}
-
-
-def row_of(frame: pd.DataFrame, **where: Any) -> dict[str, Any]:
-    for name, value in where.items():
-        frame = frame[frame[name] == value]
-    (row,) = frame.to_dict(orient="records")
-    return {str(name): value for name, value in row.items()}
-
-
-def widths(text: str) -> list[int]:
-    """The widths of the process tables' lines."""
-    return [len(line) for line in text[text.index("Process, calls") :].splitlines()]
+def written_pair(folder: Path) -> str:
+    path = folder / "many.py"
+    path.write_text(PAIR)
+    return str(path)
 
 
 def table_plan(rows: list[dict[str, Any]]) -> Planned:
@@ -251,6 +188,7 @@ def test_a_known_mixture_on_real_tables_is_found_again(tmp_path: Path) -> None:
         table_plan(rows),
         data_dir=[f"tables={data}"],
         limit=24,
+        pairs=[written_pair(tmp_path)],
     )
     text, tables = analyzed(tmp_path)
 
@@ -337,7 +275,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluate_drawn(tmp_path: Path, **options: Any) -> None:
     (tmp_path / "drawn.py").write_text(DRAWN_BENCHMARKS)
     benchmarks = [f"{tmp_path / 'drawn.py'}::{name}" for name in ("turned", "marked")]
-    evaluated(tmp_path, benchmarks, drawn_plan, **options)
+    evaluated(tmp_path, benchmarks, drawn_plan, pairs=[written_pair(tmp_path)], **options)
 
 
 def test_known_turns_lines_and_points_are_found_again(drawn: Path) -> None:

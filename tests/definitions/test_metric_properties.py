@@ -29,7 +29,8 @@ HARD_TEXTS = [
     "||", "|", "a||" * 999, "x" * 100_000, "[1]" * 33_000, " (a)" * 25_000, "A. B. C. D.",
     "true false", "<answer>", "</think>",
 ]  # fmt: skip
-TEXTS = st.text() | st.sampled_from(HARD_TEXTS)
+# the longest are each looked at by themselves
+TEXTS = st.text() | st.sampled_from([text for text in HARD_TEXTS if len(text) < 10_000])
 
 
 def verdict(judge: str, text: str, *targets: str) -> Verdict:

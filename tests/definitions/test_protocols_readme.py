@@ -21,7 +21,7 @@ README = Path(__file__).parents[2] / "protocols" / "README.md"
 @pytest.fixture
 def pair(tmp_path: Path) -> Pair:
     blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text("utf-8"), re.M | re.S)
-    (tmp_path / "one_look.py").write_text("".join(blocks), encoding="utf-8")
+    (tmp_path / "one_look.py").write_text(blocks[0], encoding="utf-8")
     return load(str(tmp_path / "one_look.py"), Pair).value
 
 

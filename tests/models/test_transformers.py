@@ -616,4 +616,10 @@ def test_pixels_are_those_of_pillow(tiny_checkpoint: Path) -> None:
     image = made_picture(white, budget=None).encoded
     messages = (Message(role="user", content=(ImageRef(0),)),)
     [made] = processor.opening(messages, (image,)).images
-    assert torch.allclose(made.patches, torch.ones_like(made.patches))
+    settings = json.loads((tiny_checkpoint / "preprocessor_config.json").read_text())
+    whites = [
+        (1 - mean) / spread
+        for mean, spread in zip(settings["image_mean"], settings["image_std"], strict=True)
+    ]
+    channels = made.patches.reshape(len(made.patches), 3, -1)
+    assert torch.allclose(channels, torch.tensor(whites)[:, None].expand_as(channels))

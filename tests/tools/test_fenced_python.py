@@ -1,6 +1,7 @@
 """Blocks of Python are followed, name by name, to the calls that they would make; none is run."""
 
 import json
+import random
 import time
 from collections.abc import Sequence
 
@@ -238,6 +239,29 @@ def test_no_text_raises_and_every_call_can_be_written_down(
         assert (call.error is None) == (call.arguments is not None)
         assert 0 <= call.start < call.end <= len(text)
         json.dumps(call.arguments, allow_nan=False).encode()
+
+
+def test_mutated_blocks_are_read_or_refused_within_a_moment() -> None:
+    draw = random.Random(0)
+    seeds = [fenced(code) for code in (DRAW + MASK + "display(b)", TWO, HIGHLIGHT)]
+    letters = "()[]{}'\"`,=.:\\n \n#-*aA0_"
+    slowest = 0.0
+    for number in range(3000):
+        text = list(seeds[number % len(seeds)])
+        for _ in range(draw.randint(1, 8)):
+            at = draw.randrange(len(text))
+            match draw.randrange(3):
+                case 0:
+                    del text[at]
+                case 1:
+                    text.insert(at, draw.choice(letters))
+                case _:
+                    text[at:at] = text[at : at + draw.randint(1, 40)]
+        started = time.process_time()
+        calls = found("".join(text), DIALECTS[number % 3])
+        slowest = max(slowest, (time.process_time() - started) / (len(text) / 1000))
+        assert all((call.error is None) == (call.arguments is not None) for call in calls)
+    assert slowest < 0.2, "seconds a thousand characters"
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,7 @@ def test_a_box_smaller_than_its_insets_fails_as_pillow_does(
         ({"names": ["A"], "boxes": {"A": {"x1": 1, "y1": 1, "x2": 1e99, "y2": 5}}}, "a box is"),
         ({"names": ["A"], "image": "table"}, "'image' is an image, not \"table\""),
         ({"names": ["A"], "image": "result_1"}, "the call that was to make this image made none"),
-        ({"names": ["A"], "image": "image_2"}, "there is no image 1"),
+        ({"names": ["A"], "image": "image_2"}, "there is no image_2; the last is image_1"),
         ({"names": ["A"], "image": 0.5}, "'image' is an integer"),
         ({"columns": ["A"]}, "no argument named 'columns'"),
     ],

@@ -17,9 +17,10 @@ FOCUS: Final = "focus"
 def focused_regions(image: TrajectoryImage, root: Size) -> list[Rectangle] | None:
     """The regions that a call focused on, in the first image; None for any other operation.
 
-    Empty where the call named nothing that there is, or another image than the first.
+    Empty where the call named nothing that there is, or another image than the first. To display
+    an image as it is, which has no axis, is no focus.
     """
-    if image.operation != FOCUS:
+    if focused_axis(image) is None:
         return None
     boxes = image.arguments.get("focused_px")
     if image.root != 0 or not isinstance(boxes, list):
@@ -28,7 +29,7 @@ def focused_regions(image: TrajectoryImage, root: Size) -> list[Rectangle] | Non
 
 
 def focused_axis(image: TrajectoryImage) -> Axis | None:
-    """The axis that a call focused along; None for any other operation."""
+    """The axis that a call focused along; None where it did not focus."""
     axis = image.arguments.get("axis") if image.operation == FOCUS else None
     return AXIS_OF_NAME.get(axis) if isinstance(axis, str) else None
 

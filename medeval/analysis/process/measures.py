@@ -240,9 +240,8 @@ def _call_image(
     values: dict[str, float] = {}
     region = crop_region(image, trajectory, targets.root)
     if image.operation == "crop" and region is not None and targets.boxes:
-        quality = _crop_quality([region], targets)
-        values["modf1"] = quality["modf1_best"]
-        values["any_target_inside"] = float(quality["target_inside"] > 0.0)
+        values["modf1"] = _modf1(region, targets)
+        values["any_target_inside"] = float(any(is_inside(box, region) for box in targets.boxes))
         if region.area > 0.0:
             best = max(targets.boxes, key=lambda box: modified_f1(region, box))
             values["log_crop_over_target"] = math.log(region.area / best.area)

@@ -13,6 +13,8 @@ from medeval.analysis.intervals import LEVEL, binomial_interval
 from medeval.analysis.uncertainty import UNDEFINED, Rate
 
 CHUNK_ELEMENTS = 4_000_000
+# What rounding leaves of the variance of values that are all alike.
+ROUNDING = 1e-20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,7 +75,7 @@ def share(observed: Observed) -> Rate:
     by_cluster = observed.sums([residuals, observed.weights])
     variance, squares = (by_cluster**2).sum(axis=0) / observed.total**2
     bernoulli = p * (1.0 - p)
-    informative = variance > 0.0 and bernoulli > 0.0
+    informative = variance > ROUNDING and bernoulli > 0.0
     low, high = binomial_interval(p, bernoulli / variance if informative else 1.0 / squares)
     return Rate(value=p, low=low, high=high, n=round(observed.total))
 

@@ -4,7 +4,6 @@ A state is the conversation after a call that made an image; its image is the ne
 states count: the best, the final, and the one whose image the answer cites.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -19,16 +18,13 @@ from medeval.analysis.process.marks import (
 )
 from medeval.analysis.process.regions import Rectangle, seen_region
 from medeval.boxes import AxisLine, Frame, Point, pixels
+from medeval.text import cited_image_index
 from medeval.types import JsonValue, Sample, Size, Trajectory, TrajectoryImage
 
 CROP: Final = "crop"
 TURNING: Final = ("rotate", "flip")
 DRAW_LINE: Final = "draw_line"
 DRAW_POINT: Final = "draw_point"
-
-# How an answer cites the image it rests on, as `image 2` or `image_2` inside its tags.
-CITED: Final = re.compile(r"\bimage[ _]?#?(\d{1,6})\b", re.IGNORECASE)
-ANSWER: Final = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,15 +64,14 @@ def made_images(trajectory: Trajectory) -> list[TrajectoryImage]:
 def cited_image(trajectory: Trajectory) -> TrajectoryImage | None:
     """The image that the final answer names by its index, the last one where it names several.
 
-    Read in the answer and, where the reply has one, in its whole `<answer>` element. None where
-    nothing is named or there is no image of that index.
+    None where nothing is named or there is no image of that index.
     """
     if trajectory.answer is None:
         return None
-    element = ANSWER.search(trajectory.answer.reply)
-    found = CITED.findall(element[1] if element else trajectory.answer.text)
-    index = int(found[-1]) if found else len(trajectory.images)
-    return trajectory.images[index] if index < len(trajectory.images) else None
+    index = cited_image_index(trajectory.answer.reply, trajectory.answer.text)
+    if index is None or index >= len(trajectory.images):
+        return None
+    return trajectory.images[index]
 
 
 def chain(image: TrajectoryImage, images: Sequence[TrajectoryImage]) -> list[TrajectoryImage]:

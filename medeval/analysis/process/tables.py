@@ -135,9 +135,9 @@ class _Place:
             )
             if measure in process.measured.values
         ]
-        return self.average(rows, measure, kind)
+        return self.average(rows, kind)
 
-    def average(self, rows: Sequence[tuple[float, object, float]], name: str, kind: Kind) -> Rate:
+    def average(self, rows: Sequence[tuple[float, object, float]], kind: Kind) -> Rate:
         """The mean of values with clusters and weights."""
         if not rows:
             return UNDEFINED
@@ -147,7 +147,8 @@ class _Place:
             return share(observed)
         if kind == "geometric mean":
             return geometric_mean(observed)
-        return self.bootstrap.mean(observed, f"{self.head['benchmark']}\n{name}")
+        # one name for all measures: those that agree have the same interval
+        return self.bootstrap.mean(observed, f"{self.head['benchmark']}\n{self.head.get('group')}")
 
 
 def _columns(name: str, rate: Rate) -> Row:
@@ -215,7 +216,7 @@ def _misuse(place: _Place) -> Iterator[Row]:
     row |= _columns("executed_wrong", _ratio(place, charts, "misused_executed", "focus_executed"))
     row |= _columns("sample_misused", place.rate("misused", "share"))
     called = [(float(p.measured.values["attempted"] > 0), p.cluster, 1.0) for p in charts]
-    row |= _columns("sample_called", place.average(called, "", "share"))
+    row |= _columns("sample_called", place.average(called, "share"))
     yield row | _columns("call_executed", _ratio(place, charts, "executed", "attempted"))
 
 
@@ -226,7 +227,7 @@ def _ratio(place: _Place, charts: Sequence[Process], part: str, whole: str) -> R
         for p in charts
         if p.measured.values[whole]
     ]
-    return place.average(rows, part, "share")
+    return place.average(rows, "share")
 
 
 def _tools(place: _Place) -> Iterator[Row]:
@@ -236,14 +237,14 @@ def _tools(place: _Place) -> Iterator[Row]:
         own = [(call, cluster) for call, cluster in calls if call.tool == tool]
         row = {**place.head, "tool": tool, "calls": len(own)}
         ran = [(float(call.status == "executed"), cluster, 1.0) for call, cluster in own]
-        row |= _columns("executed", place.average(ran, tool, "share"))
+        row |= _columns("executed", place.average(ran, "share"))
         for name, (measure, kind) in OF_A_CALL.items():
             values = [
                 (call.values[measure], cluster, 1.0)
                 for call, cluster in own
                 if measure in call.values
             ]
-            row |= _columns(name, place.average(values, f"{tool} {name}", kind))
+            row |= _columns(name, place.average(values, kind))
         yield row
 
 
@@ -263,7 +264,7 @@ def _transitions(place: _Place) -> Iterator[Row]:
             total = sum(number for (first, _), number in found.items() if first == before)
             if total:
                 rows.append((found[before, after] / total, cluster, float(total)))
-        rate = place.average(rows, "", "share")
+        rate = place.average(rows, "share")
         yield {**place.head, "from": before, "to": after, "count": count} | as_columns(
             "share", rate
         )
@@ -309,5 +310,5 @@ def _quality(place: _Place) -> Iterator[Row]:
             gain = [(float(p.right), p.cluster, 1.0 - p.free) for p in own]
             harm = [(float(not p.right), p.cluster, p.free) for p in own]
             row = {**place.head, "n": len(own), "criterion": criterion, "met": met}
-            row |= _columns("gain_quality", place.average(gain, "", "share"))
-            yield row | _columns("harm_quality", place.average(harm, "", "share"))
+            row |= _columns("gain_quality", place.average(gain, "share"))
+            yield row | _columns("harm_quality", place.average(harm, "share"))

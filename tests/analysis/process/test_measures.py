@@ -95,6 +95,21 @@ def test_the_citation_may_stand_in_the_tags_that_the_answer_was_taken_from() -> 
     assert "modf1_cited" not in values(replace(conversation, answer=None, stop="empty"), ONE)
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '<answer image="1">B</answer>',
+        "<answer>image 0</answer> no: <answer>B, image #1</answer>",
+        '<answer>{"answer": "B", "image_index": 1}',
+        "B (image1)",
+    ],
+)
+def test_a_citation_has_several_forms_and_the_last_element_counts(reply: str) -> None:
+    conversation = played(crop(100, 50, 200, 100), sample=ONE)
+    cited = Answer(text="B (image1)", how_found="whole_reply", reply=reply)
+    assert values(replace(conversation, answer=cited), ONE)["modf1_cited"] == 1.0
+
+
 def test_several_targets_one_by_one_and_together() -> None:
     # the second target is 20 x 20 at (300, 100); one crop a target
     conversation = played(crop(100, 50, 200, 100), crop(300, 100, 320, 120), sample=TWO)
@@ -215,7 +230,6 @@ REGIONS: list[JsonValue] = [
     {"axis": "row", "name": "2010", "box": [0.0, 0.0, 1.0, 0.1]},
     {"axis": "column", "name": "", "box": [0.0, 0.0, 1.0, 1.0]},
     {"axis": "column", "name": "2010 ", "box": [0.5, 0.5, 0.5, 0.5]},
-    "no region",
 ]
 
 
@@ -242,6 +256,14 @@ def test_focus_against_the_regions_that_the_question_names() -> None:
     rows = values(played(focus("2010", axis="rows"), sample=sample), sample)
     assert rows["focus_precision"] == pytest.approx(0.1)
     assert rows["focus_recall"] == pytest.approx(0.25)
+
+
+def test_regions_of_another_form_name_nothing() -> None:
+    sample = replace(SAMPLE, question="How many in 2010?", metadata={"regions": REGIONS})
+    conversation = played(focus("2010"), sample=sample)
+    for odd in (["no region"], "2010", [{"axis": "column", "name": "2010", "box": [0.0, "a"]}]):
+        other = replace(sample, metadata={"regions": odd})  # type: ignore[dict-item]
+        assert "focus_precision" not in values(conversation, other)
 
 
 def test_a_focus_on_nothing_finds_nothing() -> None:

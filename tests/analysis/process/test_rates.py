@@ -40,6 +40,12 @@ def test_values_that_are_all_alike_still_have_an_interval() -> None:
     assert found.low == pytest.approx(0.025 ** (1 / 10))
 
 
+def test_rounding_is_no_spread() -> None:
+    found = share(Observed.of([0.1 + 0.2, 0.3, 0.3, 0.3], range(4)))
+    assert found.low is not None
+    assert found.low < 0.1
+
+
 def test_no_weight_is_undefined() -> None:
     assert share(Observed.of([1.0], "a", [0.0])) == UNDEFINED
     assert BOOTSTRAP.mean(Observed.of([1.0], "a", [0.0]), "") == UNDEFINED

@@ -1,0 +1,79 @@
+"""`medeval replay`: recorded conversations, read as a protocol would read them."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from medeval.definitions import EvalProtocol, Pair
+from medeval.errors import DefinitionError
+from medeval.loader import load
+from medeval.replay import Replayed, ReplayReport, replay_file
+
+SHOWN_DISAGREEMENTS = 10
+
+
+@click.command("replay")
+@click.argument(
+    "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE"
+)
+@click.option("--protocol", required=True, metavar="NAME", help="A protocol, or a pair's tools.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, call by call.")
+def replay_command(file: Path, protocol: str, as_json: bool) -> None:
+    """Read recorded conversations as a protocol would, before any model is run.
+
+    FILE holds JSON lines, each with the "messages" of one conversation. Each call gets the status
+    that the protocol would give it, and each conversation the reply at which it would stop. Of a
+    pair, the available arm reads. Where a recording does not tell the sizes of its images, what
+    depends on them is "unchecked: image size unknown".
+    """
+    report = replay_file(file, _protocol(protocol))
+    if as_json:
+        click.echo(json.dumps(_as_json(report), ensure_ascii=False))
+        return
+    for title, counts in (
+        ("calls", report.calls), ("stops", report.stops), ("recorded ends", report.agreement),
+    ):  # fmt: skip
+        click.secho(f"{title} ({report.protocol}, {len(report.conversations)} conversations)")
+        for name, count in counts.items():
+            click.echo(f"  {count:>7}  {name}")
+    differing = [item for item in report.conversations if item.agreement in DIFFERING]
+    for item in differing[:SHOWN_DISAGREEMENTS]:
+        click.echo(_told(item))
+    if len(differing) > SHOWN_DISAGREEMENTS:
+        click.echo(f"and {len(differing) - SHOWN_DISAGREEMENTS} more; --json shows all", err=True)
+
+
+DIFFERING = ("stops earlier", "goes on")
+
+
+def _told(item: Replayed) -> str:
+    if item.stop is None:
+        return f"line {item.number}: goes on after the last of {item.n_replies} replies"
+    return (
+        f"line {item.number}: {item.stop} at reply {(item.stopped_at or 0) + 1} of {item.n_replies}"
+    )
+
+
+def _protocol(name: str) -> EvalProtocol:
+    """The protocol of a name, or the available arm of a pair of that name."""
+    try:
+        return load(name, Pair).value.available
+    except DefinitionError as no_pair:
+        try:
+            return load(name, EvalProtocol).value
+        except DefinitionError as no_protocol:
+            told = no_pair if no_pair.hint and "mean" in no_pair.hint else no_protocol
+            raise told from None
+
+
+def _as_json(report: ReplayReport) -> dict[str, object]:
+    return {
+        "protocol": report.protocol,
+        "n_conversations": len(report.conversations),
+        "calls": report.calls,
+        "stops": report.stops,
+        "agreement": report.agreement,
+        "conversations": [asdict(item) for item in report.conversations],
+    }

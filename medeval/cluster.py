@@ -1,0 +1,237 @@
+"""Checkpoints, and shards of them, dealt out to workers on a Ray cluster.
+
+This process alone writes to the run folder: workers stream what they make, and what a lost one
+left undone another makes.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from medeval.cell_settings import refusal_of
+from medeval.cells import CellWriter
+from medeval.durable import Appender
+from medeval.errors import RecordError, UsageError
+from medeval.evaluation import Group
+from medeval.forecast import Kind
+from medeval.interruption import Interrupt, Interruption
+from medeval.judge_replies import file_name
+from medeval.keys import CellKey
+from medeval.merging import MEDIA_TYPES
+from medeval.plan import Plan
+from medeval.records import FailureRecord
+from medeval.schema import parse_record
+from medeval.store import RunFolder
+from medeval.walk import Cell, Progress, SampleKey, n_missing, wanted
+from medeval.workers import Worker, WorkerLostError, employ, options_of_worker
+
+
+async def deal_out_on_ray(
+    plan: Plan,
+    folder: RunFolder,
+    groups: Sequence[Group],
+    progress: Progress,
+    interrupt: Interrupt,
+) -> None:
+    """Bring checkpoints up to date on a Ray cluster, until something interrupts.
+
+    The cluster is the one that RAY_ADDRESS names, or one of this machine alone.
+    """
+    for _, cells in groups:
+        for cell in cells:
+            refusal = refusal_of(plan, cell)
+            if refusal is not None:
+                cell.stop(refusal, progress)
+    with ExitStack() as stack:
+        scribe = Scribe(folder, stack)
+        employer = RayWorkers(plan, scribe, progress)
+        parts = [part for group in groups for part in _parts(group, employer.places, len(groups))]
+        await employ(employer, parts, plan, progress, interrupt)
+    for _, cells in groups:
+        stopped = [cell for _, part in parts for cell in part if cell.stopped]
+        for cell in cells:
+            cell.stopped = cell.stopped or _first_reason(cell, stopped)
+
+
+def _first_reason(cell: Cell, stopped: Sequence[Cell]) -> str | None:
+    return next((part.stopped for part in stopped if part.name == cell.name), None)
+
+
+def _parts(group: Group, places: int, n_groups: int) -> Iterator[Group]:
+    """A checkpoint in as many parts as keep all places busy; a sample's arms stay in one."""
+    checkpoint, cells = group
+    count = -(-places // n_groups)
+    going_on = [cell for cell in cells if cell.stopped is None and n_missing(cell)]
+    for number in range(count):
+        part = [replace(cell, done=_not_of(cell, number, count) | cell.done) for cell in going_on]
+        if any(map(n_missing, part)):
+            yield checkpoint, part
+
+
+def _not_of(cell: Cell, number: int, count: int) -> set[SampleKey]:
+    place = {sample_id: index for index, sample_id in enumerate(cell.samples.ids)}
+    return {key for key in wanted(cell) if place[key[0]] % count != number}
+
+
+@dataclass(slots=True)
+class Scribe:
+    """Copies what workers tell into the run folder, under the one writer's name of this process."""
+
+    folder: RunFolder
+    stack: ExitStack
+    _writers: dict[CellKey, CellWriter] = field(default_factory=dict)
+    _replies: Appender | None = None
+
+    def claim(self, cell: Cell, fields: Mapping[str, Any], recorded: Sequence[Any]) -> None:
+        """Claim a cell as a worker did; raises RecordError where it was begun with others."""
+        for entry in recorded:
+            cell.folder.claim(fields, entry)
+
+    def copy(self, cell: Cell, kind: str, line: bytes) -> None:
+        """Append a line to a cell, and remember what of it is done."""
+        key = cell.folder.key
+        if key not in self._writers:
+            self._writers[key] = self.stack.enter_context(cell.folder.writer())
+        writer = self._writers[key]
+        if kind == "failures":
+            record = parse_record(FailureRecord, line, "a failure that a worker tells of")
+            done = (record.sample_id, record.repeat)
+            cell.tries[done] += 1
+            writer.append_failure(record.model_copy(update={"try_number": cell.tries[done]}))
+        elif kind == "trajectories":
+            writer.copy("trajectory", line)
+        else:
+            writer.copy("verdict", line)
+
+    def keep_image(self, name: str, data: bytes) -> None:
+        """Keep an image that a tool made."""
+        path = Path(name)
+        self.folder.keep_image(path.stem, MEDIA_TYPES[path.suffix], data)
+
+    def keep_reply(self, line: bytes) -> None:
+        """Keep what a judge's model replied."""
+        if self._replies is None:
+            path = self.folder.path / file_name()
+            self._replies = self.stack.enter_context(Appender(path))
+        self._replies.append(line)
+
+
+class RayWorkers:
+    """Ray actors, each with an engine and its GPUs, anywhere in the cluster."""
+
+    def __init__(self, plan: Plan, scribe: Scribe, progress: Progress) -> None:
+        ray = require_ray()
+        if not ray.is_initialized():
+            ray.init(log_to_driver=False, include_dashboard=False)
+        self._plan = plan
+        self._scribe = scribe
+        self._progress = progress
+        served = plan.backend == "openai"
+        self._gpus = plan.options.gpus_per_worker or (0 if served else 1)
+        there = ray.cluster_resources()
+        fitting = there.get("GPU", 0) // self._gpus if self._gpus else there.get("CPU", 1)
+        self.places = plan.options.workers or max(1, int(fitting))
+        if self._gpus and self.places > fitting:
+            raise UsageError(
+                f"{self.places} workers with {self._gpus} GPUs each, but the cluster has "
+                f"{int(there.get('GPU', 0))} GPUs",
+                hint="fewer --workers or --gpus-per-worker",
+            )
+
+    async def start(self, place: int) -> Worker:
+        """An actor; Ray waits until the cluster has room for it."""
+        ray = require_ray()
+        from medeval.remote import RemoteEvaluation
+
+        actor = ray.remote(RemoteEvaluation).options(num_gpus=self._gpus, num_cpus=1)
+        options = options_of_worker(self._plan, self.places)
+        return RayWorker(str(place + 1), actor.remote(options), self._scribe, self._progress)
+
+
+class RayWorker:
+    """One actor, as its employer sees it."""
+
+    def __init__(self, name: str, actor: Any, scribe: Scribe, progress: Progress) -> None:
+        self._name = name
+        self._actor = actor
+        self._scribe = scribe
+        self._progress = progress
+
+    async def evaluate(self, group: Group) -> None:
+        """Have a checkpoint, or a part of it, brought up to date, writing down what is made."""
+        ray = require_ray()
+        checkpoint, cells = group
+        by_name = {cell.name: cell for cell in cells}
+        # what a lost worker made is in the folder
+        done = {cell.name: sorted(cell.done | cell.folder.done()) for cell in cells}
+        try:
+            async for told in self._actor.evaluate.remote(checkpoint.id, done):
+                message = await told
+                if "ended" in message:
+                    for name, reason in message["stopped"].items():
+                        by_name[name].stopped = reason
+                    if message["interrupted"]:
+                        raise WorkerLostError(f"worker {self._name} was asked to end")
+                    return
+                self._write_down(message, by_name)
+        except ray.exceptions.RayError as error:
+            first = str(error).strip().split("\n")[0]
+            raise WorkerLostError(
+                f"worker {self._name} was lost at {checkpoint.id} ({type(error).__name__}: {first})"
+            ) from error
+        raise WorkerLostError(f"worker {self._name} said no more at {checkpoint.id}")
+
+    def _write_down(self, message: Mapping[str, Any], cells: Mapping[str, Cell]) -> None:
+        match message:
+            case {"claim": name, "fields": fields, "all": recorded}:
+                try:
+                    self._scribe.claim(cells[name], fields, recorded)
+                except RecordError as error:
+                    cells[name].stop(str(error), self._progress)
+            case {"cell": name, "kind": kind, "line": line}:
+                if cells[name].stopped is None:
+                    self._scribe.copy(cells[name], kind, line)
+            case {"image": name, "data": data}:
+                self._scribe.keep_image(name, data)
+            case {"reply": line}:
+                self._scribe.keep_reply(line)
+            case _:
+                self._pass_on(message)
+
+    def _pass_on(self, message: Mapping[str, Any]) -> None:
+        match message:
+            case {"advance": {"benchmark": benchmark, "protocol": protocol, "seconds": seconds}}:
+                self._progress.advance(Kind(benchmark, protocol), seconds=seconds)
+            case {"begin": _}:
+                self._progress.begin()
+            case {"engine_ready": seconds}:
+                self._progress.engine_ready(seconds)
+            case {"tell": text}:
+                self._progress.tell(text)
+
+    def end(self, reason: Interruption) -> None:
+        """Have the actor finish what is in flight."""
+        self._actor.end.remote(reason)
+
+    async def close(self) -> None:
+        """Give the actor's place back."""
+        self.kill()
+        await asyncio.sleep(0)
+
+    def kill(self) -> None:
+        """End the actor; Ray ends its process."""
+        require_ray().kill(self._actor)
+
+
+def require_ray() -> Any:
+    """The ray package. Raises UsageError where it is not installed."""
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError(
+            "--cluster ray needs the package ray", hint="pip install 'medeval[ray]'"
+        ) from error
+    return ray

@@ -1,0 +1,139 @@
+"""A checkpoint evaluated where the run folder is not: what is written is told, line by line.
+
+The work goes on in a run folder of its own that is thrown away; whoever asked for it copies each
+line into the run folder that counts.
+"""
+
+import asyncio
+import json
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medeval.engines import model_opener
+from medeval.evaluation import Evaluation, Group, cells_of
+from medeval.forecast import Kind
+from medeval.interruption import Interrupt, Interruption
+from medeval.judge_replies import FILES
+from medeval.plan import PlanFile, resolve
+from medeval.samples import BenchmarkSamples
+from medeval.store import RunFolder
+from medeval.walk import Cell, SampleKey
+
+Message = Mapping[str, Any]
+KINDS = ("trajectories", "verdicts", "failures")
+
+
+@dataclass(slots=True)
+class _Tail:
+    """The lines that were added to a folder's files since it was last looked at."""
+
+    ends: dict[Path, int] = field(default_factory=dict)
+
+    def new_lines(self, path: Path) -> list[bytes]:
+        """What a file has more than the last time; whole lines, as each is one write."""
+        if not path.exists():
+            return []
+        with path.open("rb") as file:
+            file.seek(self.ends.get(path, 0))
+            lines = [line for line in file if line.endswith(b"\n")]
+        self.ends[path] = self.ends.get(path, 0) + sum(map(len, lines))
+        return lines
+
+    def is_new(self, path: Path) -> bool:
+        """Whether a file was not there the last time."""
+        is_known = path in self.ends
+        self.ends.setdefault(path, 0)
+        return not is_known
+
+
+class RemoteEvaluation:
+    """Evaluates checkpoints of a plan, given as its options, and yields what happens."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="medeval-")
+        given = {**options, "output_dir": self._scratch.name}
+        self._plan = resolve(PlanFile.model_validate(given))
+        self._folder = RunFolder(self._plan.output_dir)
+        samples = {
+            planned.name: BenchmarkSamples(planned, self._plan.options)
+            for planned in self._plan.benchmarks
+        }
+        groups = cells_of(self._folder, self._plan, samples)
+        self._groups = {checkpoint.id: (checkpoint, cells) for checkpoint, cells in groups.items()}
+        self._interrupt = Interrupt(_silent, listens=False)
+        self._messages: asyncio.Queue[Message] = asyncio.Queue()
+        self._tail = _Tail()
+
+    def end(self, reason: Interruption) -> None:
+        """Finish what is in flight and begin nothing more."""
+        if self._interrupt.reason is None:
+            self._interrupt.ask(reason)
+
+    async def evaluate(
+        self, name: str, done: Mapping[str, Sequence[SampleKey]]
+    ) -> AsyncIterator[Message]:
+        """Bring the cells of a checkpoint that `done` names up to date, but for what it says is."""
+        checkpoint, every = self._groups[name]
+        cells = [cell for cell in every if cell.name in done]
+        for cell in cells:
+            cell.done, cell.stopped = set(done[cell.name]), None
+        work = asyncio.create_task(self._work((checkpoint, cells)))
+        work.add_done_callback(lambda _: self._messages.put_nowait({"over": True}))
+        while "over" not in (message := await self._messages.get()):
+            for told in (*self._written(cells), message):
+                yield told
+        work.result()
+        for told in self._written(cells):
+            yield told
+        stopped = {cell.name: cell.stopped for cell in cells if cell.stopped}
+        yield {"ended": name, "stopped": stopped, "interrupted": self._interrupt.reason is not None}
+
+    async def _work(self, group: Group) -> None:
+        async def one() -> AsyncIterator[Group]:
+            yield group
+
+        evaluation = Evaluation(
+            self._plan, self._folder, self, self._interrupt, judges_what_is_there=False
+        )
+        await evaluation.run(one(), model_opener(self._plan), asks_judges=False)
+
+    def engine_ready(self, seconds: float) -> None:
+        """An engine has started, and took so long."""
+        self._messages.put_nowait({"engine_ready": seconds})
+
+    def begin(self) -> None:
+        """A conversation has begun."""
+        self._messages.put_nowait({"begin": True})
+
+    def advance(self, kind: Kind, *, seconds: float | None) -> None:
+        """One sample further."""
+        self._messages.put_nowait({"advance": {**asdict(kind), "seconds": seconds}})
+
+    def tell(self, message: str) -> None:
+        """Something people should read."""
+        self._messages.put_nowait({"tell": message})
+
+    def _written(self, cells: Sequence[Cell]) -> Iterator[Message]:
+        """What was written since the last time: claims before lines, trajectories first."""
+        for cell in cells:
+            path = cell.folder.path
+            if (path / "cell.json").exists() and self._tail.is_new(path / "cell.json"):
+                record = json.loads((path / "cell.json").read_bytes())
+                yield {"claim": cell.name, "fields": record["fields"], "all": record["recorded"]}
+            for kind in KINDS:
+                file = f"{kind}.jsonl" if kind == "failures" else f"{kind}.0.jsonl"
+                for line in self._tail.new_lines(path / file):
+                    yield {"cell": cell.name, "kind": kind, "line": line}
+        for image in sorted((self._folder.path / "images").glob("[!.]*")):
+            if self._tail.is_new(image):
+                yield {"image": image.name, "data": image.read_bytes()}
+        for replies in self._folder.path.glob(FILES):
+            for line in self._tail.new_lines(replies):
+                yield {"reply": line}
+
+
+def _silent(message: str) -> None:
+    """Whoever asked has told people so already."""

@@ -1,0 +1,256 @@
+"""Which pixels a box means: the rules that published environments cut by, as parameters."""
+
+import math
+from dataclasses import dataclass
+from string import Template
+from typing import Final, Literal
+
+from medeval.boxes import ROUNDING_SLACK, Frame, PixelBox
+from medeval.errors import DefinitionError, ToolError
+from medeval.image_files import MAX_PIXELS
+from medeval.images import Resample
+from medeval.templates import check_template
+from medeval.types import Size
+
+Corners = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CropRules:
+    """How a box becomes whole pixels, and what is done with boxes that are none.
+
+    In this order: `swap_corners` puts inverted corners right. With `must_be_inside` a box that
+    leaves the image is refused. `pad` grows it by a share of the image on every side, `enlarge`
+    about its centre by a factor; a box without extent is then refused. `clamp` cuts it to the
+    "image", or to its "last_pixel", which loses a row and a column; "none" leaves what is outside,
+    and shows it black. Corners are rounded "out" to whole pixels, to the "nearest" (half to even,
+    as PIL's crop does) or "cut" to integers.
+
+    `small` says what becomes of a side under `minimum_side_px`: the side grows about its centre
+    ("grow"), the box grows in proportion until its shorter side has the minimum
+    ("grow_in_proportion"), it stays ("keep"), or the call is refused ("refuse"; a side of exactly
+    the minimum is then refused too where `minimum_excluded`). `maximum_ratio` refuses boxes that
+    are longer than so many times their width, or wider.
+
+    `source` is what is cut: the raw pixels, the image as it was sent, or raw pixels of the
+    sample's own images and what was sent of any other. `jpeg_quality` says
+    that it passes through a JPEG first. The cut is enlarged `upscale` times before the pixel
+    budget applies, which measures the whole pixels, or the "box" before it was rounded. With
+    `invalid` "whole_image" a box that would be refused gives the whole source instead.
+
+    `refusal` replaces the error of what is no list of four numbers (`$seen`), and `small_refusal`
+    that of a small box (`$width`, `$height`).
+    """
+
+    pad: float = 0.0
+    enlarge: float = 1.0
+    clamp: Literal["image", "last_pixel", "none"] = "image"
+    swap_corners: bool = False
+    must_be_inside: bool = False
+    rounding: Literal["out", "nearest", "cut"] = "out"
+    minimum_side_px: int = 28
+    small: Literal["grow", "grow_in_proportion", "keep", "refuse"] = "grow"
+    minimum_excluded: bool = False
+    maximum_ratio: float | None = None
+    invalid: Literal["refuse", "whole_image"] = "refuse"
+    source: Literal["raw", "sent", "raw_of_originals"] = "raw"
+    jpeg_quality: int | None = None
+    upscale: float = 1.0
+    measure: Literal["pixels", "box"] = "pixels"
+    resample: Resample = "bicubic"
+    refusal: str = ""
+    small_refusal: str = ""
+
+    def __post_init__(self) -> None:
+        if self.minimum_side_px < 1:
+            raise DefinitionError(f"minimum_side_px is {self.minimum_side_px!r}, not 1 or more")
+        if self.pad < 0 or self.enlarge < 1 or self.upscale < 1:
+            raise DefinitionError(
+                "a crop needs pad >= 0, enlarge >= 1 and upscale >= 1, "
+                f"got {self.pad!r}, {self.enlarge!r} and {self.upscale!r}"
+            )
+        check_template("a crop", "refusal", self.refusal, {"seen"})
+        check_template("a crop", "small_refusal", self.small_refusal, {"width", "height"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """What is cut out: whole pixels, and the extent of the box before it was rounded."""
+
+    box: PixelBox
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a box is: the image's frame and size, and what errors call the argument and image."""
+
+    frame: Frame
+    size: Size
+    argument: str
+    image: int
+
+    @property
+    def extent(self) -> str:
+        """Where coordinates may lie, in words."""
+        return f"coordinates go from [0, 0] to [{self.frame.width:g}, {self.frame.height:g}]"
+
+
+def region(corners: Corners, place: Place, rules: CropRules) -> Region:
+    """The whole pixels that a box means, or ToolError."""
+    across = place.size.width_px / place.frame.width
+    down = place.size.height_px / place.frame.height
+    x1, y1, x2, y2 = corners
+    box = (x1 * across, y1 * down, x2 * across, y2 * down)
+    if rules.swap_corners:
+        box = (min(box[0], box[2]), min(box[1], box[3]), max(box[0], box[2]), max(box[1], box[3]))
+    if rules.must_be_inside and not _is_inside(box, place.size):
+        raise ToolError(f"{place.argument!r} leaves image {place.image}, whose {place.extent}")
+    box = _padded(box, place.size, rules)
+    if not rules.swap_corners:
+        check_extent(box, corners, place.argument)
+    box = _clamped(box, place, rules)
+    if rules.small == "grow_in_proportion":
+        box = grown_in_proportion(box, rules.minimum_side_px, place.size)
+    whole = _sized(_rounded(box, rules), place, rules)
+    return Region(box=whole, width=box[2] - box[0], height=box[3] - box[1])
+
+
+def _is_inside(box: Corners, size: Size) -> bool:
+    x1, y1, x2, y2 = box
+    return x1 >= 0 and y1 >= 0 and x2 <= size.width_px and y2 <= size.height_px
+
+
+def _padded(box: Corners, size: Size, rules: CropRules) -> Corners:
+    x1, y1, x2, y2 = box
+    across = rules.pad * size.width_px + (rules.enlarge - 1) * (x2 - x1) / 2
+    down = rules.pad * size.height_px + (rules.enlarge - 1) * (y2 - y1) / 2
+    return x1 - across, y1 - down, x2 + across, y2 + down
+
+
+def check_extent(box: Corners, written: Corners, argument: str) -> None:
+    """Raise where a box has no extent, in the numbers that were written where they show it."""
+    if box[0] < box[2] and box[1] < box[3]:
+        return
+    for name, (start, end) in (("x", written[::2]), ("y", written[1::2])):
+        if not start < end:
+            raise ToolError(
+                f"{argument!r} needs {name}1 < {name}2, "
+                f"got {name}1 = {start:g} and {name}2 = {end:g}"
+            )
+    raise ToolError(
+        f"{argument!r} is no region of the image: a box needs left < right and "
+        f"top < bottom, got {list(box)!r}"
+    )
+
+
+def _clamped(box: Corners, place: Place, rules: CropRules) -> Corners:
+    if rules.clamp == "none":
+        return box
+    edge = 1 if rules.clamp == "last_pixel" else 0
+    width, height = place.size.width_px - edge, place.size.height_px - edge
+    left, right = max(0.0, box[0]), min(float(width), box[2])
+    top, bottom = max(0.0, box[1]), min(float(height), box[3])
+    if rules.swap_corners:
+        # a side that lies outside becomes a stretch at its place, as Med does it
+        left, right = _with_extent(left, right, rules.minimum_side_px, width)
+        top, bottom = _with_extent(top, bottom, rules.minimum_side_px, height)
+    if left >= right or top >= bottom:
+        raise ToolError(
+            f"{place.argument!r} lies entirely outside image {place.image}, whose {place.extent}"
+        )
+    return left, top, right, bottom
+
+
+def _with_extent(start: float, end: float, minimum: int, limit: int) -> tuple[float, float]:
+    if start < end:
+        return start, end
+    centre = start if start < limit else limit / 2
+    return max(0.0, centre - minimum / 2), min(float(limit), centre + minimum / 2)
+
+
+def grown_in_proportion(box: Corners, minimum: int, size: Size) -> Corners:
+    """The box scaled about its centre until its shorter side has the minimum.
+
+    Where the image ends before both sides are longer than the minimum, the box stays as it is.
+    Source: `_ensure_valid_bbox` of GAIR-NLP/Med and `maybe_resize_bbox` of Qwen-Agent.
+    """
+    left, top, right, bottom = box
+    width, height = right - left, bottom - top
+    if min(width, height) >= minimum:
+        return box
+    scale = minimum / min(width, height)
+    if not math.isfinite(scale * max(width, height)):
+        return box
+    down, across = math.ceil(height * scale * 0.5), math.ceil(width * scale * 0.5)
+    x, y = (left + right) / 2.0, (top + bottom) / 2.0
+    scaled = (
+        max(0, math.floor(x - across)),
+        max(0, math.floor(y - down)),
+        min(size.width_px, math.ceil(x + across)),
+        min(size.height_px, math.ceil(y + down)),
+    )
+    fits = scaled[2] - scaled[0] > minimum and scaled[3] - scaled[1] > minimum
+    return scaled if fits else box
+
+
+def _rounded(box: Corners, rules: CropRules) -> PixelBox:
+    x1, y1, x2, y2 = (min(max(side, -1e9), 1e9) for side in box)
+    if rules.rounding == "nearest":
+        return PixelBox(round(x1), round(y1), round(x2), round(y2))
+    if rules.rounding == "cut":
+        return PixelBox(int(x1), int(y1), int(x2), int(y2))
+    return PixelBox(
+        math.floor(x1 + ROUNDING_SLACK),
+        math.floor(y1 + ROUNDING_SLACK),
+        math.ceil(x2 - ROUNDING_SLACK),
+        math.ceil(y2 - ROUNDING_SLACK),
+    )
+
+
+def _sized(box: PixelBox, place: Place, rules: CropRules) -> PixelBox:
+    if rules.small == "grow":
+        box = grown(box, rules.minimum_side_px, place.size)
+    elif rules.small == "refuse":
+        _check_minimum(box, rules, place.argument)
+    if box.width < 1 or box.height < 1:
+        raise ToolError(
+            f"{place.argument!r} holds no whole pixel: it is {box.width} x {box.height}"
+        )
+    if box.width * box.height > MAX_PIXELS:
+        raise ToolError(f"{place.argument!r} is larger than any image")
+    ratio = rules.maximum_ratio
+    if ratio is not None and max(box.width, box.height) > ratio * min(box.width, box.height):
+        raise ToolError(
+            f"{place.argument!r} is too long for its width: {box.width} x {box.height} pixels"
+        )
+    return box
+
+
+def _check_minimum(box: PixelBox, rules: CropRules, argument: str) -> None:
+    least = rules.minimum_side_px + (1 if rules.minimum_excluded else 0)
+    if min(box.width, box.height) >= least:
+        return
+    told = f"{argument!r} is too small: $width x $height pixels; each side has at least {least}"
+    raise ToolError(
+        Template(rules.small_refusal or told).substitute(width=box.width, height=box.height)
+    )
+
+
+def grown(box: PixelBox, minimum: int, limit: Size) -> PixelBox:
+    """The box with each side grown to the minimum, as far as the image goes."""
+    left, right = _grown_side(box.left, box.right, minimum, limit.width_px)
+    top, bottom = _grown_side(box.top, box.bottom, minimum, limit.height_px)
+    return PixelBox(left, top, right, bottom)
+
+
+def _grown_side(start: int, end: int, minimum: int, limit: int) -> tuple[int, int]:
+    """Grow a stretch to the minimum about its centre, moved inwards where the image ends."""
+    length = max(end - start, min(minimum, limit))
+    start -= (length - (end - start)) // 2
+    start = min(max(start, 0), limit - length)
+    return start, start + length
+
+
+DEFAULT_RULES: Final = CropRules()

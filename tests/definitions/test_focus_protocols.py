@@ -1,0 +1,314 @@
+"""VTool-R1, IAPO and ReFocus, word for word: what each arm sends for one drawn table."""
+
+import asyncio
+import hashlib
+import io
+
+import pytest
+from PIL import Image
+
+from medeval.definitions import EvalProtocol, Pair
+from medeval.images import prepare
+from medeval.loader import load
+from medeval.models.base import Sampling
+from medeval.models.scripted import Script, ScriptedModel
+from medeval.rollout import Rollout, roll_out
+from medeval.tools import remake
+from medeval.types import Content, ImageRef, ImageSource, JsonValue, Message, Sample, Text
+
+VTOOL = load("vtool_r1", Pair).value
+CHART = load("vtool_r1_chart", Pair).value
+IAPO = load("iapo", Pair).value
+REFOCUS = load("refocus", Pair).value
+
+ANSWERED = "ANSWER: It is B. FINAL ANSWER: B. TERMINATE"
+BOX_INFO = """# USER REQUEST #: Which is larger?
+# USER Bounding Box Info: columns_bbox, where keys are column headers and values are column bounding boxes. rows_bbox, where keys row headers and values are row bounding boxes. The columns in the image are: ['Year', 'Team']. The rows in the image start with: ['Year', '2003'].
+# USER IMAGE stored in image_1, as PIL image."""  # noqa: E501
+
+BLOCK = """THOUGHT 0: I focus.
+ACTION 0:
+```python
+a = focus_on_columns_with_mask(image_1, ["Team"], columns_bbox)
+b = focus_on_rows_with_draw(a, ["2003"], rows_bbox)
+display(b)
+```"""
+UNKNOWN = """```python
+a = focus_on_columns_with_draw(image_1, ["Team"], columns_bbox)
+b = focus_on_rows_with_draw(image_1, ["1999"], rows_bbox)
+c = focus_on_rows_with_draw(b, ["2003"], rows_bbox)
+display(c)
+```"""
+LOOP = "```python\nfor name in columns_bbox:\n    display(image_1)\n```"
+SHOWN = """OBSERVATION: Execution success. The output is as follows:
+<the image outputs of the code is added as the second image>"""
+FAILED = "OBSERVATION: Execution failed. The code did not produce a valid edited image. Please regenerate your final answer."  # noqa: E501
+
+
+def region(axis: str, name: str, *box: float) -> JsonValue:
+    return {"axis": axis, "name": name, "box": list(box)}
+
+
+TABLE: list[JsonValue] = [
+    region("column", "Year", 0.0, 0.0, 0.5, 1.0),
+    region("column", "Team", 0.5, 0.0, 1.0, 1.0),
+    region("row", "Year", 0.0, 0.0, 1.0, 0.5),
+    region("row", "2003", 0.0, 0.5, 1.0, 1.0),
+]
+BARS: list[JsonValue] = [
+    region("x", "2003", 0.0, 0.0, 0.5, 1.0),
+    region("x", "2004", 0.5, 0.0, 1.0, 1.0),
+]
+
+
+def drawn() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (80, 40), (0, 255, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def rolled(protocol: EvalProtocol, script: Script, regions: list[JsonValue]) -> Rollout:
+    data = drawn()
+    sample = Sample(
+        id="table",
+        question="Which is larger?",
+        images=(ImageSource(name="table", read=lambda: data),),
+        targets=("B",),
+        metadata={"regions": regions},
+    )
+    picture = prepare(data, name="table", budget=protocol.pixel_budget)
+    return asyncio.run(roll_out(sample, [picture], protocol, ScriptedModel(script)))
+
+
+def said(text: str) -> Message:
+    return Message(role="assistant", content=(Text(text),))
+
+
+def user(*content: Content) -> Message:
+    return Message(role="user", content=content)
+
+
+def sha256(message: Message) -> str:
+    return hashlib.sha256(message.text.encode()).hexdigest()
+
+
+def pixels_sha256(rollout: Rollout, index: int) -> str:
+    return hashlib.sha256(rollout.made[index].pixels().tobytes()).hexdigest()
+
+
+def colours(rollout: Rollout, index: int) -> dict[tuple[int, ...], int]:
+    data = rollout.made[index].pixels().tobytes()
+    found: dict[tuple[int, ...], int] = {}
+    for at in range(0, len(data), 3):
+        pixel = tuple(data[at : at + 3])
+        found[pixel] = found.get(pixel, 0) + 1
+    return found
+
+
+def test_vtool_r1_s_free_arm_is_its_baseline_s_prompt() -> None:
+    ended = rolled(VTOOL.free, [ANSWERED], TABLE).trajectory
+    asked, answered = ended.messages
+    assert asked.content[0] == ImageRef(0)
+    assert asked.text.startswith(f"<image>{BOX_INFO}\nYou will be given a table figure: image_1")
+    assert asked.text.endswith("FINAL ANSWER: Alice Smith||Bob Johnson. TERMINATE")
+    assert "# REQUIREMENTS #:\n1. " in asked.text and "\n3. If you think" in asked.text
+    assert len(asked.text) == len("<image>") + len(BOX_INFO) + 1118
+    assert (answered, ended.stop) == (said(ANSWERED), "answered")
+    assert ended.answer is not None and ended.answer.text == "B"
+
+
+def test_vtool_r1_s_available_arm_is_the_published_prompt_to_the_last_character() -> None:
+    asked = rolled(VTOOL.available, [ANSWERED], TABLE).trajectory.messages[0]
+    assert asked.content[0] == ImageRef(0)
+    assert asked.text.startswith(f'{BOX_INFO} \n\n"""\n\nHere are some tools that can help you.')
+    assert asked.text.endswith('2006 is $364,263. FINAL ANSWER: 364263. TERMINATE\n\n"""')
+    # examples/format_prompt/chartQA.jinja has 15,108 characters, 19 of them the place of content.
+    assert len(asked.text) == len(BOX_INFO) + 15_108 - len("{{ content | trim }}")
+    assert sha256(asked) == "daaafbf18f3b771049bb3cda7381680b01437c96fef3cf6484f694f934aab9ba"
+
+
+def test_vtool_r1_shows_what_the_block_displays_and_reads_the_second_reply_as_the_answer() -> None:
+    done = rolled(VTOOL.available, [BLOCK, ANSWERED], TABLE)
+    ended = done.trajectory
+    assert ended.messages[1:] == (
+        said(BLOCK), user(ImageRef(2), Text(SHOWN)), said(ANSWERED)
+    )  # fmt: skip
+    assert [(call.name, call.status, call.image, call.observed) for call in ended.calls] == [
+        ("focus_on_columns_with_mask", "executed", 1, False),
+        ("focus_on_rows_with_draw", "executed", 2, True),
+    ]
+    assert [image.parent for image in ended.images] == [None, 0, 1]
+    # White one pixel beyond the column of 40 x 40, then a stroke of 3 along (0, 18) to (80, 40),
+    # the last pixels of which are outside.
+    assert colours(done, 1) == {(255, 255, 255): 42 * 40, (0, 255, 0): 38 * 40}
+    assert colours(done, 2)[(255, 0, 0)] == 3 * 80 + 17 * (3 + 2) + 2 * 80
+    assert (
+        pixels_sha256(done, 2) == "9a51e0cd23588683cdafe796326e33f693c5e6f3c2389dd174d245007060c76a"
+    )
+
+
+@pytest.mark.parametrize(
+    "block", [LOOP, "```python\n\n```", "```python\ndisplay(columns_bbox)\n```"]
+)
+def test_vtool_r1_answers_any_failure_with_one_sentence(block: str) -> None:
+    ended = rolled(VTOOL.available, [block, ANSWERED], TABLE).trajectory
+    assert ended.messages[1:] == (said(block), user(Text(FAILED)), said(ANSWERED))
+    assert ended.stop == "answered" and not ended.executed
+
+
+def test_vtool_r1_passes_over_a_name_that_is_unknown_and_says_success() -> None:
+    done = rolled(VTOOL.available, [UNKNOWN, ANSWERED], TABLE)
+    assert done.trajectory.messages[2] == user(ImageRef(3), Text(SHOWN))
+    assert [call.status for call in done.trajectory.calls] == ["executed"] * 3
+    # The second call paints nothing; as upstream it works on the image that the first one edited.
+    assert [image.parent for image in done.trajectory.images] == [None, 0, 1, 2]
+    assert colours(done, 1) == colours(done, 2)
+
+
+def test_vtool_r1_never_parses_its_second_reply() -> None:
+    ended = rolled(VTOOL.available, [BLOCK, f"{BLOCK}\n{ANSWERED}"], TABLE).trajectory
+    assert ended.executed == 2
+    assert [call.status for call in ended.calls[2:]] == ["over_limit"] * 2
+    assert ended.answer is not None
+    assert (ended.answer.text, ended.answer.how_found) == ("B", "final_answer at turn_limit")
+
+
+def test_a_wrong_axis_call_on_a_chart_is_carried_out() -> None:
+    block = '```python\ndisplay(focus_on_rows_with_draw(image_1, ["2003"], rows_bbox))\n```'
+    ended = rolled(IAPO.available, [block, ANSWERED], BARS).trajectory
+    assert [(call.name, call.status) for call in ended.calls] == [
+        ("focus_on_rows_with_draw", "executed")
+    ]
+    assert ended.images[1].arguments["axis"] == "rows"
+    assert ended.images[1].arguments["focused_px"] == [[0.0, 0.0, 40.0, 40.0]]
+
+
+def test_the_chart_s_request_names_its_values_and_the_variable_it_names_is_not_bound() -> None:
+    block = '```python\ndisplay(focus_on_columns_with_draw(image_1, ["2003"], x_values_bbox))\n```'
+    ended = rolled(CHART.available, [block, ANSWERED], BARS).trajectory
+    assert ended.messages[0].text.startswith(" # USER REQUEST #: Which is larger?\n")
+    assert (
+        "The x values in the image are: ['2003', '2004']. The y values in the image are: []."
+        in (ended.messages[0].text)
+    )
+    assert ended.calls[0].status == "malformed"
+    assert ended.messages[2] == user(Text(FAILED))
+
+
+def test_iapo_is_vtool_r1_on_charts_under_its_own_name() -> None:
+    for mine, other in zip(IAPO.arms, CHART.arms, strict=True):
+        first, second = mine.describe(), other.describe()
+        assert {key: value for key, value in first.items() if key != "name"} == {
+            key: value for key, value in second.items() if key != "name"
+        }
+
+
+def test_a_block_in_the_free_arm_is_not_offered() -> None:
+    ended = rolled(VTOOL.free, [BLOCK], TABLE).trajectory
+    assert (ended.stop, {call.status for call in ended.calls}) == ("not_offered", {"not_offered"})
+
+
+REFOCUS_ASKED = """
+Solve the following question: Which is larger?Please extract the final answer in FINAL ANSWER: <final answer> and ends with TERMINATE
+"""  # noqa: E501
+REFOCUS_SHOWN = "OBSERVATION: Execution success. The output is as follows:\n"
+REFOCUS_ASKED_AGAIN = """
+Answer the question Which is larger?. You can turn the table image into text and answer with step of thinking.\u0020
+Reply with ANSWER: <your answer> Please extract the final answer in FINAL ANSWER: <final answer> and ends with TERMINATE."""  # noqa: E501
+
+
+def test_refocus_s_free_arm_is_its_baseline_s_prompt() -> None:
+    ended = rolled(REFOCUS.free, [ANSWERED], TABLE).trajectory
+    system, asked, answered = ended.messages
+    assert system.text.startswith("You are a helpful multimodal AI assistant.\nSolve tasks using")
+    assert system.text.endswith('and ends with "TERMINATE".\n')
+    assert asked == user(Text("Given the table figure "), ImageRef(0), Text(REFOCUS_ASKED))
+    assert (answered, ended.stop) == (said(ANSWERED), "answered")
+
+
+def test_refocus_s_request_stands_around_the_image() -> None:
+    messages = rolled(REFOCUS.available, [ANSWERED], TABLE).trajectory.messages
+    before, image, after = messages[1].content
+    assert isinstance(before, Text) and before.text.endswith("TERMINATE\n\n# USER REQUEST #: ")
+    assert image == ImageRef(0)
+    assert isinstance(after, Text)
+    assert after.text == (
+        BOX_INFO.replace("# USER REQUEST #: ", " ")
+        + " \nNow please generate only THOUGHT 0 and ACTION 0 in RESULT. If no action needed, also "
+        "reply with ANSWER: <your answer> Please extract the final answer in FINAL ANSWER: <final "
+        "answer> and ends with TERMINATE:\n# RESULT #:\n"
+    )
+    assert sha256(messages[1]) == "9dc6d6cc4eadc43488d86ca3a5c5f50ce701dfdde9ac085aea361b5c85e4f821"
+    assert messages[0] == rolled(REFOCUS.free, [ANSWERED], TABLE).trajectory.messages[0]
+
+
+def test_refocus_shows_the_image_and_asks_the_question_again() -> None:
+    done = rolled(REFOCUS.available, [BLOCK, ANSWERED], TABLE)
+    assert done.trajectory.messages[3] == user(
+        Text(REFOCUS_SHOWN), ImageRef(2), Text(REFOCUS_ASKED_AGAIN)
+    )
+    # White from (2, 2) to (38, 38), then a stroke of 5 from (2, 22) to (78, 38).
+    assert colours(done, 1) == {(255, 255, 255): 37 * 37, (0, 255, 0): 80 * 40 - 37 * 37}
+    assert colours(done, 2)[(255, 0, 0)] == 2 * 5 * 77 + 2 * 5 * 7
+    assert (
+        pixels_sha256(done, 2) == "156e6e5ead9c5ce2b85ea8e3134f01819c003e4c54f77413924b002957ad24f2"
+    )
+
+
+def test_refocus_tells_an_execution_error_from_a_parsing_error_and_goes_on() -> None:
+    ended = rolled(REFOCUS.available, [UNKNOWN, LOOP, "```python\n", ANSWERED], TABLE).trajectory
+    assert [(call.status, call.observed) for call in ended.calls] == [
+        ("executed", False),
+        ("rejected", True),
+        ("rejected", False),
+        ("malformed", True),
+        ("malformed", True),
+    ]
+    told = [message.text for message in ended.messages if message.role == "user"][1:]
+    assert told[0] == (
+        'OBSERVATION: Execution error. Exit code: 1, Output:\nthere is no box for "1999"; there '
+        'are boxes for ["Year", "2003"]\nPlease fix the error and generate the fixed code, in the '
+        "next THOUGHT and ACTION."
+    )
+    assert told[1].startswith(
+        "OBSERVATION: Parsing error. Error code: unknown, Error message:\nline 1 of the block is a "
+        "loop; a block holds only"
+    )
+    assert ended.calls[2].error == "not run: an earlier call of the same block failed"
+
+
+def test_refocus_gives_up_after_six_replies() -> None:
+    ended = rolled(REFOCUS.available, [BLOCK] * 6, TABLE).trajectory
+    assert (ended.stop, len(ended.turns), ended.executed) == ("turn_limit", 6, 10)
+
+
+def test_refocus_takes_a_reply_with_terminate_for_the_answer_whatever_else_it_holds() -> None:
+    ended = rolled(REFOCUS.available, [f"{BLOCK}\n{ANSWERED}"], TABLE).trajectory
+    assert (ended.stop, ended.calls) == ("answered", ())
+
+
+@pytest.mark.parametrize("pair", [VTOOL, CHART, IAPO, REFOCUS], ids=lambda pair: pair.name)
+def test_settings_of_both_arms(pair: Pair) -> None:
+    free, available = pair.arms
+    assert pair.free_source == "published"
+    assert set(pair.differences) == {"user"}
+    licence = "none given" if pair is REFOCUS else "Apache-2.0"
+    assert free.licence == available.licence == licence
+    assert "github.com" in available.source and " at " in available.source
+    tokens = 4096 if pair is REFOCUS else 2048
+    assert free.sampling == available.sampling == Sampling(temperature=0.0, max_tokens=tokens)
+    assert available.max_generations == (6 if pair is REFOCUS else 2)
+    assert [tool.name for tool in available.tools][-1] == "display"
+    assert len(available.tools) == 7
+
+
+@pytest.mark.parametrize("pair", [VTOOL, REFOCUS], ids=lambda pair: pair.name)
+def test_a_block_may_show_the_image_as_it_is(pair: Pair) -> None:
+    done = rolled(pair.available, ["```python\ndisplay(image_1)\n```", ANSWERED], TABLE)
+    [call] = done.trajectory.calls
+    assert (call.name, call.status, call.observed) == ("display", "executed", True)
+    assert colours(done, 1) == {(0, 255, 0): 80 * 40}
+    image = done.trajectory.images[1]
+    assert (image.operation, image.arguments["mode"]) == ("focus", "show")
+    picture = prepare(drawn(), name="table")
+    assert remake("focus", image.arguments, picture).encoded.sha256 == image.sha256

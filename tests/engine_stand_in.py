@@ -1,0 +1,128 @@
+"""What looks like vLLM's asynchronous engine from this process, and says what it is told to."""
+
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+
+class EngineDeadError(Exception):
+    """vLLM's name for an engine that is no more."""
+
+
+@dataclass
+class Orders:
+    """What the engines of a test do; `prompts` and `calls` are what they were given.
+
+    `say` gives the ids of a reply and the string it stopped at, if any. `dies_at` are the numbers
+    of the requests over all lives at which an engine dies, `refuses` of those that fail alone.
+    """
+
+    say: Callable[[Mapping[str, Any]], tuple[list[int], str | None]]
+    dies_at: set[int] = field(default_factory=set)
+    refuses: set[int] = field(default_factory=set)
+    start_error: Exception | None = None
+    compared: dict[str, Any] = field(
+        default_factory=lambda: {"compared": 3, "telling": 2, "wrong": None}
+    )
+    reload_error: Exception | None = None
+    is_reset: bool = True
+    max_model_len: int = 512
+    prompts: list[Mapping[str, Any]] = field(default_factory=list)
+    sampling: list[Any] = field(default_factory=list)
+    calls: list[tuple[str, Any]] = field(default_factory=list)
+    started_with: list[dict[str, Any]] = field(default_factory=list)
+    n_closed: int = 0
+
+
+class Engine:
+    """The part of AsyncLLM that is used, for one life."""
+
+    orders: Orders
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        if self.orders.start_error is not None:
+            raise self.orders.start_error
+        self.orders.started_with.append(arguments)
+        self.errored = False
+        self.model_config = SimpleNamespace(
+            max_model_len=self.orders.max_model_len, dtype="torch.float32"
+        )
+
+    @classmethod
+    def from_engine_args(cls, arguments: dict[str, Any]) -> "Engine":
+        return cls(arguments)
+
+    async def generate(
+        self, prompt: Mapping[str, Any], sampling: Any, _: str
+    ) -> AsyncIterator[Any]:
+        number = len(self.orders.prompts)
+        self.orders.prompts.append(prompt)
+        self.orders.sampling.append(sampling)
+        if number in self.orders.dies_at or self.errored:
+            self.errored = True
+            raise EngineDeadError("killed")
+        if number in self.orders.refuses:
+            raise ValueError("too odd")
+        ids, stop = self.orders.say(prompt)
+        reason = "length" if len(ids) >= sampling.max_tokens else "stop"
+        output = SimpleNamespace(
+            token_ids=ids[: sampling.max_tokens], finish_reason=reason, stop_reason=stop
+        )
+        yield SimpleNamespace(
+            outputs=[output], prompt_token_ids=prompt["prompt_token_ids"], num_cached_tokens=7
+        )
+
+    async def collective_rpc(
+        self, method: str, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> list[Any]:
+        self.orders.calls.append((method, kwargs or args))
+        if method == "reload_weights" and self.orders.reload_error is not None:
+            raise self.orders.reload_error
+        return [self.orders.compared]
+
+    async def reset_mm_cache(self) -> None:
+        self.orders.calls.append(("reset_mm_cache", None))
+
+    async def reset_encoder_cache(self) -> None:
+        self.orders.calls.append(("reset_encoder_cache", None))
+
+    async def reset_prefix_cache(self) -> bool:
+        self.orders.calls.append(("reset_prefix_cache", None))
+        return self.orders.is_reset
+
+    def shutdown(self) -> None:
+        self.orders.n_closed += 1
+
+
+def engine_arguments(**given: Any) -> dict[str, Any]:
+    """As AsyncEngineArgs refuses what it does not know."""
+    if "flux" in given:
+        raise TypeError("unexpected keyword argument 'flux'")
+    return given
+
+
+def install(monkeypatch: pytest.MonkeyPatch, orders: Orders) -> None:
+    """Put modules with vLLM's names in place for the length of a test."""
+    engine = type("OrderedEngine", (Engine,), {"orders": orders})
+    contents: dict[str, dict[str, object]] = {
+        "vllm": {"__version__": "0.0", "SamplingParams": SimpleNamespace},
+        "vllm.sampling_params": {"RequestOutputKind": SimpleNamespace(FINAL_ONLY="final")},
+        "vllm.engine": {},
+        "vllm.engine.arg_utils": {"AsyncEngineArgs": engine_arguments},
+        "vllm.v1": {},
+        "vllm.v1.engine": {},
+        "vllm.v1.engine.async_llm": {"AsyncLLM": engine},
+        "vllm.v1.engine.exceptions": {"EngineDeadError": EngineDeadError},
+        "vllm.distributed": {"get_tensor_model_parallel_rank": lambda: 0},
+    }
+    made = {name: ModuleType(name) for name in contents}
+    for name, module in made.items():
+        module.__dict__.update(contents[name])
+        parent, _, own = name.rpartition(".")
+        if parent:
+            setattr(made[parent], own, module)
+        monkeypatch.setitem(sys.modules, name, module)

@@ -1,0 +1,174 @@
+"""The real vLLM: in process, as a server that a run starts, and in place of transformers.
+
+Left out unless MEDEVAL_VLLM_PYTHON names a Python that has vLLM and what medeval itself needs;
+see test_vllm_server.py.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medeval import load_run
+from tests.medeval_processes import ROOT, MedevalMain
+
+VLLM_PYTHON = os.environ.get("MEDEVAL_VLLM_PYTHON")
+N_SAMPLES = 20
+TIMEOUT_S = 900
+KEYS = ["protocol", "sample_id", "stop", "answer", "executed", "n_turns", "completion_tokens"]
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(VLLM_PYTHON is None, reason="MEDEVAL_VLLM_PYTHON names no Python with vLLM"),
+]
+
+
+def arguments(output: Path, backend: str, *more: object, n: int = N_SAMPLES) -> list[str]:
+    given: list[object] = [
+        VLLM_PYTHON, "-m", "medeval", "run", "--backend", backend, "--benchmarks", "markers",
+        "--limit", n, "--max-tokens", 64, "--output-dir", output, *more,
+        "--model-args", "dtype=float32,enforce_eager=true",
+    ]  # fmt: skip
+    return list(map(str, given))
+
+
+@contextmanager
+def started(arguments: list[str]) -> Iterator["subprocess.Popen[str]"]:
+    path = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    with subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def finished(arguments: list[str]) -> str:
+    """Run to the end; what it told on stderr."""
+    with started(arguments) as process:
+        _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, errors[-3000:]
+    return errors
+
+
+def results(run: Path, **chosen: Any) -> list[list[object]]:
+    trajectories = load_run(run).trajectories
+    for column, value in chosen.items():
+        trajectories = trajectories[trajectories[column] == value]
+    rows: list[list[object]] = trajectories[KEYS].sort_values(KEYS).to_numpy().tolist()
+    return rows
+
+
+def descendants(process: int) -> dict[int, str]:
+    """The processes below one, by id, with their command lines."""
+    parents: dict[int, int] = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (place / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if fields[0] != "Z":
+            parents[int(place.name)] = int(fields[1])
+    found, waiting = {}, [process]
+    while waiting:
+        parent = waiting.pop()
+        children = [child for child, above in parents.items() if above == parent]
+        waiting += children
+        for child in children:
+            found[child] = Path(f"/proc/{child}/cmdline").read_bytes().decode(errors="replace")
+    return found
+
+
+def wait_until(claim: Callable[[], object], timeout_s: float = TIMEOUT_S) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not claim():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def n_done(run: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in run.glob("cells/**/trajectories.*"))
+
+
+def test_in_process_served_and_by_transformers_a_checkpoint_says_the_same(
+    trained_checkpoint: Path, medeval_main: MedevalMain, tmp_path: Path
+) -> None:
+    model = ("--model", f"m={trained_checkpoint}")
+    finished(arguments(tmp_path / "vllm", "vllm", *model))
+    finished(arguments(tmp_path / "server", "vllm-server", *model))
+    local = ["--benchmarks", "markers", "--limit", N_SAMPLES, "--max-tokens", 64]
+    assert medeval_main("run", *model, *local, "--output-dir", tmp_path / "local") == 0
+    expected = results(tmp_path / "local")
+    assert len(expected) == 2 * N_SAMPLES
+    assert results(tmp_path / "vllm") == expected
+    assert results(tmp_path / "server") == expected
+
+
+def test_native_calls_in_process_are_those_of_transformers(
+    trained_checkpoint: Path, medeval_main: MedevalMain, tmp_path: Path
+) -> None:
+    model = ("--model", f"m={trained_checkpoint}", "--pairs", "crop_zoom_native")
+    finished(arguments(tmp_path / "vllm", "vllm", *model))
+    local = ["--benchmarks", "markers", "--limit", N_SAMPLES, "--max-tokens", 64]
+    assert medeval_main("run", *model, *local, "--output-dir", tmp_path / "local") == 0
+    assert results(tmp_path / "vllm") == results(tmp_path / "local")
+
+
+def test_reloaded_weights_answer_as_a_cold_start_does(
+    trained_checkpoint: Path, tmp_path: Path
+) -> None:
+    series = trained_checkpoint.parent
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    told = finished(
+        arguments(together, "vllm", "--checkpoints", f"m={series}", "--steps", "400,760")
+    )
+    assert "started anew" not in told
+    (log,) = (together / "logs").glob("*.log")
+    assert log.read_text().count("Initializing a V1 LLM engine") == 1
+    finished(arguments(alone, "vllm", "--checkpoints", f"m={series}", "--steps", "760"))
+    assert results(together, step=760) == results(alone, step=760)
+    assert results(together, step=400) != results(together, step=760)
+
+
+@pytest.mark.parametrize("backend", ["vllm", "vllm-server"])
+def test_an_engine_that_is_killed_loses_nothing_and_does_nothing_twice(
+    backend: str, trained_checkpoint: Path, tmp_path: Path
+) -> None:
+    n, run = 150, tmp_path / "run"
+    with started(arguments(run, backend, "--model", f"m={trained_checkpoint}", n=n)) as process:
+        wait_until(lambda: n_done(run) > 20)
+        engine = [pid for pid, line in descendants(process.pid).items() if "EngineCore" in line]
+        os.kill(engine[0], signal.SIGKILL)
+        assert n_done(run) < 2 * n
+        _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, errors[-3000:]
+    assert "the engine died 1 times" in errors
+    trajectories = load_run(run).trajectories
+    done = Counter(zip(trajectories.protocol, trajectories.sample_id, strict=True))
+    assert len(done) == 2 * n
+    assert set(done.values()) == {1}
+
+
+@pytest.mark.parametrize("backend", ["vllm", "vllm-server"])
+def test_a_run_that_is_killed_leaves_no_engine(
+    backend: str, trained_checkpoint: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with started(arguments(run, backend, "--model", f"m={trained_checkpoint}", n=800)) as process:
+        wait_until(lambda: n_done(run) > 20)
+        engines = descendants(process.pid)
+        assert engines
+        process.kill()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in engines), 90)

@@ -1,0 +1,61 @@
+"""The least a client can do: file bytes, base64, one POST a turn; nothing is read or kept.
+
+    python plain_aiohttp.py URL FOLDER N_SAMPLES CONCURRENCY N_TURNS
+
+With two turns, the second sends the image again and a crop of it that was made beforehand.
+"""
+
+import asyncio
+import base64
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+
+TEXT = {"type": "text", "text": "Question?"}
+
+
+def body(*images: bytes, spoken: str | None = None) -> bytes:
+    parts = [
+        {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,@{index}@"}}
+        for index in range(len(images))
+    ]
+    messages = [{"role": "user", "content": [parts[0], TEXT]}]
+    if spoken is not None:
+        messages += [
+            {"role": "assistant", "content": spoken},
+            {"role": "user", "content": parts[1:]},
+        ]
+    text = json.dumps({"model": "stub", "messages": messages, "max_tokens": 64}).encode()
+    for index, image in enumerate(images):
+        text = text.replace(f"@{index}@".encode(), base64.b64encode(image))
+    return text
+
+
+async def work(session: aiohttp.ClientSession, url: str, paths: Iterator[Path], turns: int) -> None:
+    for path in paths:
+        image, spoken = path.read_bytes(), None
+        crops: list[bytes] = []
+        for _ in range(turns):
+            data = body(image, *crops, spoken=spoken)
+            async with session.post(f"{url}/chat/completions", data=data, headers=JSON) as answer:
+                reply = json.loads(await answer.read())
+            spoken = reply["choices"][0]["message"]["content"]
+            crops = [path.with_suffix(".png").read_bytes()]
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+async def main(url: str, folder: str, n_samples: str, concurrency: str, turns: str) -> None:
+    paths = iter(sorted(Path(folder).glob("*.jpg"))[: int(n_samples)])
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
+        for _ in range(int(concurrency)):
+            group.create_task(work(session, url, paths, int(turns)))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

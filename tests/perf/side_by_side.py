@@ -1,0 +1,236 @@
+"""One stub server, several clients in turn: share of the ideal rate, CPU a sample, memory.
+
+    python tests/perf/side_by_side.py [--samples 500] [--rounds 3] [--turns 1] [--profile FILE]
+
+The server takes `--latency` seconds for a request and works on `--places` at once, so that the
+ideal rate is known. Each client is a process of its own; within a round they take turns, so that a
+busy machine slows all alike. Clients: plain aiohttp as the lower bound, medeval, and Inspect AI
+where MEDEVAL_INSPECT_PYTHON names a Python that has it (single turns). Any other is named by
+MEDEVAL_OTHER_CLIENT, a command in which {url}, {folder}, {n} and {concurrency} are filled in.
+
+With `--turns 2` the model first asks for a crop. What the crop itself takes is measured beside it.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageChops
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from medeval.images import prepare  # noqa: E402
+from medeval.tools.base import ToolContext  # noqa: E402
+from medeval.tools.crop_and_zoom import crop_and_zoom  # noqa: E402
+
+CLIENTS = Path(__file__).parent / "clients"
+BOX = (200, 200, 600, 600)
+CALL = (
+    '<tool_call>\n{"name": "crop_and_zoom", "arguments": {"bbox_2d": [200, 200, 600, 600]}}\n'
+    "</tool_call>"
+)
+# Few enough to leave start-up alone, so that the difference is the samples' own.
+N_FEW = 8
+
+DEFINITION = """
+from medeval import Benchmark, HubRows, Sample
+
+FILES = Benchmark(
+    name="files",
+    title="files",
+    rows=HubRows("nobody/files", split="test"),
+    to_sample=lambda row: Sample(
+        id=f"s{row.index:06d}", question="Question?", images=(row.image("image"),), targets=("A",)
+    ),
+    judge="exact_match",
+)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What one client took for `n` samples."""
+
+    n: int
+    cpu_s: float
+    peak_mb: float
+    start_s: float
+    span_s: float
+    most_in_flight: int
+
+
+def draw(folder: Path, n: int, edge_px: int) -> None:
+    """Distinct JPEGs of about 400 KB at 1024 x 1024, and a crop of each as PNG."""
+    noise = Image.effect_noise((edge_px, edge_px), 40)
+    for index in range(n):
+        turned = ImageChops.offset(noise, 37 * index, 91 * index)
+        image = Image.merge("RGB", (turned, noise, turned))
+        image.save(folder / f"{index:06d}.jpg", quality=90)
+        image.crop(BOX).save(folder / f"{index:06d}.png", compress_level=1)
+    rows = (json.dumps({"image": f"{index:06d}.jpg"}) for index in range(n))
+    (folder / "rows.jsonl").write_text("".join(f"{row}\n" for row in rows))
+
+
+def crop_cpu_s(folder: Path, n: int = 20) -> float:
+    """CPU seconds of the crop itself: the tool's decode, crop, resize and encode, alone."""
+    tool = crop_and_zoom()
+    contexts = [
+        ToolContext(pictures=(prepare(path.read_bytes(), name=path.name),), frame="permille")
+        for path in sorted(folder.glob("*.jpg"))[:n]
+    ]
+    started = time.process_time()
+    for context in contexts:
+        tool.run({"bbox_2d": [200, 200, 600, 600]}, context)
+    return (time.process_time() - started) / len(contexts)
+
+
+@contextmanager
+def server(latency_s: float, places: int, turns: int) -> Iterator[str]:
+    command = [
+        *(sys.executable, str(ROOT / "tests/stub_server.py"), "--places", str(places)),
+        *("--latency", str(latency_s), "--answer", "<answer>A</answer>"),
+        *(("--call", CALL) if turns == 2 else ()),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def timing(url: str) -> dict[str, float]:
+    with urllib.request.urlopen(f"{url.removesuffix('/v1')}/timing", timeout=10) as answer:
+        return dict(json.load(answer))
+
+
+def measured(command: list[str], url: str, n: int, turns: int, folder: Path) -> Figures:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "STUB_API_KEY": "x",
+        "STUB_BASE_URL": url,
+    }
+    timing(url)
+    began_at = time.monotonic()
+    with (folder / "client.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+    if os.waitstatus_to_exitcode(status) != 0:
+        sys.exit(f"{shlex.join(command)} failed:\n{(folder / 'client.log').read_text()[-3000:]}")
+    seen = timing(url)
+    if seen["requests"] != n * turns:
+        sys.exit(f"{shlex.join(command)} sent {seen['requests']} requests, not {n * turns}")
+    return Figures(
+        n=n,
+        cpu_s=usage.ru_utime + usage.ru_stime,
+        peak_mb=usage.ru_maxrss / 1024,
+        start_s=seen["first_at"] - began_at,
+        span_s=seen["last_at"] - seen["first_at"],
+        most_in_flight=int(seen["most_in_flight"]),
+    )
+
+
+def command_of(
+    client: str, n: int, images: Path, folder: Path, url: str, how: argparse.Namespace
+) -> list[str]:
+    places = str(how.places)
+    if client == "plain aiohttp":
+        script = str(CLIENTS / "plain_aiohttp.py")
+        return [sys.executable, script, url, str(images), str(n), places, str(how.turns)]
+    if client == "medeval":
+        definition = folder / "files.py"
+        definition.write_text(DEFINITION)
+        arm = "tool_available" if how.turns == 2 else "tool_free"
+        profiler = ["py-spy", "record", "-o", how.profile, "-f", "raw", "-r", "200", "-t", "--"]
+        return [
+            *(profiler if how.profile and n > N_FEW else ()),
+            *(sys.executable, "-m", "medeval", "run", "--model", "stub", "--base-url", url),
+            *("--benchmarks", str(definition), "--protocols", arm, "--limit", str(n)),
+            *("--data-dir", str(images)),
+            *("--concurrency", places, "--output-dir", str(folder / "run"), "--fresh"),
+        ]
+    if client == "Inspect AI":
+        task = f"{CLIENTS / 'inspect_task.py'}@stub"
+        python = os.environ["MEDEVAL_INSPECT_PYTHON"]
+        return [
+            *(python, "-m", "inspect_ai", "eval", task, "-T", f"folder={images}", "-T", f"n={n}"),
+            *("--model", "openai-api/stub/stub", "--display", "none", "--log-dir", str(folder)),
+            *("--max-connections", places, "--max-samples", places),
+            *("--no-log-images", "--no-log-realtime"),
+        ]
+    filled = {"url": url, "folder": str(images), "n": n, "concurrency": places}
+    return shlex.split(os.environ["MEDEVAL_OTHER_CLIENT"].format(**filled))
+
+
+def report(client: str, few: list[Figures], many: list[Figures], how: argparse.Namespace) -> None:
+    ideal_s = how.samples * how.turns * how.latency / how.places
+    shares = [ideal_s / figures.span_s for figures in many]
+    cpu_ms = [
+        1000 * (figures.cpu_s - before.cpu_s) / (figures.n - before.n)
+        for before, figures in zip(few, many, strict=True)
+    ]
+    print(
+        f"{client:14} share of the ideal {statistics.median(shares):.2f} "
+        f"({min(shares):.2f}-{max(shares):.2f})  CPU a sample {statistics.median(cpu_ms):6.2f} ms "
+        f"({min(cpu_ms):.2f}-{max(cpu_ms):.2f})  first request after "
+        f"{min(figures.start_s for figures in few):.1f} s  peak "
+        f"{max(figures.peak_mb for figures in many):.0f} MB  "
+        f"most in flight {max(figures.most_in_flight for figures in many)}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--samples", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--turns", type=int, choices=(1, 2), default=1)
+    parser.add_argument("--latency", type=float, default=0.2)
+    parser.add_argument("--places", type=int, default=64)
+    parser.add_argument("--edge-px", type=int, default=1024)
+    parser.add_argument("--profile", help="where py-spy writes medeval's stacks")
+    parser.add_argument("--only", help="one client")
+    how = parser.parse_args()
+    clients = ["plain aiohttp", "medeval"]
+    if how.turns == 1 and os.environ.get("MEDEVAL_INSPECT_PYTHON"):
+        clients.append("Inspect AI")
+    if os.environ.get("MEDEVAL_OTHER_CLIENT"):
+        clients.append("other")
+    clients = [how.only] if how.only else clients
+    few: dict[str, list[Figures]] = {client: [] for client in clients}
+    many: dict[str, list[Figures]] = {client: [] for client in clients}
+    with (
+        tempfile.TemporaryDirectory() as name,
+        server(how.latency, how.places, how.turns) as url,
+    ):
+        folder = Path(name)
+        images = folder / "images"
+        images.mkdir()
+        draw(images, how.samples, how.edge_px)
+        if how.turns == 2:
+            print(f"the crop itself: {1000 * crop_cpu_s(images):.1f} ms of CPU")
+        for _ in range(how.rounds):
+            for client in clients:
+                for n, kept in ((min(N_FEW, how.samples), few), (how.samples, many)):
+                    command = command_of(client, n, images, folder, url, how)
+                    kept[client].append(measured(command, url, n, how.turns, folder))
+        for client in clients:
+            report(client, few[client], many[client], how)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,344 @@
+"""`medeval run --backend vllm` beside a bare AsyncLLM.generate loop over the same token prompts.
+
+    PYTHON_WITH_VLLM tests/perf/vllm_share.py share [--samples 32]
+    PYTHON_WITH_VLLM tests/perf/vllm_share.py sweep [--samples 8]
+
+The checkpoint is drawn here: random weights, 50 million parameters or more. It writes noise, so
+the first turn of the arm with the tool is replaced by a call once it was generated; the second
+turn then follows as it would. `share` alternates passes of both in one process and on one engine,
+each from empty caches. `sweep` takes three checkpoints with and without reloading weights.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from medeval.checkpoints import Checkpoint
+from medeval.demo.checkpoints import Architecture, build_checkpoint
+from medeval.engines import LivingEngines
+from medeval.models.base import Reply, Request, TokenHistory
+from medeval.models.living import Berth, LivingModel
+from medeval.models.vllm import EnginePlan, VLLMEngine, engine_plan
+from medeval.plan import Plan, read_options, resolve
+from medeval.sweep import carry_out
+
+ROOT = Path(__file__).resolve().parents[2]
+LARGE = Architecture(width=768, depth=10, context_tokens=2048, image_tokens=(4, 64))
+CALL = """<tool_call>
+{"name": "image_zoom_in_tool", "arguments": {"bbox_2d": [200, 200, 800, 800], "label": "detail"}}
+</tool_call>"""
+CONCURRENCY = 16
+MAX_TOKENS = 16
+N_PASSES = 3
+ENGINE = {"dtype": "float32", "enforce_eager": True, "max_num_seqs": CONCURRENCY}
+
+DEFINITION = """
+from pathlib import Path
+
+from medeval import Benchmark, DrawnRows, Sample
+
+FOLDER = Path({folder!r})
+
+
+def draw(index):
+    return {{"image": (FOLDER / f"{{index}}.jpg").read_bytes()}}
+
+
+def to_sample(row):
+    return Sample(
+        id=f"s{{row.index:05d}}",
+        question=f"Question {{row.index}}?",
+        images=(row.image("image"),),
+        targets=("A",),
+        options=("red", "green"),
+    )
+
+
+NOISE = Benchmark(
+    name="noise", title="noise", rows=DrawnRows({n}, draw), to_sample=to_sample, judge="choice"
+)
+"""
+
+
+class Silent:
+    """Where a run tells nobody."""
+
+    def expect(self, n_trajectories: int) -> None:
+        pass
+
+    def advance(self, *, scored: bool) -> None:
+        pass
+
+    def left(self, seconds: float | None) -> None:
+        pass
+
+    def tell(self, message: str) -> None:
+        print(f"  {message}", file=sys.stderr)
+
+
+@dataclass(slots=True)
+class Pass:
+    """One pass over all requests: from the first sent to the last answered."""
+
+    n_requests: int
+    seconds: float
+    cpu_s: float
+
+    @property
+    def rate(self) -> float:
+        """Requests a second."""
+        return self.n_requests / self.seconds
+
+
+@dataclass(slots=True)
+class Bench:
+    """What was sent to the engine, conversation by conversation, and how long passes took."""
+
+    tool: str
+    conversations: dict[tuple[str, int], list[tuple[dict[str, Any], Any]]] = field(
+        default_factory=dict
+    )
+    passes: list[tuple[str, Pass]] = field(default_factory=list)
+    is_recording: bool = False
+
+    @property
+    def ours(self) -> list[Pass]:
+        """The passes of medeval."""
+        return [one for name, one in self.passes if name == "ours"]
+
+
+class Scripted:
+    """A living model whose first turn with a tool becomes a call; passes are timed around it."""
+
+    def __init__(self, model: LivingModel, bench: Bench) -> None:
+        self._model = model
+        self._bench = bench
+        self._first: tuple[float, float] | None = None
+        self._last = (0.0, 0.0)
+        self._n = 0
+
+    async def start(self) -> None:
+        self._bench.is_recording = False
+        await self._model.start()
+        if self._bench.ours:
+            await self._bare_pass()
+        self._bench.is_recording = not self._bench.ours
+
+    async def generate(self, request: Request) -> Reply:
+        self._first = self._first or (time.perf_counter(), time.process_time())
+        reply = await self._model.generate(request)
+        self._last = (time.perf_counter(), time.process_time())
+        self._n += 1
+        offers = any("<tools>" in message.text for message in request.messages)
+        if offers and request.history is None:
+            return _as_call(self._engine, request, reply, self._bench.tool)
+        return replace(reply, text="<answer>A</answer>")
+
+    @property
+    def _engine(self) -> VLLMEngine:
+        engine = self._model._engine
+        assert isinstance(engine, VLLMEngine)
+        return engine
+
+    async def close(self) -> None:
+        if self._first is not None:
+            spent = [last - first for last, first in zip(self._last, self._first, strict=True)]
+            self._bench.passes.append(("ours", Pass(self._n, *spent)))
+            await self._bare_pass()
+        await self._model.close()
+
+    async def _bare_pass(self) -> None:
+        engine = self._engine._engine
+        for reset in (engine.reset_mm_cache, engine.reset_encoder_cache, engine.reset_prefix_cache):
+            await reset()
+        places = asyncio.Semaphore(CONCURRENCY)
+        numbers = iter(range(10**9))
+        n_requests = 0
+
+        async def converse(turns: list[tuple[dict[str, Any], Any]]) -> None:
+            nonlocal n_requests
+            async with places:
+                for inputs, sampling in turns:
+                    async for _ in engine.generate(inputs, sampling, f"bare-{next(numbers)}"):
+                        pass
+                    n_requests += 1
+
+        begin = time.perf_counter(), time.process_time()
+        await asyncio.gather(*map(converse, self._bench.conversations.values()))
+        end = time.perf_counter(), time.process_time()
+        spent = [last - first for last, first in zip(end, begin, strict=True)]
+        self._bench.passes.append(("bare", Pass(n_requests, *spent)))
+        for reset in (engine.reset_mm_cache, engine.reset_encoder_cache, engine.reset_prefix_cache):
+            await reset()
+
+    def identity(self) -> Mapping[str, Any]:
+        return self._model.identity()
+
+    def notes(self) -> tuple[str, ...]:
+        return self._model.notes()
+
+
+def _as_call(engine: VLLMEngine, request: Request, reply: Reply, tool: str) -> Reply:
+    """The reply with its text, and its ids, replaced by a call."""
+    assert reply.history is not None
+    prompt = engine._prompts.opening(request.messages, request.images).ids
+    ids = (*prompt, *engine._prompts.encode(tool))
+    return replace(
+        reply, text=tool, finish="stop", history=TokenHistory(ids, reply.history.n_messages)
+    )
+
+
+class Recording(VLLMEngine):
+    """An engine that notes what it was sent in the first pass, by conversation."""
+
+    bench: Bench
+
+    async def _generate(self, inputs: dict[str, Any], sampling: Any) -> Any:
+        if self.bench.is_recording:
+            # an arm is known by how long its text before the image is
+            begin = list(inputs["prompt_token_ids"]).index(self._prompts.image_id)
+            key = (inputs["multi_modal_uuids"]["image"][0], begin)
+            turns = self.bench.conversations.setdefault(key, [])
+            decoded = [image.copy() for image in inputs["multi_modal_data"]["image"]]
+            turns.append(({**inputs, "multi_modal_data": {"image": decoded}}, sampling))
+        return await super()._generate(inputs, sampling)
+
+
+def checkpoints(folder: Path, n: int) -> list[Path]:
+    """Checkpoints of one architecture with random weights; told how large they are."""
+    made = []
+    for seed in range(n):
+        place = folder / f"global_step_{seed}"
+        build_checkpoint(place, family="qwen2_5_vl", seed=seed, architecture=LARGE)
+        made.append(place)
+    header = (made[0] / "model.safetensors").open("rb").read(1 << 20)
+    length = int.from_bytes(header[:8], "little")
+    entries = json.loads(header[8 : 8 + length])
+    sizes = [entry["data_offsets"] for name, entry in entries.items() if name != "__metadata__"]
+    n_parameters = sum(end - begin for begin, end in sizes) // 2
+    assert n_parameters >= 50_000_000, n_parameters
+    print(f"checkpoint: {n_parameters / 1e6:.1f} M parameters, random weights")
+    return made
+
+
+def plan(folder: Path, n: int, run: str, models: list[Path]) -> Plan:
+    from PIL import Image
+
+    for index in range(n):
+        image = Image.effect_noise((448, 448), 20 + index).convert("RGB")
+        image.save(folder / f"{index}.jpg", quality=90)
+    definition = folder / "noise.py"
+    definition.write_text(DEFINITION.format(n=n, folder=str(folder)))
+    values = {
+        "model": tuple(f"m{index}={path}" for index, path in enumerate(models)),
+        "benchmarks": (str(definition),),
+        "pairs": ("crop_zoom",),
+        "backend": "vllm",
+        "concurrency": CONCURRENCY,
+        "max_tokens": MAX_TOKENS,
+        "output_dir": str(folder / run),
+    }
+    return resolve(read_options(None, values))
+
+
+def opener(
+    engine: EnginePlan, bench: Bench, kind: type[VLLMEngine], wrap: Callable[[LivingModel], Any]
+) -> LivingEngines:
+    async def launch(path: Path) -> VLLMEngine:
+        return await kind.launch(path, engine)
+
+    berth = Berth(launch, keep=engine.reload_weights)
+
+    def opened(checkpoint: Checkpoint) -> Any:
+        return wrap(LivingModel(Path(checkpoint.location), berth))
+
+    return LivingEngines(opened, berth.aclose)
+
+
+def share(folder: Path, n_samples: int) -> None:
+    models = checkpoints(folder / "models", 1)
+    # the same checkpoint again and again: passes on one engine, its weights reloaded in between
+    planned = plan(folder, n_samples, "run", models * N_PASSES)
+    tool = next(arm.value.tools[0].name for arm in planned.protocols if arm.value.tools)
+    bench = Bench(CALL.replace("image_zoom_in_tool", tool))
+    Recording.bench = bench
+    engine = engine_plan(ENGINE, folder / "logs")
+    opened = opener(engine, bench, Recording, lambda model: Scripted(model, bench))
+    report = carry_out(planned, opened, Silent())
+    assert not report.unscored, report.closing_words
+    for name, one in bench.passes:
+        print(
+            f"{name}: {one.n_requests} requests, {one.seconds:.1f} s, {one.rate:.2f}/s, "
+            f"{1000 * one.cpu_s / one.n_requests:.1f} ms of this process's CPU a request"
+        )
+    shares = list(_shares(bench.passes))
+    told = ", ".join(f"{one:.2f}" for one in shares)
+    print(f"share of the bare loop's throughput beside it: {told}; median {median(shares):.3f}")
+
+
+def _shares(passes: list[tuple[str, Pass]]) -> Iterator[float]:
+    """Each of our passes as a share of the bare ones right before and after it."""
+    for index, (name, one) in enumerate(passes):
+        if name == "ours":
+            beside = passes[max(0, index - 1) : index + 2]
+            yield one.rate / fmean(other.rate for kind, other in beside if kind == "bare")
+
+
+class Timed:
+    """A living model whose start is timed, with its first reply."""
+
+    def __init__(self, model: LivingModel, waits: list[float]) -> None:
+        self._model = model
+        self._waits = waits
+
+    async def start(self) -> None:
+        begin = time.perf_counter()
+        await self._model.start()
+        self._waits.append(time.perf_counter() - begin)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+
+def sweep(folder: Path, n_samples: int) -> None:
+    models = checkpoints(folder / "models", 3)
+    for reload_weights in (True, False):
+        waits = list[float]()
+        engine = engine_plan({**ENGINE, "reload_weights": reload_weights}, folder / "logs")
+        planned = plan(folder, n_samples, f"sweep-{reload_weights}", models)
+        begin = time.perf_counter()
+        carry_out(
+            planned,
+            opener(engine, Bench(CALL), VLLMEngine, partial(Timed, waits=waits)),
+            Silent(),
+        )
+        total_s = time.perf_counter() - begin
+        told = ", ".join(f"{wait:.1f}" for wait in waits)
+        name = "weights reloaded" if reload_weights else "cold starts"
+        print(f"{name}: ready after {told} s; {total_s:.1f} s in all")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["share", "sweep"])
+    parser.add_argument("--samples", type=int, default=None)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if options.what == "share":
+            share(folder, options.samples or 32)
+        else:
+            sweep(folder, options.samples or 8)
+
+
+if __name__ == "__main__":
+    main()
