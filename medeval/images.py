@@ -101,7 +101,7 @@ def _smart_resize(across: float, down: float, budget: PixelBudget) -> Size:
         grow = math.sqrt(budget.min_px / (across * down))
         width = math.ceil(across * grow / factor) * factor
         height = math.ceil(down * grow / factor) * factor
-    return _squeezed(width, height, budget)
+    return _squeezed(width, height, budget, is_wide=across >= down)
 
 
 def _area_resize(width: float, height: float, budget: PixelBudget) -> Size:
@@ -117,8 +117,8 @@ def whole_size(width: float, height: float, least: int = 1) -> Size:
     return Size(max(least, int(width)), max(least, int(height)))
 
 
-def _squeezed(width: int, height: int, budget: PixelBudget) -> Size:
-    """The size with its longer side cut until the area fits."""
+def _squeezed(width: int, height: int, budget: PixelBudget, *, is_wide: bool) -> Size:
+    """The size with its longer side cut until the area fits; of a square, the raw shorter one."""
     if width * height <= budget.max_px:
         return Size(width, height)
     short = min(width, height)
@@ -126,7 +126,7 @@ def _squeezed(width: int, height: int, budget: PixelBudget) -> Size:
     if short * long > budget.max_px:
         short = budget.max_px // long // budget.factor * budget.factor
     short, long = sorted((short, long))
-    return Size(long, short) if width >= height else Size(short, long)
+    return Size(long, short) if is_wide else Size(short, long)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
@@ -442,6 +442,7 @@ def test_a_smart_size_is_no_smaller_than_a_usual_budget_says(
 
 
 @given(sizes, budgets)
+@example(Size(3, 4), PixelBudget(min_px=262, max_px=392, factor=14))
 def test_a_wide_image_stays_wide(size: Size, budget: PixelBudget) -> None:
     made = smart_resize(size, budget)
     if size.width_px >= size.height_px:
