@@ -23,10 +23,13 @@ SHOWN_DISAGREEMENTS = 10
 def replay_command(file: Path, protocol: str, as_json: bool) -> None:
     """Read recorded conversations as a protocol would, before any model is run.
 
-    FILE holds JSON lines, each with the "messages" of one conversation. Each call gets the status
-    that the protocol would give it, and each conversation the reply at which it would stop. Of a
-    pair, the available arm reads. Where a recording does not tell the sizes of its images, what
-    depends on them is "unchecked: image size unknown".
+    FILE holds JSON lines, each with the "messages" of one conversation; a run's own trajectories
+    will do. Each call gets the status that the protocol would give it, and each conversation the
+    reply at which it would stop. Of a pair, the available arm reads.
+
+    A call that hangs on what a recording does not tell is "unchecked", with the reason: sizes come
+    from an image part's "width" and "height" or its data URL, pixels (which only a tool of your own
+    needs) from a data URL, and named regions from a line's "metadata".
     """
     report = replay_file(file, _protocol(protocol))
     if as_json:
