@@ -32,13 +32,14 @@ class UncheckedError(MedevalError):
 class Recording:
     """One recorded conversation: its messages, and what the line tells beside them.
 
-    `metadata` is the sample's, None where it is not told; `sizes` those of images that the
-    messages name by a number, as medeval's own trajectories do.
+    `metadata` is the sample's, None where it is not told. Medeval's own trajectories tell the
+    `sizes` of images that the messages name by a number, and which replies were `cut_off`.
     """
 
     messages: Sequence[Message]
     metadata: Mapping[str, JsonValue] | None = None
     sizes: Mapping[int, Size] = field(default_factory=dict)
+    cut_off: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, value: object) -> "Recording | None":
@@ -51,6 +52,7 @@ class Recording:
             messages=messages,
             metadata=metadata if isinstance(metadata, dict) else None,
             sizes=dict(_sizes(line.get("images"))),
+            cut_off=frozenset(_cut_off(line.get("turns"))),
         )
 
     def images(self, budget: PixelBudget | None) -> "list[RecordedImage] | None":
@@ -81,6 +83,13 @@ def _sizes(images: object) -> Iterator[tuple[int, Size]]:
         match image:
             case {"index": int(index), "raw": {"width_px": int(width), "height_px": int(height)}}:
                 yield index, Size(width, height)
+
+
+def _cut_off(turns: object) -> Iterator[int]:
+    """The numbers, from 0, of the replies that ended at a limit of tokens."""
+    for number, turn in enumerate(turns if isinstance(turns, list) else ()):
+        if isinstance(turn, dict) and turn.get("finish") == "length":
+            yield number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

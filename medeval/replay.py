@@ -34,7 +34,7 @@ from medeval.recorded import (
 )
 from medeval.tools.base import Tool
 from medeval.tools.calls import ends_at_stop
-from medeval.types import Answer, NativeCall, ParsedCall, StopReason
+from medeval.types import Answer, FinishReason, NativeCall, ParsedCall, StopReason
 
 UNCHECKED_FOR: Final = "unchecked: "
 UNCHECKED: Final = f"{UNCHECKED_FOR}{SIZE_UNKNOWN}"
@@ -153,8 +153,9 @@ def replay(recording: Recording, protocol: EvalProtocol, *, number: int = 1) -> 
     answer: Answer | None = None
     n_read = 0
     for reply in replies:
+        finish: FinishReason = "length" if n_read in recording.cut_off else "stop"
         n_read += 1
-        stop, answer = state.follow(_text(reply), _native_calls(reply))
+        stop, answer = state.follow(_text(reply), _native_calls(reply), finish)
         if stop is not None:
             break
     ends_on_reply = bool(messages) and messages[-1]["role"] == "assistant"
@@ -194,7 +195,7 @@ class _State:
     # of each call, the index of the image that it made
     made: list[int | None] = field(default_factory=list)
 
-    def follow(self, text: str, native: Sequence[NativeCall]) -> Ended:
+    def follow(self, text: str, native: Sequence[NativeCall], finish: FinishReason) -> Ended:
         """Why the protocol stops after a reply, None where it goes on, and the answer if any."""
         text = ends_at_stop(text, self.protocol.stop)
         self.texts.append(text)
@@ -204,18 +205,21 @@ class _State:
             if call not in seen:
                 self._record(call, "malformed", call.error)
         if not seen:
-            answer = self._extract(text)
+            answer = self._extract(text, finish)
             if answer is not None:
                 return "answered", answer
+            if finish == "length":
+                return "length", None
             otherwise: StopReason = "malformed_call" if found else "no_answer"
             return (otherwise if text.strip() else "empty"), None
-        return self._carry_out(seen, text)
+        return self._carry_out(seen, text, finish)
 
-    def _extract(self, text: str) -> Answer | None:
-        every = self.protocol.answer_over == "all_replies"
-        return self.protocol.extract("\n".join(self.texts) if every else text)
+    def _extract(self, text: str, finish: FinishReason) -> Answer | None:
+        if self.protocol.answer_over == "all_replies":
+            text = "\n".join(self.texts)
+        return self.protocol.extract(text, complete=finish != "length")
 
-    def _carry_out(self, seen: Sequence[ParsedCall], text: str) -> Ended:
+    def _carry_out(self, seen: Sequence[ParsedCall], text: str, finish: FinishReason) -> Ended:
         picked = picked_calls(seen, self.protocol)
         last = winning_answer(text, self.protocol)
         if last and self.protocol.call_rules.answer_wins == "before_calls":
@@ -228,32 +232,32 @@ class _State:
             if skip is not None:
                 self._record(call, *skip)
                 continue
-            stop = self._reason_to_refuse(call)
+            stop = self._reason_to_refuse(call, finish)
             if stop is not None:
                 for refused in seen[position:]:
                     self._record(refused, refused_as(refused, stop), refused.error)
-                return self._at_limit(stop)
+                return self._at_limit(stop, finish)
             results.append(Observed(native_id=call.native_id, error=self._execute(call)))
             if results[-1].error is not None and self.protocol.on_error == "end" and not last:
-                return self._at_limit("tool_error")
+                return self._at_limit("tool_error", "stop")
         return ("answered", last) if last else (None, None)
 
-    def _reason_to_refuse(self, call: ParsedCall) -> StopReason | None:
+    def _reason_to_refuse(self, call: ParsedCall, finish: FinishReason) -> StopReason | None:
         n_executed = sum(index is not None for index in self.made)
         return reason_to_refuse(
             call,
-            "stop",
+            finish,
             self.protocol,
             n_turns=len(self.texts),
             n_executed=n_executed,
             n_images=max(1, self.images.n_originals) + n_executed,
         )
 
-    def _at_limit(self, stop: StopReason) -> Ended:
+    def _at_limit(self, stop: StopReason, finish: FinishReason) -> Ended:
         if self.protocol.at_limit == "no_answer" or stop == "not_offered":
             return stop, None
         said = [text for text in self.texts if text]
-        answer = self._extract(said[-1]) if said else None
+        answer = self._extract(said[-1], finish) if said else None
         return (stop, None) if answer is None else ("answered", answer)
 
     def _execute(self, call: ParsedCall) -> str | None:

@@ -232,6 +232,15 @@ def test_less_told_is_more_unchecked_and_never_another_verdict(
             assert found[0] == right[0] or found[0].startswith("unchecked: ")
 
 
+def test_a_reply_that_a_run_cut_off_ends_replay_as_it_ended_the_run() -> None:
+    line, _ = told(NATIVE5, [TURNED, "<answer>B</answer>"])
+    line["turns"][0]["finish"] = "length"
+    line["messages"][-3]["content"] = [{"type": "text", "text": '<tool_call>\n{"name": "rot'}]
+    assert replayed(line, NATIVE5)[-2:] == ["length", None]
+    line["messages"][-3]["content"] = [{"type": "text", "text": "I look at the"}]
+    assert replayed(line, NATIVE5) == ["length", None]
+
+
 def unsized(*replies: str, metadata: JsonValue = None) -> dict[str, Any]:
     return {"messages": conversation(*replies), "metadata": metadata}
 

@@ -1,6 +1,7 @@
 """`medeval replay`: recorded conversations, read as a protocol would read them."""
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from medeval.loader import load
 from medeval.replay import Replayed, ReplayReport, replay_file
 
 SHOWN_DISAGREEMENTS = 10
+SHOWN_REASONS = 5
+REASON_WIDTH = 88
 
 
 @click.command("replay")
@@ -41,6 +44,7 @@ def replay_command(file: Path, protocol: str, as_json: bool) -> None:
         click.secho(f"{title} ({report.protocol}, {len(report.conversations)} conversations)")
         for name, count in counts.items():
             click.echo(f"  {count:>7}  {name}")
+    _tell_errors(report)
     differing = [item for item in report.conversations if item.agreement in DIFFERING]
     for item in differing[:SHOWN_DISAGREEMENTS]:
         click.echo(_told(item))
@@ -49,6 +53,23 @@ def replay_command(file: Path, protocol: str, as_json: bool) -> None:
 
 
 DIFFERING = ("stops earlier", "goes on")
+
+
+def _tell_errors(report: ReplayReport) -> None:
+    """Why calls were not carried out, the most frequent reasons first."""
+    told = Counter(
+        f"{call.status}: {call.error}"
+        for item in report.conversations
+        for call in item.calls
+        if call.error is not None
+    )
+    if told:
+        click.secho("reasons, the most frequent first")
+    for reason, count in told.most_common(SHOWN_REASONS):
+        shown = reason if len(reason) <= REASON_WIDTH else f"{reason[: REASON_WIDTH - 3]}..."
+        click.echo(f"  {count:>7}  {shown}")
+    if len(told) > SHOWN_REASONS:
+        click.echo(f"and {len(told) - SHOWN_REASONS} more; --json shows all", err=True)
 
 
 def _told(item: Replayed) -> str:
