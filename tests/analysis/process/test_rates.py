@@ -48,7 +48,7 @@ def test_rounding_is_no_spread() -> None:
 
 def test_no_weight_is_undefined() -> None:
     assert share(Observed.of([1.0], "a", [0.0])) == UNDEFINED
-    assert BOOTSTRAP.mean(Observed.of([1.0], "a", [0.0]), "") == UNDEFINED
+    assert BOOTSTRAP.mean({"": Observed.of([1.0], "a", [0.0])}) == UNDEFINED
 
 
 def test_rows_of_weight_0_count_for_nothing() -> None:
@@ -83,23 +83,23 @@ def test_the_bootstrap_is_near_the_normal_interval_and_repeats_itself() -> None:
     values = np.random.default_rng(1).poisson(3.0, 200).astype(float)
     observed = Observed.of(values.tolist(), range(200))
     bootstrap = ClusterBootstrap(resamples=4000, seed=3)
-    found = bootstrap.mean(observed, "calls")
+    found = bootstrap.mean({"calls": observed})
     reach = 1.96 * values.std() / np.sqrt(200)
     assert (found.value, found.n) == pytest.approx((values.mean(), 200))
     assert (found.low, found.high) == pytest.approx(
         (values.mean() - reach, values.mean() + reach), abs=0.03
     )
-    assert bootstrap.mean(observed, "calls") == found
+    assert bootstrap.mean({"calls": observed}) == found
 
 
 def test_the_bootstrap_draws_clusters_and_not_rows() -> None:
     values, clusters = [1.0] * 40 + [3.0] * 40, [at // 20 for at in range(80)]
-    found = BOOTSTRAP.mean(Observed.of(values, clusters), "few")
+    found = BOOTSTRAP.mean({"few": Observed.of(values, clusters)})
     assert (found.low, found.high) == (1.0, 3.0)
 
 
 def test_a_resample_without_weight_is_left_out() -> None:
-    found = BOOTSTRAP.mean(Observed.of([2.0, 5.0], "ab", [1.0, 0.0]), "one")
+    found = BOOTSTRAP.mean({"one": Observed.of([2.0, 5.0], "ab", [1.0, 0.0])})
     assert (found.value, found.low, found.high) == (2.0, 2.0, 2.0)
 
 
