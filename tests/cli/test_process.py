@@ -299,6 +299,16 @@ def test_known_turns_lines_and_points_are_found_again(drawn: Path) -> None:
     assert "Process, orientation" in text
     assert "process_zoom" not in tables
 
+    calls = tables["process_calls"][tables["process_calls"]["step"] == 0].set_index("benchmark")
+    mean = calls.loc["mean of benchmarks"]
+    assert mean["attempted"] == pytest.approx(calls["attempted"][["turned", "marked"]].mean())
+    assert (mean["attempted_benchmarks"], mean["n"]) == (2, 22)
+    assert re.search("^mean of 2 +0 +22 ", text, re.MULTILINE)
+    assert "A mean of benchmarks is unweighted" in text
+    # the turned images' calls that gained ended upright, and those that harmed did not
+    signs = re.search("^turned +0 +upright, end +100 .*?] +(.) .*] +(.) ", text, re.MULTILINE)
+    assert signs is not None and signs.groups() == (">", "<")
+
 
 def test_groups_and_json(drawn: Path) -> None:
     text, tables = analyzed(

@@ -9,12 +9,10 @@ import numpy as np
 
 from medeval.analysis.bootstrap import percentile_interval
 from medeval.analysis.curves import Floats
-from medeval.analysis.intervals import LEVEL, binomial_interval
+from medeval.analysis.intervals import LEVEL, ROUNDING, binomial_interval
 from medeval.analysis.uncertainty import UNDEFINED, Rate
 
 CHUNK_ELEMENTS = 4_000_000
-# What rounding leaves of the variance of values that are all alike.
-ROUNDING = 1e-20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medeval.analysis.curves import Curve, Population
 from medeval.analysis.intervals import binomial_interval
 from medeval.analysis.process.rates import (
     ClusterBootstrap,
@@ -13,6 +14,7 @@ from medeval.analysis.process.rates import (
     geometric_mean,
     share,
 )
+from medeval.analysis.quantities import mean_share
 from medeval.analysis.uncertainty import UNDEFINED, Rate, mean_rate
 
 BOOTSTRAP = ClusterBootstrap(resamples=400, seed=0)
@@ -116,3 +118,67 @@ def test_a_geometric_mean_of_one_cluster_has_no_bounds() -> None:
     found = geometric_mean(Observed.of([0.0, 1.0], "aa"))
     assert (found.low, found.high) == (0.0, np.inf)
     assert geometric_mean(Observed.of([0.0], "a", [0.0])) == UNDEFINED
+
+
+def test_a_mean_of_benchmarks_is_unweighted_by_hand() -> None:
+    first, second = Observed.of([1.0, 0.0], "ab"), Observed.of([1.0, 1.0, 1.0, 0.0], "abcd")
+    found = share(first, second)
+    assert (found.value, found.n) == (0.625, 6)
+    # variances of the two means: (2 x 1/4) / 4 and (3 x 1/16 + 9/16) / 16, over 2 squared
+    variance = (0.125 + 0.046875) / 4
+    expected = binomial_interval(0.625, 0.625 * 0.375 / variance)
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert share(first, Observed.of([], "")) == share() == UNDEFINED
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=1, max_size=9), min_size=1, max_size=3))
+def test_a_mean_of_benchmarks_has_the_interval_of_the_measure_table(
+    verdicts: list[list[bool]],
+) -> None:
+    found = share(*(Observed.of([float(x) for x in each], range(len(each))) for each in verdicts))
+    curves = [curve_of(f"b{at}", each) for at, each in enumerate(verdicts)]
+    known = mean_share(Population(benchmark="m", group=None, curves=tuple(curves)), 0, "available")
+    assert (found.value, found.n) == (pytest.approx(known.value), known.n)
+    assert (found.low, found.high) == pytest.approx((known.low, known.high), abs=1e-9)
+
+
+def curve_of(name: str, right: list[bool]) -> Curve:
+    counts = np.zeros((1, 7, len(right)), dtype=np.int32)
+    counts[0, 2] = right
+    return Curve(
+        benchmark=name,
+        group=None,
+        metric="share correct",
+        steps=(0,),
+        repeats=(1,),
+        ids=tuple(map(str, range(len(right)))),
+        groups=tuple({} for _ in right),
+        clusters=np.arange(len(right), dtype=np.int32),
+        counts=counts,
+    )
+
+
+def test_a_geometric_mean_of_benchmarks_by_hand() -> None:
+    first = Observed.of([0.0, np.log(4.0)], "ab")
+    second = Observed.of([np.log(16.0), np.log(4.0)], "ab")
+    found = geometric_mean(first, second)
+    assert (found.value, found.n) == (pytest.approx(4.0), 4)
+    # each mean logarithm has the spread log 2 and 1 degree of freedom: together
+    # log 2 / sqrt(2) and 2 of them, at which Student's is 4.303
+    reach = 4.303 / np.sqrt(2)
+    assert (found.low, found.high) == pytest.approx((2 ** (2 - reach), 2 ** (2 + reach)), rel=1e-3)
+    alone = geometric_mean(first, Observed.of([0.0], "a"))
+    assert (alone.value, alone.low, alone.high) == (pytest.approx(2**0.5), 0.0, np.inf)
+    alike = geometric_mean(Observed.of([1.0, 1.0], "ab"), Observed.of([1.0, 1.0], "ab"))
+    assert alike.low == alike.value == alike.high == pytest.approx(np.e)
+
+
+def test_a_mean_of_counts_over_benchmarks_draws_each_by_itself() -> None:
+    alike = {"a": Observed.of([1.0, 3.0], "ab"), "b": Observed.of([1.0, 3.0], "ab")}
+    found = BOOTSTRAP.mean(alike)
+    assert (found.value, found.low, found.high, found.n) == (2.0, 1.0, 3.0, 4)
+    wide = ClusterBootstrap(resamples=20_000, seed=0).mean(
+        {name: Observed.of(list(range(50)), range(50)) for name in "abcd"}
+    )
+    reach = 1.96 * np.sqrt((50**2 - 1) / 12 / 50 / 4)
+    assert (wide.low, wide.high) == pytest.approx((24.5 - reach, 24.5 + reach), abs=0.15)
