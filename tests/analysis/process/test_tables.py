@@ -118,7 +118,11 @@ def test_a_mean_is_over_the_benchmarks_that_have_a_number_at_every_step(tmp_path
         ("third", 10): {},
     }
     rows = process_rows(
-        tables, {key: [process("a", free=0.0, right=True, **each)] for key, each in values.items()}
+        tables,
+        {
+            key: [process("a", free=0.0, right=True, called=True, **each)]
+            for key, each in values.items()
+        },
     )
     means = {
         (name, row["step"]): row
@@ -147,7 +151,7 @@ def test_misuse_of_several_sets_is_averaged_in_shares_and_not_in_totals(tmp_path
     def focused(wrong: float) -> Process:
         values = {"focus_attempted": 4.0, "misused_attempted": wrong, "misused": float(wrong > 0)}
         values |= {"focus_executed": 4.0, "misused_executed": wrong, "wrong_axis": 1.0}
-        return process("a", free=0.0, right=True, **values)
+        return process("a", free=0.0, right=True, called=True, **values)
 
     rows = process_rows(tables, {("first", None): [focused(1)], ("second", None): [focused(0)]})
     mean = rows["process_misuse"][-1]
