@@ -50,7 +50,7 @@ def demo_command(
 ) -> None:
     """Evaluate the shipped checkpoints on images that medeval draws: no GPU, no network.
 
-    Needs the transformers extra, and plot for the figures. Takes three minutes on two cores.
+    Needs the transformers extra, and plot for the figures. Takes a minute and a half on two cores.
     """
     if train_dir is not None:
         _train(train_dir, seed)
