@@ -382,5 +382,16 @@ def test_replay_tells_people_where_a_protocol_ends_otherwise(
     assert "and 2 more" in told.err
     assert medeval_main("replay", "--protocol", "deepeyes_train_free", str(path)) == 0
     assert "not_offered" in capsys.readouterr().out
+    assert medeval_main("replay", "--protocol", "native5", str(path)) == 0
+    told = capsys.readouterr()
+    assert (
+        "reasons, the most frequent first\n       68  rejected: there is no tool named" in told.out
+    )
+    odd = [conversation(*(hermes("draw_point", x=x, y=0) for x in range(2000, 2007)))]
+    path.write_text(json.dumps(odd[0]), encoding="utf-8")
+    assert medeval_main("replay", "--protocol", "native5", str(path)) == 0
+    told = capsys.readouterr()
+    assert told.out.count("rejected: 'x' lies outside image 0") == 5
+    assert "and 2 more; --json shows all" in told.err
     assert medeval_main("replay", "--protocol", "deepeye", str(path)) == 2
     assert "did you mean 'deepeyes'" in capsys.readouterr().err
