@@ -62,9 +62,9 @@ def reason_to_refuse(
     last_turn = n_turns >= protocol.max_generations
     if not protocol.tools:
         return "not_offered"
-    if call.error is not None and finish == "length":
-        return "length"
     mended = protocol.on_malformed == "carry_out"
+    if call.error is not None and finish == "length" and not mended:
+        return "length"
     if call.error is not None and not mended and (last_turn or protocol.on_malformed == "end"):
         return "malformed_call"
     if n_executed >= protocol.max_calls:
@@ -114,10 +114,12 @@ def put_before_model(ran: Sequence[ParsedCall], results: Sequence[Observed]) -> 
     ]
 
 
-def offered_tool(tools: Sequence[Tool], name: str | None) -> Tool:
-    """The tool that a call names. Raises ToolError, with the offered names, where there is none."""
-    for tool in tools:
+def offered_tool(protocol: EvalProtocol, name: str | None) -> Tool:
+    """The tool that a call means. Raises ToolError, with the offered names, where there is none."""
+    if protocol.call_rules.any_name:
+        return protocol.tools[0]
+    for tool in protocol.tools:
         if tool.name == name:
             return tool
-    offered = ", ".join(tool.name for tool in tools)
+    offered = ", ".join(tool.name for tool in protocol.tools)
     raise ToolError(f"there is no tool {named(name)}; offered: {offered}")

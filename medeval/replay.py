@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, TypeAlias
 from medeval.call_rulings import (
     NOT_PICKED,
     calls_of,
+    offered_tool,
     picked_calls,
     reason_to_refuse,
     refused_as,
@@ -27,7 +28,7 @@ from medeval.errors import DataError, ToolError
 from medeval.eval_protocol import EvalProtocol
 from medeval.images import Picture, made_picture
 from medeval.tools.base import ToolContext
-from medeval.tools.calls import ends_at_stop, named
+from medeval.tools.calls import ends_at_stop
 from medeval.types import NativeCall, ParsedCall, StopReason
 
 UNCHECKED: Final = "unchecked: image size unknown"
@@ -258,10 +259,8 @@ class _State:
             return True
         name = call.name if call.error is None else self.protocol.tools[0].name
         arguments = call.arguments or {}
-        tool = next((tool for tool in self.protocol.tools if tool.name == name), None)
         try:
-            if tool is None:
-                raise ToolError(f"there is no tool {named(name)}")
+            tool = offered_tool(self.protocol, name)
             if self.pictures is None:
                 tool.check(arguments)
                 self._record(call, UNCHECKED, None)

@@ -294,7 +294,7 @@ class _Conversation:
             return Observed(native_id=call.native_id, error=call.error, malformed=True, turn=turn)
         started = time.monotonic()
         try:
-            tool = offered_tool(self.protocol.tools, call.name)
+            tool = offered_tool(self.protocol, call.name)
             # decoding and resizing a large image must not hold up the other conversations
             result = await asyncio.to_thread(tool.run, call.arguments or {}, self._context())
         except ToolError as error:

@@ -24,7 +24,7 @@ training code's data script writes as the request is not public; the first's sta
 from dataclasses import replace
 
 from medeval import CallRules, EvalProtocol, Observation, Pair, Sampling, focus_tools
-from medeval.tools.focus import REFOCUS, VTOOL_V2, display
+from medeval.tools.focus import CHART_AXES, REFOCUS, TABLE_AXES, VTOOL_V2, display
 
 VTOOL_SOURCE = (
     "https://github.com/VTool-R1/VTool-R1 at a1bf8c9, "
@@ -331,14 +331,14 @@ def vtool(name: str, request: str, title: str) -> Pair:
         call_rules=CallRules(dialect="vtool_v2"),
         observation=VTOOL_OBSERVATION,
         at_limit="last_reply",
-        answer_rules=("answer_tag", "final_answer", "boxed", "whole_reply"),
+        answer_rules=("answer_tag", "final_answer", "answer_prefix", "boxed", "whole_reply"),
         sampling=Sampling(temperature=0.0, max_tokens=2048),
         source=VTOOL_SOURCE,
         licence=LICENCE,
     )
     available = replace(
         free.with_tools(
-            *focus_tools(VTOOL_V2),
+            *focus_tools(VTOOL_V2, (*TABLE_AXES, *CHART_AXES)),
             display(),
             name=f"{name}_focus",
             title=f"{title}, one block of Python, then the answer",

@@ -17,7 +17,7 @@ from medeval.types import JsonValue, NativeCall, ParsedCall
 
 # Part of every fingerprint. Raise it with any change to the parser, the stop rule, the rules that
 # find an answer or a tool's pixels that can change a number: old cells are then not resumed.
-BEHAVIOUR: Final = 2
+BEHAVIOUR: Final = 3
 
 
 def _python_calls(text: str, rules: CallRules) -> list[ParsedCall]:

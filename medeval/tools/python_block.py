@@ -77,7 +77,7 @@ class BlockReader:
     dialect: Dialect
     _names: dict[str, _Value] = field(default_factory=dict)
     _calls: list[BlockCall] = field(default_factory=list)
-    _displayed: list[tuple[_Image, str]] = field(default_factory=list)
+    _displayed: list[tuple[_Image, str] | None] = field(default_factory=list)
     _last_made: _Image | None = None
 
     def calls(self) -> list[BlockCall]:
@@ -210,10 +210,8 @@ class BlockReader:
     def _display(self, node: ast.Call) -> None:
         if len(node.args) != 1 or node.keywords:
             raise self._refused(node, "calls display with something other than one image")
-        image = self._value(node.args[0])
-        if not isinstance(image, _Image):
-            raise self._refused(node, "displays something that is no image")
-        self._displayed.append((image, image.holds))
+        value = self._value(node.args[0])
+        self._displayed.append((value, value.holds) if isinstance(value, _Image) else None)
 
     def _mark_shown(self) -> None:
         """Mark what the block shows; an image that no call of the block made is shown by one."""
@@ -235,14 +233,23 @@ class BlockReader:
 
         ReFocus draws an image when it is displayed, takes the first, and shows the original where
         none is. VTool-R1 keeps the last object displayed, which a later call may still change;
-        its second version displays the last result where the block does not.
+        its second version displays the last result where the block displays nothing, and where
+        that object is no image takes the newest variable of the block that holds one.
         """
         if self.dialect == "refocus":
-            return self._displayed[0][1] if self._displayed else "image_1"
-        if self._displayed:
-            return self._displayed[-1][0].holds
-        if self.dialect == "vtool_v2" and self._last_made is not None:
-            return self._last_made.holds
+            images = [shown for shown in self._displayed if shown is not None]
+            return images[0][1] if images else "image_1"
+        last = self._displayed[-1] if self._displayed else None
+        if last is not None:
+            return last[0].holds
+        if self.dialect == "vtool_v2":
+            if not self._displayed and self._last_made is not None:
+                return self._last_made.holds
+            given = ("image_1", *BOXES[self.dialect])
+            new = [value for name, value in self._names.items() if name not in given]
+            for value in reversed(new):
+                if isinstance(value, _Image):
+                    return value.holds
         raise MalformedError("the block shows no image: end it with display(...)")
 
     def _refused(self, node: ast.AST, what: str) -> MalformedError:

@@ -165,6 +165,30 @@ def test_vtool_r1_passes_over_a_name_that_is_unknown_and_says_success() -> None:
     assert colours(done, 1) == colours(done, 2)
 
 
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("ANSWER: It is B.", "It is B."),
+        ("ANSWER: It is B. TERMINATE", "It is B."),
+        ("ANSWER: no. FINAL ANSWER: B. TERMINATE", "B"),
+        (r"So \boxed{B} ANSWER: it is B", "it is B"),
+    ],
+)
+def test_vtool_r1_reads_what_follows_answer_where_there_is_no_final_answer(
+    said: str, answer: str
+) -> None:
+    ended = rolled(VTOOL.available, [said], TABLE).trajectory
+    assert ended.answer is not None and ended.answer.text == answer
+
+
+def test_vtool_r1_carries_out_the_chart_functions_that_no_prompt_names() -> None:
+    block = '```python\ndisplay(focus_on_x_values_with_draw(image_1, ["Team"], columns_bbox))\n```'
+    [call] = rolled(VTOOL.available, [block, ANSWERED], TABLE).trajectory.calls
+    assert (call.name, call.status) == ("focus_on_x_values_with_draw", "executed")
+    refused = rolled(REFOCUS.available, [block, ANSWERED], TABLE).trajectory.calls[0]
+    assert refused.status == "rejected"
+
+
 def test_vtool_r1_never_parses_its_second_reply() -> None:
     ended = rolled(VTOOL.available, [BLOCK, f"{BLOCK}\n{ANSWERED}"], TABLE).trajectory
     assert ended.executed == 2
@@ -299,7 +323,7 @@ def test_settings_of_both_arms(pair: Pair) -> None:
     assert free.sampling == available.sampling == Sampling(temperature=0.0, max_tokens=tokens)
     assert available.max_generations == (6 if pair is REFOCUS else 2)
     assert [tool.name for tool in available.tools][-1] == "display"
-    assert len(available.tools) == 7
+    assert len(available.tools) == (7 if pair is REFOCUS else 13)
 
 
 @pytest.mark.parametrize("pair", [VTOOL, REFOCUS], ids=lambda pair: pair.name)
