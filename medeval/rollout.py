@@ -34,6 +34,7 @@ from medeval.types import (
     Answer,
     CallStatus,
     FinishReason,
+    ImageRef,
     Message,
     ParsedCall,
     Sample,
@@ -163,7 +164,9 @@ class _Conversation:
         return replace(sampling, max_tokens=left)
 
     def _note_model_sizes(self, sizes: tuple[Size, ...] | None) -> None:
-        for index, size in enumerate(sizes or ()):
+        parts = (part for message in self.messages for part in message.content)
+        places = [part.index for part in parts if isinstance(part, ImageRef)]
+        for index, size in zip(places, sizes or (), strict=False):
             self.images[index] = _with_model_size(self.images[index], size)
 
     async def follow(self, reply: Reply) -> tuple[StopReason | None, Answer | None]:
@@ -178,6 +181,7 @@ class _Conversation:
                 content=content,
                 reasoning=turn.reasoning,
                 native_calls=turn.native_calls,
+                continues=self.messages[-1].continues,
             )
         )
         if reply.finish == "refused":
@@ -251,12 +255,19 @@ class _Conversation:
                 return self._at_limit("tool_error")
         if last:
             return "answered", last
-        shown = put_before_model(ran, results)
-        question = self.sample.question
-        self.messages.extend(protocol.observe([results[at] for at in shown], question))
+        self._show(put_before_model(ran, results), results, places)
+        return self._at_limit("length") if self._tokens_left() == 0 else (None, None)
+
+    def _show(
+        self, shown: Sequence[int], results: Sequence[Observed], places: Sequence[int]
+    ) -> None:
+        """Put some of the results before the model, where the protocol has them stand."""
+        told = [results[at] for at in shown]
+        self.messages = list(self.protocol.after_calls(self.messages, told, self.sample.question))
+        if self.protocol.observation.place == "rewritten":
+            self.history = None
         for place in (places[at] for at in shown):
             self.calls[place] = replace(self.calls[place], observed=True)
-        return self._at_limit("length") if self._tokens_left() == 0 else (None, None)
 
     def _is_over_context(self) -> bool:
         """Whether the last turn left no room for another, where the engine counts tokens."""
@@ -347,7 +358,7 @@ class _Conversation:
                 root=index if made is None else self.images[made.parent].root,
                 operation=None if made is None else made.operation,
                 arguments={} if made is None else made.arguments,
-                to_root=raw_to_root.after(_sent_to_raw(picture)),
+                to_root=raw_to_root.after(picture.sent_to_raw),
                 raw=picture.raw,
                 sent=picture.sent,
                 exif_orientation=picture.exif_orientation,
@@ -376,17 +387,6 @@ class _Conversation:
                 seconds=seconds,
             )
         )
-
-
-def _sent_to_raw(picture: Picture) -> Affine:
-    return Affine(
-        picture.raw.width_px / picture.sent.width_px,
-        0.0,
-        0.0,
-        0.0,
-        picture.raw.height_px / picture.sent.height_px,
-        0.0,
-    )
 
 
 def _with_model_size(image: TrajectoryImage, size: Size) -> TrajectoryImage:

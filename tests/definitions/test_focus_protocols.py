@@ -8,17 +8,19 @@ import pytest
 from PIL import Image
 
 from medeval.definitions import EvalProtocol, Pair
-from medeval.images import prepare
+from medeval.images import PixelBudget, prepare
 from medeval.loader import load
 from medeval.models.base import Sampling
 from medeval.models.scripted import Script, ScriptedModel
 from medeval.rollout import Rollout, roll_out
 from medeval.tools import remake
-from medeval.types import Content, ImageRef, ImageSource, JsonValue, Message, Sample, Text
+from medeval.types import Content, ImageRef, ImageSource, JsonValue, Message, Sample, Size, Text
 
 VTOOL = load("vtool_r1", Pair).value
 CHART = load("vtool_r1_chart", Pair).value
 IAPO = load("iapo", Pair).value
+FIRST = load("vtool_r1_v1", Pair).value
+FIRST_CHART = load("vtool_r1_v1_chart", Pair).value
 REFOCUS = load("refocus", Pair).value
 
 ANSWERED = "ANSWER: It is B. FINAL ANSWER: B. TERMINATE"
@@ -195,6 +197,54 @@ def test_vtool_r1_never_parses_its_second_reply() -> None:
     assert [call.status for call in ended.calls[2:]] == ["over_limit"] * 2
     assert ended.answer is not None
     assert (ended.answer.text, ended.answer.how_found) == ("B", "final_answer at turn_limit")
+
+
+def test_vtool_r1_s_first_code_puts_the_image_second_and_the_observation_into_the_reply() -> None:
+    imagined = f"{BLOCK}\nOBSERVATION: Execution success. I see 3.\n{ANSWERED}"
+    done = rolled(FIRST.available, [imagined, ANSWERED], TABLE)
+    asked, reply, answered = done.trajectory.messages
+    assert asked.content[:2] == (ImageRef(0), ImageRef(2))
+    assert asked.text == rolled(VTOOL.available, [ANSWERED], TABLE).trajectory.messages[0].text
+    assert reply == said(f"{BLOCK}\n{SHOWN}")
+    assert (answered, done.trajectory.stop) == (said(ANSWERED), "answered")
+    # The insets and the stroke of the first version, the images enlarged as its data set does it.
+    assert [image.raw for image in done.trajectory.images] == [Size(80, 40)] * 3
+    assert [image.sent for image in done.trajectory.images] == [Size(724, 362)] * 3
+    # White from (2, 2) to (38, 38), then a stroke of 5 from (2, 22) to (78, 38).
+    assert colours(done, 1) == {(255, 255, 255): 37 * 37, (0, 255, 0): 80 * 40 - 37 * 37}
+    assert colours(done, 2)[(255, 0, 0)] == 2 * 5 * 77 + 2 * 5 * 7
+
+
+def test_vtool_r1_s_first_code_keeps_a_reply_to_its_last_fence_not_to_its_block() -> None:
+    again = f"{BLOCK}\nNot enough.\n{BLOCK} and so on"
+    done = rolled(FIRST.available, [again, ANSWERED], TABLE)
+    assert done.trajectory.messages[1] == said(f"{BLOCK}\nNot enough.\n{BLOCK}\n{SHOWN}")
+    assert done.trajectory.executed == 2
+
+
+@pytest.mark.parametrize("block", [LOOP, UNKNOWN, "```python\na = image_1\n```"])
+def test_vtool_r1_s_first_code_scores_the_first_reply_where_a_block_fails(block: str) -> None:
+    for text, found in ((f"{block} {ANSWERED}", "B"), (block, block)):
+        ended = rolled(FIRST.available, [text], TABLE).trajectory
+        assert len(ended.turns) == 1
+        assert ended.answer is not None and ended.answer.text == found
+
+
+def test_vtool_r1_s_first_code_asks_of_charts_without_the_blank_before_the_request() -> None:
+    block = '```python\ndisplay(focus_on_rows_with_draw(image_1, ["2003"], rows_bbox))\n```'
+    first = rolled(FIRST_CHART.available, [ANSWERED], BARS).trajectory.messages[0]
+    assert first.content[0] == ImageRef(0) and first.text.startswith(" # USER REQUEST #: ")
+    again = rolled(FIRST_CHART.available, [block, ANSWERED], BARS).trajectory.messages[0]
+    assert again.content == (ImageRef(0), ImageRef(1), Text(first.text.lstrip()))
+
+
+def test_vtool_r1_s_first_code_samples() -> None:
+    for arm in (*FIRST.arms, *FIRST_CHART.arms):
+        assert arm.sampling == Sampling(temperature=1.0, top_p=0.99, max_tokens=1024)
+        assert arm.pixel_budget == PixelBudget(
+            min_px=262_144, max_px=4_194_304, factor=1, rule="area"
+        )
+    assert [arm.user for arm in FIRST.arms] == [arm.user for arm in VTOOL.arms]
 
 
 def test_a_wrong_axis_call_on_a_chart_is_carried_out() -> None:

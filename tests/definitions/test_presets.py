@@ -49,7 +49,7 @@ def test_every_published_preset_has_a_golden_transcript() -> None:
     ("name", "source"),
     [
         ("deepeyes", "derived"), ("mini_o3", "derived"), ("chain_of_focus", "derived"),
-        ("refocus_chart", "derived"),
+        ("refocus_chart", "derived"), ("vtool_r1_v1", "published"),
         ("qwen3vl_zoom", "derived"), ("glm45v", "ours"), ("med", "published"),
         ("med_glm", "published"), ("pixel_reasoner", "published"), ("crop_zoom", "ours"),
     ],
