@@ -17,10 +17,12 @@ from typing import Any, Final, Literal, TypeAlias
 from medeval.call_rulings import (
     NOT_PICKED,
     calls_of,
+    keeps_names,
     offered_tool,
     picked_calls,
     reason_to_refuse,
     refused_as,
+    said_before,
     seen_calls,
     winning_answer,
 )
@@ -193,6 +195,8 @@ class _State:
     n_turns: int = 0
     calls: list[ReplayedCall] = field(default_factory=list)
     n_originals: int = 0
+    said: list[str] = field(default_factory=list)
+    made: list[int | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.n_originals = len(self.pictures or ())
@@ -203,7 +207,8 @@ class _State:
         """Why the protocol stops after a reply, None where it goes on, and the answer if any."""
         self.n_turns += 1
         text = ends_at_stop(text, self.protocol.stop)
-        found = calls_of(text, native, self.protocol)
+        found = calls_of(text, native, self.protocol, said_before(self.said, self.calls))
+        self.said.append(text)
         seen = seen_calls(found, self.protocol)
         for call in found:
             if call not in seen:
@@ -266,10 +271,10 @@ class _State:
                 self._record(call, UNCHECKED, None)
                 return False
             self.pictures.append(tool.run(arguments, self._context(self.pictures)).picture)
+            self._record(call, "executed", None, made=len(self.pictures) - 1)
         except ToolError as error:
             self._record(call, "rejected", error.message)
             return True
-        self._record(call, "executed", None)
         return False
 
     def _context(self, pictures: Sequence[Picture]) -> ToolContext:
@@ -279,14 +284,25 @@ class _State:
             for index, picture in enumerate(pictures)
             if budget is not None
         }
+        turn = None if keeps_names(self.protocol) else self.n_turns - 1
+        made = zip(self.calls, self.made, strict=True)
         return ToolContext(
             pictures=tuple(pictures),
             frame=self.protocol.frame,
             n_originals=self.n_originals,
             model_sizes=sizes,
+            earlier=[image for call, image in made if turn in (None, call.turn)],
         )
 
-    def _record(self, call: ParsedCall, status: ReplayStatus, error: str | None) -> None:
+    def _record(
+        self,
+        call: ParsedCall,
+        status: ReplayStatus,
+        error: str | None,
+        *,
+        made: int | None = None,
+    ) -> None:
+        self.made.append(made)
         self.calls.append(
             ReplayedCall(
                 turn=self.n_turns - 1,

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field, replace
 
 from medeval.call_rulings import (
     calls_of,
+    keeps_names,
     offered_tool,
     picked_calls,
     put_before_model,
     reason_to_refuse,
     reason_to_skip,
     refused_as,
+    said_before,
     seen_calls,
     winning_answer,
 )
@@ -186,7 +188,8 @@ class _Conversation:
         )
         if reply.finish == "refused":
             return "refused", None
-        found = calls_of(turn.text, turn.native_calls, self.protocol)
+        earlier = said_before([before.text for before in self.turns[:-1]], self.calls)
+        found = calls_of(turn.text, turn.native_calls, self.protocol, earlier)
         seen = seen_calls(found, self.protocol)
         for call in found:
             if call not in seen:
@@ -331,6 +334,7 @@ class _Conversation:
             for index, image in enumerate(self.images)
             if budget is not None
         }
+        turn = None if keeps_names(self.protocol) else len(self.turns) - 1
         return ToolContext(
             pictures=tuple(self.pictures),
             frame=self.protocol.frame,
@@ -338,7 +342,7 @@ class _Conversation:
             model_sizes=sizes,
             metadata=self.sample.metadata,
             raw_to_root=tuple(self.raw_to_root),
-            earlier=[call.image for call in self.calls if call.turn == len(self.turns) - 1],
+            earlier=[call.image for call in self.calls if turn in (None, call.turn)],
         )
 
     def _add_image(self, picture: Picture, made: ToolResult | None = None) -> int:

@@ -22,10 +22,11 @@ Written for GPT-4o. Its chart prompt is in refocus_chart.py; its prompt for subf
 the model write general Python, is not here.
 
 Where we differ: no code is run, so a block of more than assignments and calls of these functions
-is an error; a name bound in an earlier block is not known in a later one; mask and draw change
-`image_1` within a block, but never the image that the model was shown; and where ReFocus asks
-again after a reply with neither a block nor "TERMINATE", the conversation ends. What the second
-training code's data script writes as the request is not public; the first's stands in for it.
+is an error, and binds no name; mask and draw change `image_1`, in ReFocus for later blocks too, but
+never the image that the model was shown; and where ReFocus asks again after a reply with neither a
+block nor "TERMINATE", the conversation ends. ReFocus' blocks share a kernel: what one has bound,
+up to a call that failed, is known to the next. What the second training code's data script writes
+as the request is not public; the first's stands in for it.
 """
 
 from dataclasses import replace

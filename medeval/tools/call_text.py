@@ -66,6 +66,14 @@ class CallRules:
     unclosed_malformed: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """An earlier reply of the conversation, and how many of its calls were carried out."""
+
+    text: str
+    n_ran: int
+
+
 Parser: TypeAlias = Callable[[str, CallRules], list[ParsedCall]]
 
 

@@ -126,6 +126,11 @@ SCRIPTS: Mapping[str, Sequence[str]] = {
         grounding([0.0, 0.0, 0.5, 0.5], "observation_1"),
         TAGGED,
     ],
+    "mini_o3_train": [
+        "<think>Closer.</think>" + grounding([0.2, 0.2, 0.6, 0.6], "original_image"),
+        grounding([0.1, 0.1, 0.9, 0.9], "observation_1"),
+        TAGGED,
+    ],
     "pixel_reasoner": [
         hermes(PIXEL, bbox_2d=[0.25, 0.25, 0.35, 0.325], target_image=1),
         hermes(PIXEL, bbox_2d=[0.5, 0.5, 1.0, 1.0], target_image=2),

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import io
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -12,6 +13,7 @@ from medeval.images import PixelBudget, prepare
 from medeval.loader import load
 from medeval.models.base import Sampling
 from medeval.models.scripted import Script, ScriptedModel
+from medeval.replay import UNCHECKED, replay
 from medeval.rollout import Rollout, roll_out
 from medeval.tools import remake
 from medeval.types import Content, ImageRef, ImageSource, JsonValue, Message, Sample, Size, Text
@@ -349,6 +351,85 @@ def test_refocus_tells_an_execution_error_from_a_parsing_error_and_goes_on() -> 
         "loop; a block holds only"
     )
     assert ended.calls[2].error == "not run: an earlier call of the same block failed"
+
+
+def code(*lines: str) -> str:
+    return "```python\n" + "\n".join(lines) + "\n```"
+
+
+FOCUS_A = 'a = focus_on_columns_with_highlight(image_1, ["Team"], columns_bbox)'
+
+
+def parents(script: Script) -> list[int | None]:
+    return [image.parent for image in rolled(REFOCUS.available, script, TABLE).trajectory.images]
+
+
+def test_refocus_keeps_the_names_of_an_earlier_block() -> None:
+    again = code('b = focus_on_rows_with_draw(a, ["2003"], rows_bbox)', "display(b)")
+    done = rolled(REFOCUS.available, [code(FOCUS_A), again, ANSWERED], TABLE)
+    # the first block shows the original, as an image of its own
+    assert [call.name for call in done.trajectory.calls] == [
+        "focus_on_columns_with_highlight", "display", "focus_on_rows_with_draw",
+    ]  # fmt: skip
+    assert [image.parent for image in done.trajectory.images] == [None, 0, 0, 1]
+    assert done.trajectory.calls[2].observed
+    shown = [code(FOCUS_A), code("display(a)"), ANSWERED]
+    assert parents(shown) == [None, 0, 0, 1]
+
+
+def test_refocus_keeps_what_an_earlier_block_painted_on_the_image() -> None:
+    first = code('focus_on_columns_with_draw(image_1, ["Team"], columns_bbox)')
+    again = code('display(focus_on_rows_with_draw(image_1, ["2003"], rows_bbox))')
+    assert parents([first, again, ANSWERED]) == [None, 0, 0, 1]
+    # a highlight is a new image, and leaves the old one as it is
+    assert parents([code(FOCUS_A), again, ANSWERED]) == [None, 0, 0, 0]
+
+
+def test_refocus_keeps_what_a_block_bound_before_a_call_of_it_failed_and_nothing_after() -> None:
+    failed = code(FOCUS_A, 'b = focus_on_rows_with_draw(a, ["1999"], rows_bbox)', "c = image_1")
+    ended = rolled(REFOCUS.available, [failed, code("display(a)"), ANSWERED], TABLE).trajectory
+    assert [call.status for call in ended.calls] == ["executed", "rejected", "rejected", "executed"]
+    assert ended.images[2].parent == 1
+    for name in ("b", "c"):
+        [*_, call] = rolled(
+            REFOCUS.available, [failed, code(f"display({name})"), ANSWERED], TABLE
+        ).trajectory.calls
+        assert f"uses a variable named {name!r}, which is not defined" in (call.error or "")
+
+
+def test_refocus_binds_nothing_of_a_block_that_it_does_not_carry_out() -> None:
+    refused = code(FOCUS_A, "for name in columns_bbox:", "    display(image_1)")
+    script = [refused, code("display(a)"), ANSWERED]
+    ended = rolled(REFOCUS.available, script, TABLE).trajectory
+    assert [call.status for call in ended.calls] == ["malformed", "malformed"]
+
+
+def test_a_replay_of_refocus_keeps_names_too() -> None:
+    boxes = "{'Team': {'x1': 0, 'y1': 0, 'x2': 0.5, 'y2': 1}}"
+    first = code(f'a = focus_on_columns_with_highlight(image_1, ["Team"], {boxes})')
+    again = code(f'display(focus_on_columns_with_draw(a, ["Team"], {boxes}))')
+    picture = {"type": "image", "width": 80, "height": 40}
+    messages: list[dict[str, object]] = [
+        {"role": "user", "content": [picture, {"type": "text", "text": "Which?"}]}
+    ]
+    for text in (first, again, ANSWERED):
+        messages += [
+            {"role": "assistant", "content": text},
+            {"role": "user", "content": "OBSERVATION"},
+        ]
+    messages.pop()
+    done = replay(messages, REFOCUS.available)
+    assert [call.status for call in done.calls] == ["executed"] * 3
+    assert (done.stop, done.answer) == ("answered", "B")
+    asked: dict[str, object] = {"role": "user", "content": [{"type": "image"}]}
+    unsized = replay([asked, *messages[1:]], REFOCUS.available)
+    assert {call.status for call in unsized.calls} == {UNCHECKED}
+
+
+def test_vtool_r1_has_no_earlier_block() -> None:
+    longer = replace(VTOOL.available, max_generations=3)
+    ended = rolled(longer, [code(FOCUS_A), code("display(a)"), ANSWERED], TABLE).trajectory
+    assert "uses a variable named 'a'" in (ended.calls[-1].error or "")
 
 
 def test_refocus_gives_up_after_six_replies() -> None:

@@ -199,10 +199,19 @@ def test_mini_o3_loses_the_last_row_and_column_to_its_clamp() -> None:
     assert trajectory.images[1].raw == Size(599, 399)
 
 
-def test_mini_o3_over_its_rounds_has_no_answer() -> None:
+@pytest.mark.parametrize(("name", "rounds"), [("mini_o3", 12), ("mini_o3_train", 6)])
+def test_mini_o3_over_its_rounds_has_no_answer(name: str, rounds: int) -> None:
     call = grounding([0.0, 0.0, 0.5, 0.5], "original_image")
-    trajectory = ended("mini_o3", *[call] * 12)
-    assert (trajectory.stop, trajectory.executed) == ("call_limit", 11)
+    trajectory = ended(name, *[call] * rounds)
+    assert (trajectory.stop, trajectory.executed) == ("call_limit", rounds - 1)
+
+
+def test_mini_o3_s_training_differs_in_its_rounds_alone() -> None:
+    evaluated, trained = (available(name).describe() for name in ("mini_o3", "mini_o3_train"))
+    assert {key for key, value in trained.items() if evaluated[key] != value} == {
+        "name", "max_generations", "max_calls",
+    }  # fmt: skip
+    assert load("mini_o3_train", Pair).value.free == load("mini_o3", Pair).value.free
 
 
 def test_a_pixel_reasoner_coordinate_of_exactly_1_makes_the_box_pixels() -> None:
