@@ -1,28 +1,60 @@
 """Which of a reply's calls a protocol sees, and which it carries out: for rollout and replay."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from medeval.errors import ToolError
 from medeval.eval_protocol import EvalProtocol
 from medeval.protocol_parts import Observed
 from medeval.tools.base import Tool
-from medeval.tools.calls import CallSyntax, find_calls, named
+from medeval.tools.calls import CallSyntax, Said, find_calls, named
 from medeval.types import Answer, CallStatus, FinishReason, NativeCall, ParsedCall, StopReason
 
 NOT_PICKED: Final = "the protocol carries out one call of a reply, and this is another"
 AFTER_FAILURE: Final = "not run: an earlier call of the same block failed"
+
+# A replayed call that can only be checked is taken to have been carried out.
+RAN: Final = ("executed", "unchecked: image size unknown")
 
 # Rules that find an answer in any text at all, and so close none.
 WHOLE_TEXTS: Final = ("whole_reply", "raw_reply")
 
 
 def calls_of(
-    text: str, native: Sequence[NativeCall], protocol: EvalProtocol
+    text: str,
+    native: Sequence[NativeCall],
+    protocol: EvalProtocol,
+    earlier: Sequence[Said] = (),
 ) -> tuple[ParsedCall, ...]:
-    """All calls of a reply, in the syntax that the protocol reads."""
-    return find_calls(text, native, _syntax_read(protocol), protocol.call_rules)
+    """All calls of a reply, in the syntax that the protocol reads, after the `earlier` replies."""
+    return find_calls(text, native, _syntax_read(protocol), protocol.call_rules, earlier)
+
+
+class Ruled(Protocol):
+    """A call that was ruled on: which reply it stands in, and what became of it."""
+
+    @property
+    def turn(self) -> int:
+        """The number of its reply, from 0."""
+        ...
+
+    @property
+    def status(self) -> str:
+        """What became of it."""
+        ...
+
+
+def said_before(texts: Sequence[str], calls: Sequence[Ruled]) -> tuple[Said, ...]:
+    """The replies so far, with how many calls of each were carried out."""
+    ran = Counter(call.turn for call in calls if call.status in RAN)
+    return tuple(Said(text=text, n_ran=ran[turn]) for turn, text in enumerate(texts))
+
+
+def keeps_names(protocol: EvalProtocol) -> bool:
+    """Whether a block of code may use what the blocks of earlier replies made."""
+    return protocol.call_syntax == "fenced_python" and protocol.call_rules.dialect == "refocus"
 
 
 def _syntax_read(protocol: EvalProtocol) -> CallSyntax:
@@ -62,9 +94,9 @@ def reason_to_refuse(
     last_turn = n_turns >= protocol.max_generations
     if not protocol.tools:
         return "not_offered"
-    if call.error is not None and finish == "length":
-        return "length"
     mended = protocol.on_malformed == "carry_out"
+    if call.error is not None and finish == "length" and not mended:
+        return "length"
     if call.error is not None and not mended and (last_turn or protocol.on_malformed == "end"):
         return "malformed_call"
     if n_executed >= protocol.max_calls:
@@ -114,10 +146,12 @@ def put_before_model(ran: Sequence[ParsedCall], results: Sequence[Observed]) -> 
     ]
 
 
-def offered_tool(tools: Sequence[Tool], name: str | None) -> Tool:
-    """The tool that a call names. Raises ToolError, with the offered names, where there is none."""
-    for tool in tools:
+def offered_tool(protocol: EvalProtocol, name: str | None) -> Tool:
+    """The tool that a call means. Raises ToolError, with the offered names, where there is none."""
+    if protocol.call_rules.any_name:
+        return protocol.tools[0]
+    for tool in protocol.tools:
         if tool.name == name:
             return tool
-    offered = ", ".join(tool.name for tool in tools)
+    offered = ", ".join(tool.name for tool in protocol.tools)
     raise ToolError(f"there is no tool {named(name)}; offered: {offered}")

@@ -20,6 +20,7 @@ from medeval.protocol_parts import (
     as_json,
     found_answer,
     observation_messages,
+    rewritten,
     schemas_text,
 )
 from medeval.templates import check_template
@@ -109,6 +110,11 @@ class EvalProtocol:
             raise DefinitionError(
                 f"{owner}: max_generations is {self.max_generations!r}, not 1 or more"
             )
+        if self.call_syntax == "openai" and self.observation.place != "new_turn":
+            raise DefinitionError(
+                f"{owner}: native calls are answered in turns of their own, but the observation's "
+                f"place is {self.observation.place!r}"
+            )
         if self.tools and self.call_syntax == "none":
             raise DefinitionError(
                 f"{owner} offers tools, but its call_syntax is 'none'",
@@ -184,6 +190,15 @@ class EvalProtocol:
         `question` is the sample's, for protocols that ask it again.
         """
         return observation_messages(self.observation, results, question)
+
+    def after_calls(
+        self, messages: Sequence[Message], results: Sequence[Observed], question: str = ""
+    ) -> tuple[Message, ...]:
+        """The conversation once the results of its last reply's calls are put before the model."""
+        observed = self.observe(results, question)
+        if self.observation.place == "rewritten" and observed:
+            return rewritten(messages, observed)
+        return (*messages, *observed)
 
     def extract(self, reply: str, *, complete: bool = True, where: str = "") -> Answer | None:
         """The final answer of a reply, or None where no rule finds one.

@@ -27,7 +27,7 @@ from medeval.image_files import (
     upright,
     upright_size,
 )
-from medeval.types import EncodedImage, MediaType, Size
+from medeval.types import Affine, EncodedImage, MediaType, Size
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -146,6 +146,13 @@ class Picture:
     def sent(self) -> Size:
         """The size of the image as it is sent."""
         return Size(self.encoded.width_px, self.encoded.height_px)
+
+    @property
+    def sent_to_raw(self) -> Affine:
+        """The map from pixels of the image as it is sent to its raw ones."""
+        across = self.raw.width_px / self.sent.width_px
+        down = self.raw.height_px / self.sent.height_px
+        return Affine(across, 0.0, 0.0, 0.0, down, 0.0)
 
     def pixels(self) -> "Image.Image":
         """The image in RGB, upright and at raw size: a fresh one at each call, the caller's own.

@@ -171,6 +171,7 @@ class MessagePart(Part):
     reasoning: str
     native_calls: tuple[NativeCallPart, ...]
     call_id: str | None
+    continues: bool = False
 
     def message(self) -> Message:
         """The message itself."""
@@ -184,6 +185,7 @@ class MessagePart(Part):
             reasoning=self.reasoning,
             native_calls=tuple(part.call() for part in self.native_calls),
             call_id=self.call_id,
+            continues=self.continues,
         )
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from string import Template
 from typing import Literal, TypeAlias
 
@@ -22,6 +22,10 @@ from medeval.types import (
     Size,
     Text,
 )
+
+# Where an observation stands: in a turn of its own, in the reply's turn, or told as if it had been
+# there before the reply ended.
+Place: TypeAlias = Literal["new_turn", "same_turn", "rewritten"]
 
 # How an answer is found: in a reply's text, or as the argument of an action that ends it all.
 AnswerRule: TypeAlias = TextRule | Literal["terminate"]
@@ -51,6 +55,8 @@ OBSERVED_PLACEHOLDERS = frozenset(
 )
 
 
+FENCE = "```"
+
 # Where an observation shows the sample's first image once more.
 ORIGINAL = re.compile(r"(?<!\$)\$(?:original\b|\{original\})")
 
@@ -58,6 +64,12 @@ ORIGINAL = re.compile(r"(?<!\$)\$(?:original\b|\{original\})")
 @dataclass(frozen=True, kw_only=True)
 class Observation:
     """How a tool's result is put before the model: `before`, the image, `after`, as one turn.
+
+    That turn is a new one of `role`; or, with `place` "same_turn", the result follows in the
+    reply's own turn, which is not closed, and the model goes on in it. With "rewritten" nothing
+    follows the reply: it is cut after its last code block and ends with `before` and `after`, the
+    images stand behind those of the question, as if they had always been there, and the model is
+    asked for another reply.
 
     In `error`, `$message` stands for the reason of a refused call, and in `malformed` (where it
     is empty, `error` is used) for why a call cannot be read. In `before` and `after`: `$index` is
@@ -69,6 +81,7 @@ class Observation:
     """
 
     role: Role = "user"
+    place: Place = "new_turn"
     before: str = "<tool_response>\n"
     after: str = "\n</tool_response>"
     error: str = "<tool_response>\nError: $message\n</tool_response>"
@@ -85,6 +98,12 @@ class Observation:
         )
         for part, allowed in known:
             check_template(owner, f"observation.{part}", getattr(self, part), allowed)
+        if self.place == "same_turn" and not (self.after and self.error):
+            raise DefinitionError(
+                f"{owner}: an observation in the reply's own turn ends with text, but its 'after' "
+                f"is {self.after!r} and its 'error' {self.error!r}",
+                hint="a server goes on after the last text of a turn",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,8 +173,38 @@ def observation_messages(
             answers.append(_tool_message(result.native_id, [done]))
             content.extend(parts)
     if content:
-        answers.append(Message(role=observation.role, content=tuple(content)))
+        goes_on = observation.place == "same_turn"
+        role: Role = "assistant" if goes_on else observation.role
+        answers.append(Message(role=role, content=tuple(content), continues=goes_on))
     return tuple(answers)
+
+
+def rewritten(messages: Sequence[Message], observed: Sequence[Message]) -> tuple[Message, ...]:
+    """A conversation in which what was observed stands in the last reply and in the question.
+
+    Source: VTool-R1/VTool-R1, `tu_build_message` and `trim_to_action_end`; the question's text
+    loses the blanks before it once images stand beside each other there.
+    """
+    parts = [part for message in observed for part in message.content]
+    told = "".join(part.text for part in parts if isinstance(part, Text))
+    images = [part for part in parts if isinstance(part, ImageRef)]
+    *earlier, reply = messages
+    at = next(index for index, message in enumerate(earlier) if message.role == "user")
+    question = list(earlier[at].content)
+    places = [place for place, part in enumerate(question) if isinstance(part, ImageRef)]
+    end = places[-1] + 1 if places else 0
+    after = [Text(part.text.lstrip()) for part in question[end : end + 1] if isinstance(part, Text)]
+    moved = (*question[:end], *images, *after, *question[end + 1 :])
+    earlier[at] = replace(earlier[at], content=moved)
+    said = Text(to_last_fence(reply.text) + told)
+    return (*earlier, replace(reply, content=(said,)))
+
+
+def to_last_fence(text: str) -> str:
+    """The text up to and with its last code fence; all of it where there is no block."""
+    end = text.rfind(FENCE)
+    opened = text.rfind(FENCE, 0, end) if end >= 0 else -1
+    return text[: end + len(FENCE)] if opened >= 0 else text
 
 
 def found_answer(reply: str, rule: AnswerRule, *, complete: bool) -> str | None:

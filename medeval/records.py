@@ -180,6 +180,7 @@ def _message(message: Message, images: Sequence[TrajectoryImage]) -> dict[str, o
         "reasoning": message.reasoning,
         "native_calls": message.native_calls,
         "call_id": message.call_id,
+        "continues": message.continues,
     }
 
 

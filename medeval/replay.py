@@ -13,11 +13,13 @@ from typing import Any, Final, Literal
 
 from medeval.call_rulings import (
     calls_of,
+    keeps_names,
     offered_tool,
     picked_calls,
     reason_to_refuse,
     reason_to_skip,
     refused_as,
+    said_before,
     seen_calls,
     winning_answer,
 )
@@ -198,8 +200,8 @@ class _State:
     def follow(self, text: str, native: Sequence[NativeCall], finish: FinishReason) -> Ended:
         """Why the protocol stops after a reply, None where it goes on, and the answer if any."""
         text = ends_at_stop(text, self.protocol.stop)
+        found = calls_of(text, native, self.protocol, said_before(self.texts, self.calls))
         self.texts.append(text)
-        found = calls_of(text, native, self.protocol)
         seen = seen_calls(found, self.protocol)
         for call in found:
             if call not in seen:
@@ -271,7 +273,7 @@ class _State:
             self._record(call, "malformed", call.error)
             return call.error
         try:
-            status, index = self._run(offered_tool(self.protocol.tools, call.name), call)
+            status, index = self._run(offered_tool(self.protocol, call.name), call)
         except ToolError as error:
             self._record(call, "rejected", error.message)
             return error.message
@@ -281,10 +283,9 @@ class _State:
     def _run(self, tool: Tool, call: ParsedCall) -> tuple[str, int]:
         """What a call would come to and the index of its image, or ToolError."""
         arguments = call.arguments or {}
-        turn = len(self.texts) - 1
-        earlier = [
-            index for index, done in zip(self.made, self.calls, strict=True) if done.turn == turn
-        ]
+        turn = None if keeps_names(self.protocol) else len(self.texts) - 1
+        made = zip(self.calls, self.made, strict=True)
+        earlier = [index for done, index in made if turn in (None, done.turn)]
         context = self.images.context(
             self.protocol.frame, self.protocol.model_budget, earlier, by_size=tool.by_size
         )

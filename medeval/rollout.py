@@ -12,12 +12,14 @@ from dataclasses import dataclass, field, replace
 
 from medeval.call_rulings import (
     calls_of,
+    keeps_names,
     offered_tool,
     picked_calls,
     put_before_model,
     reason_to_refuse,
     reason_to_skip,
     refused_as,
+    said_before,
     seen_calls,
     winning_answer,
 )
@@ -34,6 +36,7 @@ from medeval.types import (
     Answer,
     CallStatus,
     FinishReason,
+    ImageRef,
     Message,
     ParsedCall,
     Sample,
@@ -163,7 +166,9 @@ class _Conversation:
         return replace(sampling, max_tokens=left)
 
     def _note_model_sizes(self, sizes: tuple[Size, ...] | None) -> None:
-        for index, size in enumerate(sizes or ()):
+        parts = (part for message in self.messages for part in message.content)
+        places = [part.index for part in parts if isinstance(part, ImageRef)]
+        for index, size in zip(places, sizes or (), strict=False):
             self.images[index] = _with_model_size(self.images[index], size)
 
     async def follow(self, reply: Reply) -> tuple[StopReason | None, Answer | None]:
@@ -178,11 +183,13 @@ class _Conversation:
                 content=content,
                 reasoning=turn.reasoning,
                 native_calls=turn.native_calls,
+                continues=self.messages[-1].continues,
             )
         )
         if reply.finish == "refused":
             return "refused", None
-        found = calls_of(turn.text, turn.native_calls, self.protocol)
+        earlier = said_before([before.text for before in self.turns[:-1]], self.calls)
+        found = calls_of(turn.text, turn.native_calls, self.protocol, earlier)
         seen = seen_calls(found, self.protocol)
         for call in found:
             if call not in seen:
@@ -251,12 +258,19 @@ class _Conversation:
                 return self._at_limit("tool_error")
         if last:
             return "answered", last
-        shown = put_before_model(ran, results)
-        question = self.sample.question
-        self.messages.extend(protocol.observe([results[at] for at in shown], question))
+        self._show(put_before_model(ran, results), results, places)
+        return self._at_limit("length") if self._tokens_left() == 0 else (None, None)
+
+    def _show(
+        self, shown: Sequence[int], results: Sequence[Observed], places: Sequence[int]
+    ) -> None:
+        """Put some of the results before the model, where the protocol has them stand."""
+        told = [results[at] for at in shown]
+        self.messages = list(self.protocol.after_calls(self.messages, told, self.sample.question))
+        if self.protocol.observation.place == "rewritten":
+            self.history = None
         for place in (places[at] for at in shown):
             self.calls[place] = replace(self.calls[place], observed=True)
-        return self._at_limit("length") if self._tokens_left() == 0 else (None, None)
 
     def _is_over_context(self) -> bool:
         """Whether the last turn left no room for another, where the engine counts tokens."""
@@ -294,7 +308,7 @@ class _Conversation:
             return Observed(native_id=call.native_id, error=call.error, malformed=True, turn=turn)
         started = time.monotonic()
         try:
-            tool = offered_tool(self.protocol.tools, call.name)
+            tool = offered_tool(self.protocol, call.name)
             # decoding and resizing a large image must not hold up the other conversations
             result = await asyncio.to_thread(tool.run, call.arguments or {}, self._context())
         except ToolError as error:
@@ -320,6 +334,7 @@ class _Conversation:
             for index, image in enumerate(self.images)
             if budget is not None
         }
+        turn = None if keeps_names(self.protocol) else len(self.turns) - 1
         return ToolContext(
             pictures=tuple(self.pictures),
             frame=self.protocol.frame,
@@ -327,7 +342,7 @@ class _Conversation:
             model_sizes=sizes,
             metadata=self.sample.metadata,
             raw_to_root=tuple(self.raw_to_root),
-            earlier=[call.image for call in self.calls if call.turn == len(self.turns) - 1],
+            earlier=[call.image for call in self.calls if turn in (None, call.turn)],
         )
 
     def _add_image(self, picture: Picture, made: ToolResult | None = None) -> int:
@@ -347,7 +362,7 @@ class _Conversation:
                 root=index if made is None else self.images[made.parent].root,
                 operation=None if made is None else made.operation,
                 arguments={} if made is None else made.arguments,
-                to_root=raw_to_root.after(_sent_to_raw(picture)),
+                to_root=raw_to_root.after(picture.sent_to_raw),
                 raw=picture.raw,
                 sent=picture.sent,
                 exif_orientation=picture.exif_orientation,
@@ -376,17 +391,6 @@ class _Conversation:
                 seconds=seconds,
             )
         )
-
-
-def _sent_to_raw(picture: Picture) -> Affine:
-    return Affine(
-        picture.raw.width_px / picture.sent.width_px,
-        0.0,
-        0.0,
-        0.0,
-        picture.raw.height_px / picture.sent.height_px,
-        0.0,
-    )
 
 
 def _with_model_size(image: TrajectoryImage, size: Size) -> TrajectoryImage:

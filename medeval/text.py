@@ -15,6 +15,8 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 _THINK = re.compile(r"</?think>", re.IGNORECASE)
 _FINAL_ANSWER = re.compile(r"FINAL ANSWER:", re.IGNORECASE)
+_ANSWER_PREFIX = re.compile(r"ANSWER:", re.IGNORECASE)
+_TERMINATE = re.compile(r"TERMINATE", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"\.(?=\s|$)")
 _ANSWER = re.compile(r"</?answer>", re.IGNORECASE)
 # An escaped brace is text; it must be seen, so that it does not count as a brace.
@@ -26,6 +28,7 @@ TextRule: TypeAlias = Literal[
     "boxed",
     "whole_reply",
     "final_answer",
+    "answer_prefix",
     "box_markers",
     "first_answer_tag_anywhere",
     "boxed_anywhere",
@@ -45,6 +48,8 @@ def find_answer(reply: str, rule: TextRule, *, complete: bool) -> str | None:
     `\boxed{...}` whose braces balance. `whole_reply` takes all that follows the thinking, only
     where `complete`, and nothing where the thinking never ends. `final_answer` takes what
     follows the last "FINAL ANSWER:" up to a full stop, a line's end or "TERMINATE";
+    `answer_prefix` all that follows the first "ANSWER:" up to "TERMINATE" or, where `complete`,
+    the end, as VTool-R1's second version does;
     `box_markers` the last text between GLM's `<|begin_of_box|>` and `<|end_of_box|>`.
 
     Three rules search the thinking too, as published evaluations do: the first closed
@@ -70,6 +75,8 @@ def _found(text: str, rule: TextRule, *, complete: bool) -> str | None:
             return _last_tagged(text, complete=complete)
         case "final_answer":
             return _after_final_answer(text)
+        case "answer_prefix":
+            return _after_answer(text, complete=complete)
         case "box_markers":
             return _last_between(text, "<|begin_of_box|>", "<|end_of_box|>")
         case _:
@@ -93,6 +100,14 @@ def _after_final_answer(text: str) -> str | None:
     line = text[ends[-1] :].lstrip().partition("\n")[0]
     said = line.partition("TERMINATE")[0].rstrip()
     return _SENTENCE_END.split(said, maxsplit=1)[0]
+
+
+def _after_answer(text: str, *, complete: bool) -> str | None:
+    start = _ANSWER_PREFIX.search(text)
+    end = _TERMINATE.search(text, start.end()) if start else None
+    if start is None or not (end or complete):
+        return None
+    return text[start.end() : end.start() if end else None]
 
 
 def _last_between(text: str, opening: str, closing: str) -> str | None:

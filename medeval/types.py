@@ -196,7 +196,8 @@ class Message:
     """One message of a conversation.
 
     `reasoning` and `native_calls` are what an assistant message held apart from its content;
-    `call_id` names the call that a tool message answers.
+    `call_id` names the call that a tool message answers. One that `continues` stands in the same
+    turn as the message before it, whatever wrote it.
     """
 
     role: Role
@@ -204,6 +205,7 @@ class Message:
     reasoning: str = ""
     native_calls: tuple[NativeCall, ...] = ()
     call_id: str | None = None
+    continues: bool = False
 
     @property
     def text(self) -> str:

@@ -4,8 +4,8 @@ Follows eval/vstar/vllm_inference.py. The client resizes the image (28, 112^2 to
 Lanczos), sends it, and always cuts that. Quirks kept: a box is enlarged by half about its centre
 and the cut twofold; a box that is none, and a call that cannot be read, give the whole image,
 enlarged like any crop (PIL's crop of no box is the whole image); a call without four values gives
-it as it is. A call in the sixth reply leaves no answer. The tool's name is not looked at upstream;
-here another name is refused.
+it as it is. A call in the sixth reply leaves no answer. The name of a call is not looked at; a call
+without its end cannot be read, and one that the token limit cuts off gives the whole image too.
 
 The prompts are those of xtong-zhang/Chain-of-Focus at commit 431ff0d; the repository has no
 licence file. No tool-free prompt is published: the free arm drops the tool.
@@ -100,7 +100,7 @@ FREE = EvalProtocol(
     system=SYSTEM,
     user=QUESTION + FREE_FORMAT,
     call_syntax="hermes",
-    call_rules=CallRules(pick="first", in_reasoning=True),
+    call_rules=CallRules(pick="first", in_reasoning=True, any_name=True, unclosed_malformed=True),
     frame="pixels_sent",
     observation=Observation(before="", after=FORMAT, error="Error: $message"),
     on_malformed="carry_out",

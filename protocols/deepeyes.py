@@ -14,7 +14,8 @@ A reply without a call and without an answer ends the conversation here; upstrea
 the same messages, which at temperature 0 gives the same text.
 
 `deepeyes_train` is the training environment (visual_toolbox_v2.py): the last call counts, errors
-are told, boxes are clamped and refused where they are small. No tool-free prompt is published:
+are told, boxes are clamped, and refused where a side is 30 pixels or less or a hundredth of the
+other, before they are rounded. No tool-free prompt is published:
 the free arm keeps the form of the answer and drops the tool.
 
 The prompts are those of Visual-Agent/DeepEyes at commit 6c5e796, under Apache-2.0.
@@ -106,7 +107,8 @@ AS_TRAINED = CropRules(
     minimum_side_px=30,
     minimum_excluded=True,
     maximum_ratio=100.0,
-    small_refusal="ZOOM IN ARGUMENTS ARE INVALID",
+    limits_before_rounding=True,
+    box_refusal="ZOOM IN ARGUMENTS ARE INVALID",
     refusal="ZOOM IN ARGUMENTS ARE INVALID",
 )
 

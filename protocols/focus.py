@@ -5,6 +5,13 @@ a1bf8c9 (examples/format_prompt/chartQA.jinja, for both; the request as its data
 free arm eval/eval.py with eval/prompt.txt), loop, tools and observations of
 https://github.com/VTool-R1/training-v2 at 563ef92 (eval/vtool_eval_loop.py,
 recipe/vtool/refocus_tools.py). Apache-2.0. One block, two replies; the second is never parsed.
+The functions for charts, and any of these on a table, are bound too, though no prompt names them.
+
+`vtool_r1_v1` and `vtool_r1_v1_chart`: the same prompts in the loop of the first code itself, as its
+evaluation has it (temperature 1). After a block that shows an image nothing follows the reply: it
+is cut after its last code fence and ends with the observation, its turn is closed, the image
+stands second in the question, and the model starts another turn. Where a block fails there is no
+second reply, and the first is scored.
 
 `iapo`: no code or prompt of IAPO is published; it follows VTool-R1, so this is `vtool_r1_chart`
 under its name, for the count of misused calls.
@@ -15,107 +22,44 @@ Written for GPT-4o. Its chart prompt is in refocus_chart.py; its prompt for subf
 the model write general Python, is not here.
 
 Where we differ: no code is run, so a block of more than assignments and calls of these functions
-is an error; a name bound in an earlier block is not known in a later one; mask and draw change
-`image_1` within a block, but never the image that the model was shown; and where ReFocus asks
-again after a reply with neither a block nor "TERMINATE", the conversation ends. What the second
-training code's data script writes as the request is not public; the first's stands in for it.
+is an error, and binds no name; mask and draw change `image_1`, in ReFocus for later blocks too, but
+never the image that the model was shown; and where ReFocus asks again after a reply with neither a
+block nor "TERMINATE", the conversation ends. ReFocus' blocks share a kernel: what one has bound,
+up to a call that failed, is known to the next. What the second training code's data script writes
+as the request is not public; the first's stands in for it.
 """
 
 from dataclasses import replace
 
-from medeval import CallRules, EvalProtocol, Observation, Pair, Sampling, focus_tools
-from medeval.tools.focus import REFOCUS, VTOOL_V2, display
+from medeval import (
+    CallRules,
+    EvalProtocol,
+    Observation,
+    Pair,
+    PixelBudget,
+    Sampling,
+    focus_tools,
+)
+from medeval.tools.focus import (
+    CHART_AXES,
+    REFOCUS,
+    TABLE_AXES,
+    VTOOL_V1,
+    VTOOL_V2,
+    display,
+)
+from medeval.tools.focus_prompt import tools_text
 
 VTOOL_SOURCE = (
     "https://github.com/VTool-R1/VTool-R1 at a1bf8c9, "
     "https://github.com/VTool-R1/training-v2 at 563ef92"
 )
+V1_SOURCE = "https://github.com/VTool-R1/VTool-R1 at a1bf8c9"
 REFOCUS_SOURCE = "https://github.com/zeyofu/ReFocus_Code at 8412b5f"
 LICENCE = "Apache-2.0"
 
 # A block may hold several calls; it is the replies that are bounded.
 MANY = 100
-
-TOOL = """def focus_on_$axis_with_$mode(image, $axis_to_focus_on, all_$axis_bounding_boxes):
-    $quotes
-    This function is useful when you want to focus on some specific $axis of the image.
-    It does this by $how.
-    For example, you can focus on the $axis in a table that are relevant to your analysis$rest.
-    Return the $made image.
-$gap
-    Args:
-        image (PIL.Image.Image): the input image
-        $axis_to_$listed (List[str]): a list of $kind names to focus on.
-        all_$axis_bounding_boxes (Dict[Dict]$bracket): a dictionary of bounding boxes for all $axis in the image. key is $key and value is the bounding box of that $one. Each bounding box is in the format {'x1': x1, 'y1': y1, 'x2': x2, 'y2': y2}.
-$gap
-    Returns:
-        image_with_focused_$axis (PIL.Image.Image): the image with specified $axis focused on
-$indent
-    Example:
-        image = Image.open("sample_img.jpg")
-        image_with_focused_$axis = $called(image, $example)
-        display(image_with_focused_$axis)
-    $quotes
-"""  # noqa: E501
-
-COLUMNS = {
-    "$listed": "mask",
-    "$kind": "column",
-    "$bracket": "]",
-    "$key": "column name",
-    "$one": "column",
-    "$gap": "",
-    "$indent": "        ",
-    "$example": (
-        """["Year", "Name"], {"Year": {'x1': 0.1, 'y1': 0.1, 'x2': 0.3, 'y2': 0.9}, "Team": {'x1': 0.4, 'y1': 0.1, 'x2': 0.6, 'y2': 0.9}, "Name": {'x1': 0.7, 'y1': 0.1, 'x2': 0.9, 'y2': 0.9}}"""  # noqa: E501
-    ),
-}
-ROWS = {
-    "$listed": "focus_on",
-    "$kind names": "row headers",
-    "$bracket": "",
-    "$key": "row header",
-    "$one": "row",
-    "$gap": "    ",
-    "$indent": "",
-    "$example": (
-        """["1972"], ["Year": {'x1': 0.1, 'y1': 0.1, 'x2': 0.9, 'y2': 0.15}, "1969": {'x1': 0.1, 'y1': 0.2, 'x2': 0.9, 'y2': 0.5}, "1972": {'x1': 0.1, 'y1': 0.6, 'x2': 0.9, 'y2': 0.9}]"""  # noqa: E501
-    ),
-}
-HIGHLIGHT = {"$how": "adding light transparent red highlight to the $axis that need to be focused on", "$rest": "", "$made": "drawed"}  # fmt: skip  # noqa: E501
-MASK = {"$how": "masking out the $axis that are not needed", "$rest": " and ignore the rest", "$made": "masked"}  # fmt: skip  # noqa: E501
-DRAW = {"$how": "drawing a red box around the $axis that need to be focused on", "$rest": "", "$made": "drawed"}  # fmt: skip  # noqa: E501
-
-
-def described(axis: str, mode: str, called: str, quotes: str) -> str:
-    """One function as the published prompts describe it, with the function its example calls."""
-    filled = {
-        **(COLUMNS if axis == "columns" else ROWS),
-        **{"highlight": HIGHLIGHT, "mask": MASK, "draw": DRAW}[mode],
-        "$mode": mode,
-        "$called": called,
-        "$quotes": quotes,
-        "$axis": axis,
-    }
-    text = TOOL
-    for key, value in filled.items():
-        text = text.replace(key, value)
-    return text
-
-
-def tools_text(quotes: str) -> str:
-    """The six functions in their order; the examples call others than what they describe."""
-    highlight_columns, highlight_rows, mask_columns, mask_rows, draw_columns, draw_rows = (
-        described("columns", "highlight", "focus_on_columns_with_highlight", quotes),
-        described("rows", "highlight", "focus_on_rows_with_highlight", quotes),
-        described("columns", "mask", "focus_on_columns", quotes),
-        described("rows", "mask", "focus_on_rows", quotes),
-        described("columns", "draw", "focus_on_columns", quotes),
-        described("rows", "draw", "focus_on_columns_with_highlight", quotes),
-    )
-    first = "\n".join((highlight_columns, highlight_rows, mask_columns, mask_rows))
-    return f"{first}    \n{draw_columns}\n{draw_rows}"
-
 
 OPENING = """Here are some tools that can help you. All are python codes. They are in tools.py and will be imported for you.
 You will be given a table figure: image_1 and a question.
@@ -331,14 +275,14 @@ def vtool(name: str, request: str, title: str) -> Pair:
         call_rules=CallRules(dialect="vtool_v2"),
         observation=VTOOL_OBSERVATION,
         at_limit="last_reply",
-        answer_rules=("answer_tag", "final_answer", "boxed", "whole_reply"),
+        answer_rules=("answer_tag", "final_answer", "answer_prefix", "boxed", "whole_reply"),
         sampling=Sampling(temperature=0.0, max_tokens=2048),
         source=VTOOL_SOURCE,
         licence=LICENCE,
     )
     available = replace(
         free.with_tools(
-            *focus_tools(VTOOL_V2),
+            *focus_tools(VTOOL_V2, (*TABLE_AXES, *CHART_AXES)),
             display(),
             name=f"{name}_focus",
             title=f"{title}, one block of Python, then the answer",
@@ -357,8 +301,45 @@ def vtool(name: str, request: str, title: str) -> Pair:
     )
 
 
+# Of the first code's data set, for the original and for what the tools make.
+V1_BUDGET = PixelBudget(min_px=262_144, max_px=4_194_304, factor=1, rule="area")
+
+
+def first_version(later: Pair, name: str, title: str) -> Pair:
+    """The pair as VTool-R1's first code evaluates it."""
+    free = replace(
+        later.free,
+        name=f"{name}_free",
+        title=f"{title}, the prompt of its untrained baseline",
+        call_rules=CallRules(dialect="vtool_v1"),
+        observation=Observation(place="rewritten", before="", after=f"\n{VTOOL_SHOWN}"),
+        on_malformed="end",
+        on_error="end",
+        answer_rules=("final_answer", "raw_reply"),
+        sampling=Sampling(temperature=1.0, top_p=0.99, max_tokens=1024),
+        pixel_budget=V1_BUDGET,
+        source=V1_SOURCE,
+    )
+    available = replace(
+        free.with_tools(
+            *focus_tools(VTOOL_V1, (*TABLE_AXES, *CHART_AXES), budget=V1_BUDGET),
+            display(budget=V1_BUDGET),
+            name=f"{name}_focus",
+            title=f"{title}, one block of Python, its image put into the question",
+            max_generations=2,
+            max_calls=MANY,
+        ),
+        user=later.available.user,
+    )
+    return replace(later, name=name, title=title, free=free, available=available)
+
+
 VTOOL_R1 = vtool("vtool_r1", TABLE_REQUEST, "VTool-R1 on tables")
 VTOOL_R1_CHART = vtool("vtool_r1_chart", CHART_REQUEST, "VTool-R1 on charts")
+VTOOL_R1_V1 = first_version(VTOOL_R1, "vtool_r1_v1", "VTool-R1's first code on tables")
+VTOOL_R1_V1_CHART = first_version(
+    VTOOL_R1_CHART, "vtool_r1_v1_chart", "VTool-R1's first code on charts"
+)
 IAPO = vtool("iapo", CHART_REQUEST, "IAPO, as VTool-R1 on charts")
 
 REFOCUS_BASELINE = EvalProtocol(

@@ -8,6 +8,10 @@ read in public copies of that file; in the observation, the copies write Qwen's 
 the image stands. The published code looks the observation up under a name that it does not define;
 this is the only text that matches. Sampling is that of Avg@32: run with --repeats 32 for it.
 No tool-free prompt is published: the free arm drops the sentence on zooming.
+
+`mini_o3_train` has the 6 rounds of training in place of the 12 of the evaluation, and nothing else
+is different. Training leaves conversations over that limit out of its loss; here they have no
+answer, as in the evaluation.
 """
 
 from dataclasses import replace
@@ -81,14 +85,33 @@ AVAILABLE = replace(
     source=SOURCE,
 )
 
+TRAIN_AVAILABLE = replace(
+    AVAILABLE,
+    name="mini_o3_train_available",
+    title="Mini-o3's grounding, 6 replies at most, as it was trained",
+    max_generations=6,
+    max_calls=5,
+)
+
+DIFFERENCES = {
+    "system": "the sentence on zooming stands between the two that both arms have",
+    "max_context_tokens": "bounds the rounds of a conversation",
+}
+
 MINI_O3 = Pair(
     name="mini_o3",
     title="Mini-o3-7B as its authors evaluated it",
     free=FREE,
     available=AVAILABLE,
-    differences={
-        "system": "the sentence on zooming stands between the two that both arms have",
-        "max_context_tokens": "bounds the rounds of a conversation",
-    },
+    differences=DIFFERENCES,
+    free_source="derived",
+)
+
+MINI_O3_TRAIN = Pair(
+    name="mini_o3_train",
+    title="Mini-o3-7B with the rounds of its training",
+    free=FREE,
+    available=TRAIN_AVAILABLE,
+    differences=DIFFERENCES,
     free_source="derived",
 )

@@ -227,7 +227,8 @@ def _completion(body: Body, message: Body, finish: str) -> Body:
             {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish}
         ],
         "usage": {
-            "prompt_tokens": 100,
+            # a turn that goes on has neither its end nor the start of the next
+            "prompt_tokens": 95 if body.get("continue_final_message") else 100,
             "completion_tokens": 10,
             "total_tokens": 110,
             "prompt_tokens_details": {"cached_tokens": 40},

@@ -226,7 +226,8 @@ def test_less_told_is_more_unchecked_and_never_another_verdict(
         line, {**line, "images": []}, {**line, "images": [], "metadata": REGIONS}, said,
         {"messages": said, "metadata": REGIONS},
     ):  # fmt: skip
-        for found, right in zip(replayed(less, protocol)[:-2], expected[:-2], strict=True):
+        # where a refusal ends the conversation, an unchecked call lets more of them follow
+        for found, right in zip(replayed(less, protocol)[:-2], expected[:-2], strict=False):
             assert isinstance(found, tuple)
             assert isinstance(right, tuple)
             assert found[0] == right[0] or found[0].startswith("unchecked: ")

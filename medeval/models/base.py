@@ -69,7 +69,8 @@ class Request:
     `images` are those the messages refer to by index, in order. `tools` is empty unless the
     protocol offers them natively. A reply that holds one of `stop` ends right after it.
     `history` is what the previous reply of the same conversation returned, None in the first
-    turn or where the engine returned none.
+    turn, where the engine returned none, or where what was said has been rewritten since. Where
+    the last message `continues` a turn of the assistant's, the reply goes on in that turn.
     """
 
     messages: tuple[Message, ...]
@@ -87,8 +88,8 @@ class Reply:
 
     `text` excludes reasoning and native calls where the engine keeps them apart, and includes
     the stop string where the engine can; `finish` "context" means that the prompt did not fit,
-    with an empty text. `model_sizes` are the sizes of the request's images after the engine's
-    processor, None where it does not tell.
+    with an empty text. `model_sizes` are the sizes of the images after the engine's processor, in
+    the order of their places in the request's messages; None where it does not tell.
     """
 
     text: str

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from medeval.models.base import Reply, Request
+from medeval.models.final_turn import final_turn_settings, whole_turns
 from medeval.tools.calls import ends_at_stop
 from medeval.types import (
     EncodedImage,
@@ -190,6 +191,7 @@ def parameters(request: Request) -> dict[str, JsonValue]:
     }
     if request.stop:
         settings |= {"stop": list(request.stop), "include_stop_str_in_output": True}
+    settings |= final_turn_settings(request.messages)
     return {name: value for name, value in settings.items() if value is not None}
 
 
@@ -200,7 +202,7 @@ def encode(request: Request, settings: Mapping[str, JsonValue]) -> list[bytes]:
     megabyte of base64 holds nothing that JSON would escape.
     """
     body: dict[str, object] = {
-        "messages": [_message(message) for message in request.messages],
+        "messages": [_message(message) for message in whole_turns(request.messages)],
         **settings,
     }
     if request.tools:

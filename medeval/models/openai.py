@@ -16,6 +16,7 @@ from medeval.errors import FatalModelError, ModelError, TransientModelError
 from medeval.models.address import normalised_base_url, proxy_for
 from medeval.models.base import Reply, Request
 from medeval.models.completions import Refusal, decode, encode, parameters, read_refusal
+from medeval.models.final_turn import FINAL_TURN_SETTINGS, HINT, FinalTurnCheck
 from medeval.types import JsonValue
 
 # A server may ask for a longer wait than this; it is asked again after this long all the same.
@@ -83,7 +84,8 @@ class OpenAIModel:
     without `max_tokens`, as engines in this process and newer servers do by themselves. The
     reply is "context" where the prompt does not fit.
 
-    A setting that the server says it does not know is left out from then on and told in `notes`.
+    A setting that the server says it does not know is left out from then on and told in `notes`,
+    but for the two that a conversation ending with the assistant's words cannot do without.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class OpenAIModel:
         self._max_model_len: int | None = None
         self._left_out: dict[str, str] = {}
         self._room_note: str | None = None
+        self._final_turn = FinalTurnCheck(self.label)
 
     async def start(self) -> None:
         """Connect, and check the model's name against the server's list where it has one."""
@@ -136,7 +139,12 @@ class OpenAIModel:
         )
 
     async def generate(self, request: Request) -> Reply:
-        """Generate one turn."""
+        """Generate one turn, or more of the last one."""
+        if request.messages and request.messages[-1].role == "assistant":
+            await self._final_turn.check(self._generate)
+        return await self._generate(request)
+
+    async def _generate(self, request: Request) -> Reply:
         no_room: Refusal | None = None
         while True:
             settings = self._settings(request, is_bounded=no_room is None)
@@ -169,6 +177,12 @@ class OpenAIModel:
         unknown = refusal.unsupported(sent)
         if not unknown or "max_completion_tokens" in unknown:
             raise self._fatal(refusal)
+        if unknown & FINAL_TURN_SETTINGS:
+            raise FatalModelError(
+                f"the server of {self.label} does not take {sorted(unknown)!r}, which tell it what "
+                f"to do with a last turn of the assistant's ({self._redacted(refusal.shown)})",
+                hint=HINT,
+            )
         for setting in sorted(unknown):
             instead = "sent as 'max_completion_tokens'" if setting == "max_tokens" else "left out"
             self._left_out[setting] = (
@@ -319,8 +333,8 @@ class OpenAIModel:
 
     def notes(self) -> tuple[str, ...]:
         """Settings left out, and turns that had to do with less room than asked for."""
-        room = () if self._room_note is None else (self._room_note,)
-        return (*self._left_out.values(), *room)
+        told = (self._room_note, self._final_turn.note)
+        return (*self._left_out.values(), *(note for note in told if note is not None))
 
     @property
     def label(self) -> str:

@@ -11,7 +11,7 @@ import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from jinja2 import TemplateError
 from medeval.errors import FatalModelError, ModelError
 from medeval.images import prepare
 from medeval.models.base import ToolSchema
+from medeval.models.final_turn import whole_turns
 from medeval.types import EncodedImage, ImageRef, JsonValue, Message, Size, Text
 
 # Processor classes by model_type. These families share one layout of image inputs.
@@ -102,7 +103,7 @@ class ChatProcessor:
         images: Sequence[EncodedImage],
         tools: Sequence[ToolSchema] = (),
     ) -> Prompt:
-        """The prompt that asks for the next reply to the messages.
+        """The prompt that asks for the next reply to the messages, or for more of the last turn.
 
         Raises FatalModelError where the template leaves the tools out.
         """
@@ -127,7 +128,7 @@ class ChatProcessor:
         reply = n_messages - 1
         marked = (
             *messages[:reply],
-            Message(role="assistant", content=(Text(MARKER),)),
+            replace(messages[reply], content=(Text(MARKER),), native_calls=()),
             *messages[n_messages:],
         )
         _, found, suffix = self._render(marked, tools).rpartition(MARKER)
@@ -201,6 +202,20 @@ class ChatProcessor:
         self._tells_tools = True
 
     def _render(self, messages: Sequence[Message], tools: Sequence[ToolSchema]) -> str:
+        """The text of a prompt, up to the reply; a last turn that goes on is left open."""
+        turns = whole_turns(messages)
+        if not (messages and messages[-1].continues):
+            return self._templated(turns, tools)
+        marked = replace(turns[-1], content=(*turns[-1].content, Text(MARKER)))
+        text, found, _ = self._templated((*turns[:-1], marked), tools).rpartition(MARKER)
+        if not found:
+            raise FatalModelError(
+                "the checkpoint's chat template leaves out the end of the assistant's turn",
+                hint="use a template that renders all parts of every message",
+            )
+        return text
+
+    def _templated(self, messages: Sequence[Message], tools: Sequence[ToolSchema]) -> str:
         try:
             return str(
                 self._tokenizer.apply_chat_template(

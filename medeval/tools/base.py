@@ -38,8 +38,8 @@ class ToolContext:
     The first `n_originals` images are the sample's own. `model_sizes` are the sizes of images
     after the engine's processor, by index, where they are known. `metadata` is the sample's.
     `raw_to_root` maps raw pixels of each picture to those of the sample's image it comes from;
-    empty where that is not known. `earlier` are the images that the calls before this one in the
-    same reply made, None for one that made none.
+    empty where that is not known. `earlier` are the images that the calls before this one made,
+    None for one that made none: those of the same reply, or of all where blocks share their names.
     """
 
     pictures: Sequence[Picture]

@@ -50,7 +50,8 @@ class CallRules:
     tag alone does. With `python_literals`, what is no JSON is read as a Python literal. With
     `answer_wins`, a reply that also holds a closed answer is the last: its calls are over the
     limit, or with "after_calls" carried out, and their results put before nobody. `dialect` is
-    whose rules "fenced_python" follows.
+    whose rules "fenced_python" follows. With `any_name` a call of any name, or of none, is carried
+    out by the first tool; with `unclosed_malformed` a Hermes block without its end cannot be read.
     """
 
     pick: Pick = "all"
@@ -61,6 +62,16 @@ class CallRules:
     python_literals: bool = False
     answer_wins: Literal["never", "before_calls", "after_calls"] = "never"
     dialect: Dialect = "vtool_v2"
+    any_name: bool = False
+    unclosed_malformed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """An earlier reply of the conversation, and how many of its calls were carried out."""
+
+    text: str
+    n_ran: int
 
 
 Parser: TypeAlias = Callable[[str, CallRules], list[ParsedCall]]

@@ -10,6 +10,7 @@ from medeval.tools.call_text import KINDS as KINDS
 from medeval.tools.call_text import CallRules as CallRules
 from medeval.tools.call_text import CallSyntax as CallSyntax
 from medeval.tools.call_text import MalformedError, Parser, as_object, loaded
+from medeval.tools.call_text import Said as Said
 from medeval.tools.call_text import named as named
 from medeval.tools.glm_xml import glm_calls
 from medeval.tools.hermes import hermes_calls, tagged_calls
@@ -17,14 +18,14 @@ from medeval.types import JsonValue, NativeCall, ParsedCall
 
 # Part of every fingerprint. Raise it with any change to the parser, the stop rule, the rules that
 # find an answer or a tool's pixels that can change a number: old cells are then not resumed.
-BEHAVIOUR: Final = 2
+BEHAVIOUR: Final = 3
 
 
-def _python_calls(text: str, rules: CallRules) -> list[ParsedCall]:
+def _python_calls(text: str, rules: CallRules, earlier: Sequence[Said] = ()) -> list[ParsedCall]:
     # Python's own parser takes a while to import, and most protocols have no use for it
     from medeval.tools.fenced_python import python_calls
 
-    return python_calls(text, rules)
+    return python_calls(text, rules, earlier)
 
 
 # One reader of written calls a syntax; the others are read by the server alone.
@@ -49,7 +50,11 @@ DEFAULT_RULES: Final = CallRules()
 
 
 def find_calls(
-    text: str, native: Sequence[NativeCall], syntax: CallSyntax, rules: CallRules = DEFAULT_RULES
+    text: str,
+    native: Sequence[NativeCall],
+    syntax: CallSyntax,
+    rules: CallRules = DEFAULT_RULES,
+    earlier: Sequence[Said] = (),
 ) -> tuple[ParsedCall, ...]:
     """The calls of one reply in order, those in its text before the server's own.
 
@@ -66,10 +71,15 @@ def find_calls(
     In "none" and "openai" text holds no calls. Native calls count in every syntax, since a server
     may have taken them out of the text. `rules.pick` is left to the caller.
 
+    `earlier` are the replies before this one, whose names a block of Python may use.
+
     A program for a general Python sandbox is a call that is always refused.
     """
     parser = PARSERS.get(syntax)
-    written = parser(text, rules) if parser else []
+    if syntax == "fenced_python":
+        written = _python_calls(text, rules, earlier)
+    else:
+        written = parser(text, rules) if parser else []
     if rules.must_end_reply and not (written and written[-1].end == len(text.rstrip())):
         written = []
     if parser and not written and not native:

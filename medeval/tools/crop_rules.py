@@ -1,6 +1,8 @@
 """Which pixels a box means: the rules that published environments cut by, as parameters."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from string import Template
 from typing import Final, Literal
@@ -30,7 +32,8 @@ class CropRules:
     ("grow"), the box grows in proportion until its shorter side has the minimum
     ("grow_in_proportion"), it stays ("keep"), or the call is refused ("refuse"; a side of exactly
     the minimum is then refused too where `minimum_excluded`). `maximum_ratio` refuses boxes that
-    are longer than so many times their width, or wider.
+    are longer than so many times their width, or wider. With
+    `limits_before_rounding` both look at the clamped box itself, not at its whole pixels.
 
     `source` is what is cut: the raw pixels, the image as it was sent, or raw pixels of the
     sample's own images and what was sent of any other. `jpeg_quality` says
@@ -38,8 +41,8 @@ class CropRules:
     budget applies, which measures the whole pixels, or the "box" before it was rounded. With
     `invalid` "whole_image" a box that would be refused gives the whole source instead.
 
-    `refusal` replaces the error of what is no list of four numbers (`$seen`), and `small_refusal`
-    that of a small box (`$width`, `$height`).
+    `refusal` replaces the error of what is no list of four numbers (`$seen`), `small_refusal` that
+    of a small box (`$width`, `$height`), and `box_refusal` that of any box that is refused.
     """
 
     pad: float = 0.0
@@ -52,6 +55,7 @@ class CropRules:
     small: Literal["grow", "grow_in_proportion", "keep", "refuse"] = "grow"
     minimum_excluded: bool = False
     maximum_ratio: float | None = None
+    limits_before_rounding: bool = False
     invalid: Literal["refuse", "whole_image"] = "refuse"
     source: Literal["raw", "sent", "raw_of_originals"] = "raw"
     jpeg_quality: int | None = None
@@ -60,6 +64,7 @@ class CropRules:
     resample: Resample = "bicubic"
     refusal: str = ""
     small_refusal: str = ""
+    box_refusal: str = ""
 
     def __post_init__(self) -> None:
         if self.minimum_side_px < 1:
@@ -99,11 +104,26 @@ class Place:
 
 def region(corners: Corners, place: Place, rules: CropRules) -> Region:
     """The whole pixels that a box means, or ToolError."""
-    box = _placed(corners, place, rules)
-    if rules.small == "grow_in_proportion":
-        box = grown_in_proportion(box, rules.minimum_side_px, place.size)
-    whole = _sized(_rounded(box, rules), place, rules)
+    with _one_refusal(rules):
+        box = _placed(corners, place, rules)
+        if rules.small == "grow_in_proportion":
+            box = grown_in_proportion(box, rules.minimum_side_px, place.size)
+        if rules.limits_before_rounding:
+            _check_minimum(box[2] - box[0], box[3] - box[1], place.argument, rules)
+            _check_ratio(box[2] - box[0], box[3] - box[1], place.argument, rules)
+        whole = _sized(_rounded(box, rules), place, rules)
     return Region(box=whole, width=box[2] - box[0], height=box[3] - box[1])
+
+
+@contextmanager
+def _one_refusal(rules: CropRules) -> Iterator[None]:
+    """Every refusal inside says what the rules answer any of them with, if they do."""
+    try:
+        yield
+    except ToolError as error:
+        if rules.box_refusal:
+            raise ToolError(rules.box_refusal) from error
+        raise
 
 
 def check_place(
@@ -116,7 +136,8 @@ def check_place(
     whole = Size(round(frame.width), round(frame.height))
     # a pixel less is of no weight here: how much of the frame it is hangs on the size
     lenient = replace(rules, clamp="image" if rules.clamp == "last_pixel" else rules.clamp)
-    _placed(corners, Place(frame=frame, size=whole, argument=argument, image=image), lenient)
+    with _one_refusal(rules):
+        _placed(corners, Place(frame=frame, size=whole, argument=argument, image=image), lenient)
 
 
 def _placed(corners: Corners, place: Place, rules: CropRules) -> Corners:
@@ -230,30 +251,34 @@ def _rounded(box: Corners, rules: CropRules) -> PixelBox:
 def _sized(box: PixelBox, place: Place, rules: CropRules) -> PixelBox:
     if rules.small == "grow":
         box = grown(box, rules.minimum_side_px, place.size)
-    elif rules.small == "refuse":
-        _check_minimum(box, rules, place.argument)
+    elif not rules.limits_before_rounding:
+        _check_minimum(box.width, box.height, place.argument, rules)
     if box.width < 1 or box.height < 1:
         raise ToolError(
             f"{place.argument!r} holds no whole pixel: it is {box.width} x {box.height}"
         )
     if box.width * box.height > MAX_PIXELS:
         raise ToolError(f"{place.argument!r} is larger than any image")
-    ratio = rules.maximum_ratio
-    if ratio is not None and max(box.width, box.height) > ratio * min(box.width, box.height):
-        raise ToolError(
-            f"{place.argument!r} is too long for its width: {box.width} x {box.height} pixels"
-        )
+    if not rules.limits_before_rounding:
+        _check_ratio(box.width, box.height, place.argument, rules)
     return box
 
 
-def _check_minimum(box: PixelBox, rules: CropRules, argument: str) -> None:
-    least = rules.minimum_side_px + (1 if rules.minimum_excluded else 0)
-    if min(box.width, box.height) >= least:
+def _check_minimum(width: float, height: float, argument: str, rules: CropRules) -> None:
+    least, shorter = rules.minimum_side_px, min(width, height)
+    enough = shorter > least if rules.minimum_excluded else shorter >= least
+    if enough or rules.small != "refuse":
         return
-    told = f"{argument!r} is too small: $width x $height pixels; each side has at least {least}"
-    raise ToolError(
-        Template(rules.small_refusal or told).substitute(width=box.width, height=box.height)
-    )
+    bound = "more than" if rules.minimum_excluded else "at least"
+    told = f"{argument!r} is too small: $width x $height pixels; each side has {bound} {least}"
+    sides = {"width": f"{width:g}", "height": f"{height:g}"}
+    raise ToolError(Template(rules.small_refusal or told).substitute(sides))
+
+
+def _check_ratio(width: float, height: float, argument: str, rules: CropRules) -> None:
+    ratio = rules.maximum_ratio
+    if ratio is not None and max(width, height) > ratio * min(width, height):
+        raise ToolError(f"{argument!r} is too long for its width: {width:g} x {height:g} pixels")
 
 
 def grown(box: PixelBox, minimum: int, limit: Size) -> PixelBox:

@@ -8,11 +8,12 @@ parsers in zeyofu/ReFocus_Code at 8412b5f and VTool-R1/training-v2 at 563ef92
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from medeval.tools.call_text import CallRules, Dialect, MalformedError
-from medeval.tools.python_block import BlockCall, BlockReader
+from medeval.tools.call_text import CallRules, Dialect, MalformedError, Said
+from medeval.tools.python_block import BlockCall, BlockReader, Kernel
 from medeval.types import ParsedCall
 
 FENCE: Final = "```python"
@@ -34,23 +35,45 @@ class _Block:
     is_closed: bool
 
 
-def python_calls(text: str, rules: CallRules) -> list[ParsedCall]:
+def python_calls(text: str, rules: CallRules, earlier: Sequence[Said] = ()) -> list[ParsedCall]:
     """The calls of a reply's first block in the order they would run; none where it is an answer.
 
-    Every call names its image: `image_1` is the sample's first, `result_1` what the block's first
-    call makes. The calls belong together (`of_block`): one that fails is the last to run, and only
-    the result with `shown` is put before the model.
+    Every call names its image: `image_1` is the sample's first, `result_1` what the first call
+    makes. The calls belong together (`of_block`): one that fails is the last to run, and only the
+    result with `shown` is put before the model. In ReFocus' dialect, whose blocks share a kernel,
+    the names that `earlier` blocks bound are known, and results are counted from the first of them.
     """
+    kernel = Kernel()
+    for said in earlier if rules.dialect == "refocus" else ():
+        kernel = _after(said, rules, kernel)
+    return _calls(text, rules, kernel.reader)
+
+
+def _calls(
+    text: str, rules: CallRules, reader: Callable[[str, Dialect], BlockReader]
+) -> list[ParsedCall]:
     block = _first_block(text)
     if block is None or _is_answer(text, block, rules.dialect):
         return []
     try:
         if not block.is_closed:
             raise MalformedError("the block of code is not closed with ```")
-        calls = BlockReader(block.code, rules.dialect).calls()
+        calls = reader(block.code, rules.dialect).calls()
     except MalformedError as malformed:
         return [_refused(text, block, str(malformed))]
     return [_parsed(call, block) for call in calls]
+
+
+def _after(said: Said, rules: CallRules, kernel: Kernel) -> Kernel:
+    """The kernel after an earlier reply, whose block bound what it bound before a call failed."""
+    found = _calls(said.text, rules, kernel.reader)
+    n_calls = kernel.n_calls + len(found)
+    block = _first_block(said.text)
+    if block is None or not found or found[0].error is not None:
+        return replace(kernel, n_calls=n_calls)
+    ran = kernel.reader(block.code, rules.dialect, said.n_ran)
+    ran.calls()
+    return Kernel(names=ran.names, n_calls=n_calls)
 
 
 def _first_block(text: str) -> _Block | None:

@@ -46,9 +46,9 @@ def _hermes_call(text: str, block: Block, rules: CallRules) -> ParsedCall:
     error: str | None = None
     literal = rules.python_literals
     try:
-        _check_closed(block)
+        _check_closed(block, needs_end=rules.unclosed_malformed)
         body = _unfenced(text[block.inside : block.stop])
-        name, encoded = _fields(body, python_literals=literal)
+        name, encoded = _fields(body, rules)
         if isinstance(encoded, str):
             encoded = loaded(encoded, python_literals=literal)
         arguments = as_object(encoded)
@@ -88,20 +88,24 @@ def _parsed(
     )
 
 
-def _check_closed(block: Block) -> None:
+def _check_closed(block: Block, *, needs_end: bool = False) -> None:
     if block.closed_by == "opening":
         raise MalformedError("the call is not closed before the next one starts")
+    if needs_end and block.closed_by is None:
+        raise MalformedError("the call is not closed")
 
 
-def _fields(body: str, *, python_literals: bool) -> tuple[str, JsonValue]:
-    """The name in a block, and its arguments as they stand."""
+def _fields(body: str, rules: CallRules) -> tuple[str | None, JsonValue]:
+    """The name in a block, None only where any will do, and its arguments as they stand."""
     if "{" not in body:
         raise MalformedError("the call holds no JSON object")
-    call = loaded(body, python_literals=python_literals)
+    call = loaded(body, python_literals=rules.python_literals)
     if not isinstance(call, dict):
         raise MalformedError(f"a call is one JSON object, not {KINDS[type(call)]}")
     name = call.get("name")
     if not (isinstance(name, str) and name):
+        name = None
+    if name is None and not rules.any_name:
         raise MalformedError('a call has the name of a tool, a string, under "name"')
     if "arguments" not in call:
         raise MalformedError(f'the call of a tool {named(name)} has no "arguments"')

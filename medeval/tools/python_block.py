@@ -5,6 +5,7 @@ import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -55,6 +56,22 @@ class _Literal:
 _Value: TypeAlias = _Image | _Boxes | _Literal
 
 
+class _FailedHereError(Exception):
+    """The call that an earlier block came to failed, and with it the rest of the block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What earlier blocks leave to the next: the names they bound, and how many calls they held."""
+
+    names: dict[str, _Value] = field(default_factory=dict)
+    n_calls: int = 0
+
+    def reader(self, code: str, dialect: Dialect, n_ran: int | None = None) -> "BlockReader":
+        """The reader of the next block, which changes a copy of the names."""
+        return BlockReader(code, dialect, deepcopy(self.names), self.n_calls, n_ran)
+
+
 @dataclass(slots=True, kw_only=True)
 class BlockCall:
     """One call of a block; `shown` says whether its result is what the block shows."""
@@ -70,21 +87,28 @@ class BlockReader:
     """Follows a block's names. Raises MalformedError for whatever is not whitelisted.
 
     As published, mask and draw change the image that they are given and return the same object,
-    so that `image_1` carries an earlier edit; highlight returns a new one.
+    so that `image_1` carries an earlier edit; highlight returns a new one. `names` are those that
+    earlier blocks have bound, and `n_before` is how many calls those held. With `n_ran` the block
+    is followed only as far as it ran.
     """
 
     code: str
     dialect: Dialect
-    _names: dict[str, _Value] = field(default_factory=dict)
+    names: dict[str, _Value] = field(default_factory=dict)
+    n_before: int = 0
+    n_ran: int | None = None
     _calls: list[BlockCall] = field(default_factory=list)
-    _displayed: list[tuple[_Image, str]] = field(default_factory=list)
+    _displayed: list[tuple[_Image, str] | None] = field(default_factory=list)
     _last_made: _Image | None = None
 
     def calls(self) -> list[BlockCall]:
         """The calls of a block, in the order in which they would run."""
         tree = parsed(self.code)
-        for statement in tree.body:
-            self._follow(statement)
+        try:
+            for statement in tree.body:
+                self._follow(statement)
+        except _FailedHereError:
+            return self._calls
         self._mark_shown()
         return self._calls
 
@@ -95,9 +119,9 @@ class BlockReader:
                 if len(names) < len(targets):
                     raise self._refused(statement, "assigns to something other than a name")
                 found = self._value(value)
-                self._names.update(dict.fromkeys(names, found))
+                self.names.update(dict.fromkeys(names, found))
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-                self._names[name] = self._value(value)
+                self.names[name] = self._value(value)
             case ast.Expr(value=ast.Call(func=ast.Name(id="display")) as call):
                 self._display(call)
             case ast.Expr(value=value):
@@ -118,14 +142,14 @@ class BlockReader:
         return _Literal(self._literal(node))
 
     def _named(self, node: ast.expr, name: str) -> _Value:
-        if name not in self._names:
+        if name not in self.names:
             if IMAGE.fullmatch(name):
-                self._names[name] = _Image(name)
+                self.names[name] = _Image(name)
             elif name in BOXES[self.dialect]:
-                self._names[name] = _Boxes(name)
+                self.names[name] = _Boxes(name)
             else:
                 raise self._refused(node, f"uses a variable {named(name)}, which is not defined")
-        return self._names[name]
+        return self.names[name]
 
     def _literal(self, node: ast.expr, depth: int = 0) -> JsonValue:
         """A literal of strings, numbers, lists and dictionaries, with names of such in it."""
@@ -176,6 +200,8 @@ class BlockReader:
             raise self._refused(node, f"gives {name} no list of names")
         if isinstance(boxes, _Image):
             raise self._refused(node, f"gives {name} no boxes")
+        if len(self._calls) == self.n_ran:
+            raise _FailedHereError
         if len(self._calls) >= MAX_CALLS:
             raise self._refused(node, f"is more than the {MAX_CALLS} calls a block may hold")
         self._calls.append(
@@ -189,7 +215,7 @@ class BlockReader:
                 source=ast.get_source_segment(self.code, node) or name,
             )
         )
-        made = f"result_{len(self._calls)}"
+        made = f"result_{self.n_before + len(self._calls)}"
         self._last_made = _Image(made) if name.endswith("_highlight") else image
         self._last_made.holds = made
         return self._last_made
@@ -210,16 +236,15 @@ class BlockReader:
     def _display(self, node: ast.Call) -> None:
         if len(node.args) != 1 or node.keywords:
             raise self._refused(node, "calls display with something other than one image")
-        image = self._value(node.args[0])
-        if not isinstance(image, _Image):
-            raise self._refused(node, "displays something that is no image")
-        self._displayed.append((image, image.holds))
+        value = self._value(node.args[0])
+        self._displayed.append((value, value.holds) if isinstance(value, _Image) else None)
 
     def _mark_shown(self) -> None:
         """Mark what the block shows; an image that no call of the block made is shown by one."""
         shown = self._shown()
-        if shown.startswith("result_"):
-            self._calls[int(shown.removeprefix("result_")) - 1].shown = True
+        number = int(shown.removeprefix("result_")) if shown.startswith("result_") else 0
+        if number > self.n_before:
+            self._calls[number - self.n_before - 1].shown = True
             return
         self._calls.append(
             BlockCall(
@@ -235,14 +260,23 @@ class BlockReader:
 
         ReFocus draws an image when it is displayed, takes the first, and shows the original where
         none is. VTool-R1 keeps the last object displayed, which a later call may still change;
-        its second version displays the last result where the block does not.
+        its second version displays the last result where the block displays nothing, and where
+        that object is no image takes the newest variable of the block that holds one.
         """
         if self.dialect == "refocus":
-            return self._displayed[0][1] if self._displayed else "image_1"
-        if self._displayed:
-            return self._displayed[-1][0].holds
-        if self.dialect == "vtool_v2" and self._last_made is not None:
-            return self._last_made.holds
+            images = [shown for shown in self._displayed if shown is not None]
+            return images[0][1] if images else "image_1"
+        last = self._displayed[-1] if self._displayed else None
+        if last is not None:
+            return last[0].holds
+        if self.dialect == "vtool_v2":
+            if not self._displayed and self._last_made is not None:
+                return self._last_made.holds
+            given = ("image_1", *BOXES[self.dialect])
+            new = [value for name, value in self.names.items() if name not in given]
+            for value in reversed(new):
+                if isinstance(value, _Image):
+                    return value.holds
         raise MalformedError("the block shows no image: end it with display(...)")
 
     def _refused(self, node: ast.AST, what: str) -> MalformedError:

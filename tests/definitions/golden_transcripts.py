@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,19 @@ SAMPLE = Sample(
 )
 
 
+TABLE = replace(
+    SAMPLE,
+    metadata={
+        "regions": [
+            {"axis": "column", "name": "Year", "box": [0.0, 0.0, 0.5, 1.0]},
+            {"axis": "column", "name": "Flag", "box": [0.5, 0.0, 1.0, 1.0]},
+            {"axis": "row", "name": "Year", "box": [0.0, 0.0, 1.0, 0.5]},
+            {"axis": "row", "name": "2006", "box": [0.0, 0.5, 1.0, 1.0]},
+        ]
+    },
+)
+
+
 def hermes(name: str, **arguments: object) -> str:
     return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
 
@@ -73,6 +87,15 @@ def grounding(box: Sequence[float], source: str) -> str:
 ZOOM = "image_zoom_in_tool"
 MED = "image_crop_and_zoom_in_tool"
 PIXEL = "crop_image_normalized"
+TABLE_FOCUS = """THOUGHT 0: I focus.
+ACTION 0:
+```python
+chosen = focus_on_columns_with_draw(image_1, ["Flag"], columns_bbox)
+chosen = focus_on_rows_with_highlight(chosen, ["2006"], rows_bbox)
+display(chosen)
+```
+OBSERVATION: Execution success. I imagine this.
+"""
 FOCUS = """THOUGHT 0: I focus.
 ACTION 0:
 ```python
@@ -101,6 +124,11 @@ SCRIPTS: Mapping[str, Sequence[str]] = {
         "<think>Closer.</think>" + grounding([0.2, 0.2, 0.6, 0.6], "original_image"),
         grounding([0.1, 0.1, 0.9, 0.9], "observation_2"),
         grounding([0.0, 0.0, 0.5, 0.5], "observation_1"),
+        TAGGED,
+    ],
+    "mini_o3_train": [
+        "<think>Closer.</think>" + grounding([0.2, 0.2, 0.6, 0.6], "original_image"),
+        grounding([0.1, 0.1, 0.9, 0.9], "observation_1"),
         TAGGED,
     ],
     "pixel_reasoner": [
@@ -135,6 +163,11 @@ SCRIPTS: Mapping[str, Sequence[str]] = {
         glm(MED, bbox_2d=[240, 240, 360, 340], label="flag", image_index=0),
         glm(MED, bbox_2d=[0, 0, 500, 500], label="flag", image_index=1),
         "<think>Red.</think> <|begin_of_box|>B<|end_of_box|>",
+    ],
+    "vtool_r1_v1": [TABLE_FOCUS, "ANSWER: It is red. FINAL ANSWER: B. TERMINATE"],
+    "vtool_r1_v1_chart": [
+        FOCUS.format(mode="draw", names='"2006"').replace("x_values_bbox", "rows_bbox"),
+        "ANSWER: It is red. FINAL ANSWER: B. TERMINATE",
     ],
     "refocus_chart": [
         FOCUS.format(mode="highlight", names='"2006"'),
@@ -171,9 +204,11 @@ def pixels_hash(picture: Picture) -> str:
     return f"{image.width}x{image.height} {digest}"
 
 
-def transcript(protocol: EvalProtocol, script: Sequence[str]) -> dict[str, Any]:
+def transcript(
+    protocol: EvalProtocol, script: Sequence[str], sample: Sample = SAMPLE
+) -> dict[str, Any]:
     """A conversation, with all that decides it, as JSON."""
-    rollout = rolled(protocol, script)
+    rollout = rolled(protocol, script, sample)
     ended = rollout.trajectory
     return {
         "messages": [shown(message) for message in ended.messages],
@@ -190,9 +225,10 @@ def transcripts(name: str) -> dict[str, Any]:
     """Both arms of a pair."""
     pair = load(name, Pair).value
     script = SCRIPTS[name]
+    sample = TABLE if name == "vtool_r1_v1" else SAMPLE
     return {
-        "free": transcript(pair.free, script[-1:]),
-        "available": transcript(pair.available, script),
+        "free": transcript(pair.free, script[-1:], sample),
+        "available": transcript(pair.available, script, sample),
     }
 
 

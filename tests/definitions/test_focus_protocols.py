@@ -3,22 +3,27 @@
 import asyncio
 import hashlib
 import io
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from medeval.definitions import EvalProtocol, Pair
-from medeval.images import prepare
+from medeval.images import PixelBudget, prepare
 from medeval.loader import load
 from medeval.models.base import Sampling
 from medeval.models.scripted import Script, ScriptedModel
+from medeval.recorded import Recording
+from medeval.replay import UNCHECKED, replay
 from medeval.rollout import Rollout, roll_out
 from medeval.tools import remake
-from medeval.types import Content, ImageRef, ImageSource, JsonValue, Message, Sample, Text
+from medeval.types import Content, ImageRef, ImageSource, JsonValue, Message, Sample, Size, Text
 
 VTOOL = load("vtool_r1", Pair).value
 CHART = load("vtool_r1_chart", Pair).value
 IAPO = load("iapo", Pair).value
+FIRST = load("vtool_r1_v1", Pair).value
+FIRST_CHART = load("vtool_r1_v1_chart", Pair).value
 REFOCUS = load("refocus", Pair).value
 
 ANSWERED = "ANSWER: It is B. FINAL ANSWER: B. TERMINATE"
@@ -165,12 +170,84 @@ def test_vtool_r1_passes_over_a_name_that_is_unknown_and_says_success() -> None:
     assert colours(done, 1) == colours(done, 2)
 
 
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("ANSWER: It is B.", "It is B."),
+        ("ANSWER: It is B. TERMINATE", "It is B."),
+        ("ANSWER: no. FINAL ANSWER: B. TERMINATE", "B"),
+        (r"So \boxed{B} ANSWER: it is B", "it is B"),
+    ],
+)
+def test_vtool_r1_reads_what_follows_answer_where_there_is_no_final_answer(
+    said: str, answer: str
+) -> None:
+    ended = rolled(VTOOL.available, [said], TABLE).trajectory
+    assert ended.answer is not None and ended.answer.text == answer
+
+
+def test_vtool_r1_carries_out_the_chart_functions_that_no_prompt_names() -> None:
+    block = '```python\ndisplay(focus_on_x_values_with_draw(image_1, ["Team"], columns_bbox))\n```'
+    [call] = rolled(VTOOL.available, [block, ANSWERED], TABLE).trajectory.calls
+    assert (call.name, call.status) == ("focus_on_x_values_with_draw", "executed")
+    refused = rolled(REFOCUS.available, [block, ANSWERED], TABLE).trajectory.calls[0]
+    assert refused.status == "rejected"
+
+
 def test_vtool_r1_never_parses_its_second_reply() -> None:
     ended = rolled(VTOOL.available, [BLOCK, f"{BLOCK}\n{ANSWERED}"], TABLE).trajectory
     assert ended.executed == 2
     assert [call.status for call in ended.calls[2:]] == ["over_limit"] * 2
     assert ended.answer is not None
     assert (ended.answer.text, ended.answer.how_found) == ("B", "final_answer at turn_limit")
+
+
+def test_vtool_r1_s_first_code_puts_the_image_second_and_the_observation_into_the_reply() -> None:
+    imagined = f"{BLOCK}\nOBSERVATION: Execution success. I see 3.\n{ANSWERED}"
+    done = rolled(FIRST.available, [imagined, ANSWERED], TABLE)
+    asked, reply, answered = done.trajectory.messages
+    assert asked.content[:2] == (ImageRef(0), ImageRef(2))
+    assert asked.text == rolled(VTOOL.available, [ANSWERED], TABLE).trajectory.messages[0].text
+    assert reply == said(f"{BLOCK}\n{SHOWN}")
+    assert (answered, done.trajectory.stop) == (said(ANSWERED), "answered")
+    # The insets and the stroke of the first version, the images enlarged as its data set does it.
+    assert [image.raw for image in done.trajectory.images] == [Size(80, 40)] * 3
+    assert [image.sent for image in done.trajectory.images] == [Size(724, 362)] * 3
+    # White from (2, 2) to (38, 38), then a stroke of 5 from (2, 22) to (78, 38).
+    assert colours(done, 1) == {(255, 255, 255): 37 * 37, (0, 255, 0): 80 * 40 - 37 * 37}
+    assert colours(done, 2)[(255, 0, 0)] == 2 * 5 * 77 + 2 * 5 * 7
+
+
+def test_vtool_r1_s_first_code_keeps_a_reply_to_its_last_fence_not_to_its_block() -> None:
+    again = f"{BLOCK}\nNot enough.\n{BLOCK} and so on"
+    done = rolled(FIRST.available, [again, ANSWERED], TABLE)
+    assert done.trajectory.messages[1] == said(f"{BLOCK}\nNot enough.\n{BLOCK}\n{SHOWN}")
+    assert done.trajectory.executed == 2
+
+
+@pytest.mark.parametrize("block", [LOOP, UNKNOWN, "```python\na = image_1\n```"])
+def test_vtool_r1_s_first_code_scores_the_first_reply_where_a_block_fails(block: str) -> None:
+    for text, found in ((f"{block} {ANSWERED}", "B"), (block, block)):
+        ended = rolled(FIRST.available, [text], TABLE).trajectory
+        assert len(ended.turns) == 1
+        assert ended.answer is not None and ended.answer.text == found
+
+
+def test_vtool_r1_s_first_code_asks_of_charts_without_the_blank_before_the_request() -> None:
+    block = '```python\ndisplay(focus_on_rows_with_draw(image_1, ["2003"], rows_bbox))\n```'
+    first = rolled(FIRST_CHART.available, [ANSWERED], BARS).trajectory.messages[0]
+    assert first.content[0] == ImageRef(0) and first.text.startswith(" # USER REQUEST #: ")
+    again = rolled(FIRST_CHART.available, [block, ANSWERED], BARS).trajectory.messages[0]
+    assert again.content == (ImageRef(0), ImageRef(1), Text(first.text.lstrip()))
+
+
+def test_vtool_r1_s_first_code_samples() -> None:
+    for arm in (*FIRST.arms, *FIRST_CHART.arms):
+        assert arm.sampling == Sampling(temperature=1.0, top_p=0.99, max_tokens=1024)
+        assert arm.pixel_budget == PixelBudget(
+            min_px=262_144, max_px=4_194_304, factor=1, rule="area"
+        )
+    assert [arm.user for arm in FIRST.arms] == [arm.user for arm in VTOOL.arms]
 
 
 def test_a_wrong_axis_call_on_a_chart_is_carried_out() -> None:
@@ -277,6 +354,85 @@ def test_refocus_tells_an_execution_error_from_a_parsing_error_and_goes_on() -> 
     assert ended.calls[2].error == "not run: an earlier call of the same block failed"
 
 
+def code(*lines: str) -> str:
+    return "```python\n" + "\n".join(lines) + "\n```"
+
+
+FOCUS_A = 'a = focus_on_columns_with_highlight(image_1, ["Team"], columns_bbox)'
+
+
+def parents(script: Script) -> list[int | None]:
+    return [image.parent for image in rolled(REFOCUS.available, script, TABLE).trajectory.images]
+
+
+def test_refocus_keeps_the_names_of_an_earlier_block() -> None:
+    again = code('b = focus_on_rows_with_draw(a, ["2003"], rows_bbox)', "display(b)")
+    done = rolled(REFOCUS.available, [code(FOCUS_A), again, ANSWERED], TABLE)
+    # the first block shows the original, as an image of its own
+    assert [call.name for call in done.trajectory.calls] == [
+        "focus_on_columns_with_highlight", "display", "focus_on_rows_with_draw",
+    ]  # fmt: skip
+    assert [image.parent for image in done.trajectory.images] == [None, 0, 0, 1]
+    assert done.trajectory.calls[2].observed
+    shown = [code(FOCUS_A), code("display(a)"), ANSWERED]
+    assert parents(shown) == [None, 0, 0, 1]
+
+
+def test_refocus_keeps_what_an_earlier_block_painted_on_the_image() -> None:
+    first = code('focus_on_columns_with_draw(image_1, ["Team"], columns_bbox)')
+    again = code('display(focus_on_rows_with_draw(image_1, ["2003"], rows_bbox))')
+    assert parents([first, again, ANSWERED]) == [None, 0, 0, 1]
+    # a highlight is a new image, and leaves the old one as it is
+    assert parents([code(FOCUS_A), again, ANSWERED]) == [None, 0, 0, 0]
+
+
+def test_refocus_keeps_what_a_block_bound_before_a_call_of_it_failed_and_nothing_after() -> None:
+    failed = code(FOCUS_A, 'b = focus_on_rows_with_draw(a, ["1999"], rows_bbox)', "c = image_1")
+    ended = rolled(REFOCUS.available, [failed, code("display(a)"), ANSWERED], TABLE).trajectory
+    assert [call.status for call in ended.calls] == ["executed", "rejected", "rejected", "executed"]
+    assert ended.images[2].parent == 1
+    for name in ("b", "c"):
+        [*_, call] = rolled(
+            REFOCUS.available, [failed, code(f"display({name})"), ANSWERED], TABLE
+        ).trajectory.calls
+        assert f"uses a variable named {name!r}, which is not defined" in (call.error or "")
+
+
+def test_refocus_binds_nothing_of_a_block_that_it_does_not_carry_out() -> None:
+    refused = code(FOCUS_A, "for name in columns_bbox:", "    display(image_1)")
+    script = [refused, code("display(a)"), ANSWERED]
+    ended = rolled(REFOCUS.available, script, TABLE).trajectory
+    assert [call.status for call in ended.calls] == ["malformed", "malformed"]
+
+
+def test_a_replay_of_refocus_keeps_names_too() -> None:
+    boxes = "{'Team': {'x1': 0, 'y1': 0, 'x2': 0.5, 'y2': 1}}"
+    first = code(f'a = focus_on_columns_with_highlight(image_1, ["Team"], {boxes})')
+    again = code(f'display(focus_on_columns_with_draw(a, ["Team"], {boxes}))')
+    picture = {"type": "image", "width": 80, "height": 40}
+    messages: list[dict[str, object]] = [
+        {"role": "user", "content": [picture, {"type": "text", "text": "Which?"}]}
+    ]
+    for text in (first, again, ANSWERED):
+        messages += [
+            {"role": "assistant", "content": text},
+            {"role": "user", "content": "OBSERVATION"},
+        ]
+    messages.pop()
+    done = replay(Recording(messages=messages), REFOCUS.available)
+    assert [call.status for call in done.calls] == ["executed"] * 3
+    assert (done.stop, done.answer) == ("answered", "B")
+    asked: dict[str, object] = {"role": "user", "content": [{"type": "image"}]}
+    unsized = replay(Recording(messages=[asked, *messages[1:]]), REFOCUS.available)
+    assert {call.status for call in unsized.calls} == {UNCHECKED}
+
+
+def test_vtool_r1_has_no_earlier_block() -> None:
+    longer = replace(VTOOL.available, max_generations=3)
+    ended = rolled(longer, [code(FOCUS_A), code("display(a)"), ANSWERED], TABLE).trajectory
+    assert "uses a variable named 'a'" in (ended.calls[-1].error or "")
+
+
 def test_refocus_gives_up_after_six_replies() -> None:
     ended = rolled(REFOCUS.available, [BLOCK] * 6, TABLE).trajectory
     assert (ended.stop, len(ended.turns), ended.executed) == ("turn_limit", 6, 10)
@@ -299,7 +455,7 @@ def test_settings_of_both_arms(pair: Pair) -> None:
     assert free.sampling == available.sampling == Sampling(temperature=0.0, max_tokens=tokens)
     assert available.max_generations == (6 if pair is REFOCUS else 2)
     assert [tool.name for tool in available.tools][-1] == "display"
-    assert len(available.tools) == 7
+    assert len(available.tools) == (7 if pair is REFOCUS else 13)
 
 
 @pytest.mark.parametrize("pair", [VTOOL, REFOCUS], ids=lambda pair: pair.name)

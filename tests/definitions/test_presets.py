@@ -49,7 +49,7 @@ def test_every_published_preset_has_a_golden_transcript() -> None:
     ("name", "source"),
     [
         ("deepeyes", "derived"), ("mini_o3", "derived"), ("chain_of_focus", "derived"),
-        ("refocus_chart", "derived"),
+        ("refocus_chart", "derived"), ("vtool_r1_v1", "published"),
         ("qwen3vl_zoom", "derived"), ("glm45v", "ours"), ("med", "published"),
         ("med_glm", "published"), ("pixel_reasoner", "published"), ("crop_zoom", "ours"),
     ],
@@ -129,6 +129,35 @@ def test_deepeyes_reads_the_first_call_and_its_training_the_last() -> None:
         assert ended(name, calls, "<answer>B</answer>").images[1].raw == Size(width, 100)
 
 
+@pytest.mark.parametrize(
+    ("box", "raw"),
+    [
+        ([100.4, 100, 130.6, 150], (31, 50)),
+        # 30.4 wide, and 30 pixels once it is rounded
+        ([100, 100, 130.4, 150], (30, 50)),
+        # 30 wide, and 31 pixels once it is rounded
+        ([100.6, 100, 130.6, 150], None),
+        ([99.5, 100, 129.5, 150], None),
+        # a side of 30.4, and one of 3040.1 that the clamp cuts
+        ([0, 100, 1200, 130.4], (1200, 30)),
+    ],
+)
+def test_deepeyes_training_measures_a_box_before_it_is_rounded(
+    box: list[float], raw: tuple[int, int] | None
+) -> None:
+    trajectory = ended("deepeyes_train", hermes(ZOOM, bbox_2d=box), "<answer>B</answer>")
+    if raw is None:
+        assert texts(trajectory) == ["Error: ZOOM IN ARGUMENTS ARE INVALID"]
+    else:
+        assert trajectory.images[1].raw == Size(*raw)
+
+
+@pytest.mark.parametrize("box", [[400, 100, 300, 200], [5000, 5000, 6000, 6000], [0, 0, 9, 900]])
+def test_deepeyes_training_says_one_sentence_of_every_box_that_it_refuses(box: list[int]) -> None:
+    trajectory = ended("deepeyes_train", hermes(ZOOM, bbox_2d=box), "<answer>B</answer>")
+    assert texts(trajectory) == ["Error: ZOOM IN ARGUMENTS ARE INVALID"]
+
+
 def test_deepeyes_reads_python_literals_where_json_fails() -> None:
     call = f"<tool_call>{{'name': '{ZOOM}', 'arguments': {{'bbox_2d': (0, 0, 50, 50)}}}}"
     assert ended("deepeyes", call, "<answer>B</answer>").executed == 1
@@ -170,10 +199,19 @@ def test_mini_o3_loses_the_last_row_and_column_to_its_clamp() -> None:
     assert trajectory.images[1].raw == Size(599, 399)
 
 
-def test_mini_o3_over_its_rounds_has_no_answer() -> None:
+@pytest.mark.parametrize(("name", "rounds"), [("mini_o3", 12), ("mini_o3_train", 6)])
+def test_mini_o3_over_its_rounds_has_no_answer(name: str, rounds: int) -> None:
     call = grounding([0.0, 0.0, 0.5, 0.5], "original_image")
-    trajectory = ended("mini_o3", *[call] * 12)
-    assert (trajectory.stop, trajectory.executed) == ("call_limit", 11)
+    trajectory = ended(name, *[call] * rounds)
+    assert (trajectory.stop, trajectory.executed) == ("call_limit", rounds - 1)
+
+
+def test_mini_o3_s_training_differs_in_its_rounds_alone() -> None:
+    evaluated, trained = (available(name).describe() for name in ("mini_o3", "mini_o3_train"))
+    assert {key for key, value in trained.items() if evaluated[key] != value} == {
+        "name", "max_generations", "max_calls",
+    }  # fmt: skip
+    assert load("mini_o3_train", Pair).value.free == load("mini_o3", Pair).value.free
 
 
 def test_a_pixel_reasoner_coordinate_of_exactly_1_makes_the_box_pixels() -> None:
@@ -230,6 +268,25 @@ def test_an_invalid_box_gives_chain_of_focus_the_whole_image_enlarged(call: str)
 def test_a_box_of_three_numbers_gives_chain_of_focus_the_whole_image_as_it_is() -> None:
     trajectory = ended("chain_of_focus", hermes(ZOOM, bbox_2d=[1, 2, 3]), "<answer>B</answer>")
     assert trajectory.images[1].sent == Size(1204, 812)
+
+
+@pytest.mark.parametrize("name", ["zoom", "<|im_end|>", ""])
+def test_chain_of_focus_takes_any_tool_name_and_none(name: str) -> None:
+    call = hermes(name, bbox_2d=[300, 300, 400, 380])
+    trajectory = ended("chain_of_focus", call, "<answer>B</answer>")
+    assert trajectory.images[1].arguments["box_px"] == [275, 280, 425, 400]
+    without = call.replace('"name": ' + json.dumps(name) + ", ", "")
+    assert ended("chain_of_focus", without, "<answer>B</answer>").images == trajectory.images
+
+
+def test_a_call_that_is_cut_off_gives_chain_of_focus_the_whole_image_and_goes_on() -> None:
+    whole = hermes(ZOOM, bbox_2d=[300, 300, 400, 380]).removesuffix("\n</tool_call>")
+    for said in (whole, whole[:-20]):
+        cut_off = Reply(text=said, finish="length")
+        script = [cut_off, "<answer>B</answer>"]
+        trajectory = golden.rolled(available("chain_of_focus"), script).trajectory  # type: ignore[arg-type]
+        assert trajectory.images[1].sent == Size(2408, 1624)
+        assert trajectory.stop == "answered"
 
 
 def test_chain_of_focus_enlarges_a_box_by_half_and_its_cut_twofold() -> None:

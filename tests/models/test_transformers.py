@@ -14,13 +14,14 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from medeval import load
-from medeval.definitions import Pair
+from medeval.definitions import EvalProtocol, Pair
 from medeval.errors import FatalModelError, ModelError
 from medeval.images import prepare
 from medeval.models.base import Reply, Request, TokenHistory, ToolSchema
 from medeval.models.processor import ChatProcessor
 from medeval.models.transformers import TransformersModel
-from medeval.rollout import roll_out
+from medeval.protocol_parts import Observation, Place
+from medeval.rollout import Rollout, roll_out
 from medeval.types import ImageRef, Message, NativeCall, Size, Text
 from tests.processes import run_python
 from tests.tiny_checkpoints import (
@@ -185,6 +186,107 @@ def test_later_turns_extend_the_ids_and_never_retokenise(tiny_checkpoint: Path) 
     assert second.history.n_messages == 5
     assert second.model_sizes is not None
     assert len(second.model_sizes) == 2
+
+
+def rendered(processor: ChatProcessor, ids: Any) -> str:
+    """Ids as text, special tokens and all, but for the tokens that an image fills."""
+    return str(processor._tokenizer.decode(list(ids))).replace("<|image_pad|>", "")
+
+
+def placed(place: Place) -> EvalProtocol:
+    observation = Observation(place=place, before="<seen>", after="</seen>")
+    return replace(load("crop_zoom", Pair).value.available, observation=observation)
+
+
+class Watched(TransformersModel):
+    """The model, and the ids after each turn that it generated."""
+
+    kept: list[TokenHistory]
+
+    async def generate(self, request: Request) -> Reply:
+        reply = await super().generate(request)
+        assert reply.history is not None
+        self.kept.append(reply.history)
+        return reply
+
+
+def zoomed(checkpoint: Path, protocol: EvalProtocol) -> tuple[Rollout, list[TokenHistory]]:
+    """A rollout in which the trained model crops, and the ids after each of its turns."""
+
+    async def run() -> tuple[Rollout, list[TokenHistory]]:
+        model = Watched(checkpoint)
+        model.kept = []
+        sample, picture = marker(SMALL_MARKER)
+        try:
+            await model.start()
+            return await roll_out(sample, [picture], protocol, model), model.kept
+        finally:
+            await model.close()
+
+    return asyncio.run(run())
+
+
+def test_a_turn_that_goes_on_is_never_closed_and_its_ids_are_kept(trained_checkpoint: Path) -> None:
+    done, (first, second, *_) = zoomed(trained_checkpoint, placed("same_turn"))
+    processor = ChatProcessor(trained_checkpoint, family(trained_checkpoint))
+    assert second.ids[: len(first.ids)] == first.ids
+    prompt_tokens = done.trajectory.turns[1].usage.prompt_tokens
+    added = rendered(processor, second.ids[len(first.ids) : prompt_tokens])
+    assert added == "<seen><|vision_start|><|vision_end|></seen>"
+    assert done.trajectory.observed >= 1
+    call = done.trajectory.turns[0].text
+    whole = rendered(processor, second.ids)
+    assert f"<|im_start|>assistant\n{call}<seen><|vision_start|>" in whole
+    assert whole.count("<|im_start|>assistant") == 1
+
+
+def test_a_turn_that_was_rewritten_is_closed_and_another_starts(trained_checkpoint: Path) -> None:
+    done, (first, second, *_) = zoomed(trained_checkpoint, placed("rewritten"))
+    processor = ChatProcessor(trained_checkpoint, family(trained_checkpoint))
+    assert second.ids[: len(first.ids)] != first.ids
+    prompt = rendered(processor, second.ids[: done.trajectory.turns[1].usage.prompt_tokens])
+    image = "<|vision_start|><|vision_end|>"
+    assert f"<|im_start|>user\n{image}{image}" in prompt
+    assert prompt.endswith(
+        f"<|im_start|>assistant\n{done.trajectory.turns[0].text}<seen></seen><|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    assert [image.model for image in done.trajectory.images].count(None) == 0
+
+
+def test_vtool_r1_s_second_prompt_is_what_its_first_code_renders(tiny_checkpoint: Path) -> None:
+    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    images = (drawn_image(0), drawn_image(1))
+    asked = Message(role="user", content=(ImageRef(0), ImageRef(1), Text("# USER REQUEST #")))
+    said = Message(role="assistant", content=(Text("```python\nx\n```\nOBSERVATION: y"),))
+    prompt = rendered(processor, processor.opening((asked, said), images).ids)
+    assert prompt.endswith(
+        "<|im_start|>user\n" + 2 * "<|vision_start|><|vision_end|>" + "# USER REQUEST #<|im_end|>\n"
+        "<|im_start|>assistant\n```python\nx\n```\nOBSERVATION: y<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
+def test_a_turn_that_goes_on_twice_is_extended_twice(tiny_checkpoint: Path) -> None:
+    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    asked = request("What?")
+    earlier = processor.opening(asked.messages, asked.images).ids
+    said = Message(role="assistant", content=(Text("one"),))
+    shown = Message(role="assistant", content=(Text("<seen>"),), continues=True)
+    more = replace(shown, content=(Text("two"),))
+    messages = (*asked.messages, said, shown, more, shown)
+    again = processor.extension((*earlier, 5), 5, messages, asked.images)
+    assert again.ids == (*earlier, 5, *processor.encode("<seen>"))
+    whole = rendered(processor, processor.opening(messages, asked.images).ids)
+    assert whole.endswith("<|im_start|>assistant\none<seen>two<seen>")
+
+
+def test_a_template_that_leaves_out_the_end_of_a_turn_is_told(tiny_checkpoint: Path) -> None:
+    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    processor.template = "{% for message in messages %}{{ message.role }}{% endfor %}"
+    shown = Message(role="assistant", content=(Text("x"),), continues=True)
+    with pytest.raises(FatalModelError, match="leaves out the end of the assistant's turn"):
+        processor.opening((*request("What?", n_images=0).messages, shown), ())
 
 
 def test_an_odd_tokenisation_of_a_reply_is_kept(tiny_checkpoint: Path) -> None:

@@ -128,7 +128,8 @@ def test_without_a_display_refocus_shows_the_original_and_vtool_v2_the_last_resu
     assert followed(DRAW + MASK, "vtool_v2")[-1].startswith("* rows_with_mask")
     [call] = found(fenced(DRAW), "vtool_v1")
     assert call.error == "the block shows no image: end it with display(...)"
-    [call] = found(fenced("a = image_1"), "vtool_v2")
+    assert followed("a = image_1", "vtool_v2") == ["* display(image_1)"]
+    [call] = found(fenced("a = columns_bbox"), "vtool_v2")
     assert call.error == "the block shows no image: end it with display(...)"
 
 
@@ -189,7 +190,8 @@ def test_the_first_block_counts_and_backslashes_are_taken_out() -> None:
         ("a, b = 1, 2", "assigns to something other than a name"),
         ("display(image)", "uses a variable named 'image', which is not defined"),
         ("display(x_values_bbox)", "uses a variable named 'x_values_bbox', which is not defined"),
-        ("display(columns_bbox)", "displays something that is no image"),
+        ("display(columns_bbox)", "the block shows no image: end it with display"),
+        ("display(image_1)\ndisplay(1)", "the block shows no image: end it with display"),
         ("display(image_1, image_1)", "calls display with something other than one image"),
         ("display(*image_1)", "Python of another kind"),
         ("focus_on_columns_with_draw(image_1, ['A'])", "not its arguments image, columns_to_focus"),
@@ -218,6 +220,18 @@ def test_refocus_binds_the_boxes_of_charts_too() -> None:
     assert followed(code, "refocus") == ['* x_values_with_draw(image_1 ["China"]) x_values_bbox']
     [call] = found(fenced(code), "vtool_v2")
     assert "'x_values_bbox', which is not defined" in (call.error or "")
+
+
+def test_vtool_v2_takes_the_newest_image_where_no_image_is_displayed_last() -> None:
+    code = (
+        'a = focus_on_columns_with_highlight(image_1, ["Year"], columns_bbox)\n'
+        'b = focus_on_columns_with_highlight(a, ["Team"], columns_bbox)\n'
+        "c = 3\ndisplay(a)\ndisplay(rows_bbox)"
+    )
+    assert [call.shown for call in found(fenced(code), "vtool_v2")] == [False, True]
+    assert [call.shown for call in found(fenced(code), "refocus")] == [True, False]
+    [call] = found(fenced(code), "vtool_v1")
+    assert call.error == "the block shows no image: end it with display(...)"
 
 
 pieces = st.sampled_from(
