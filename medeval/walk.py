@@ -31,8 +31,6 @@ from medeval.store import RunFolder
 from medeval.types import Sample
 
 SampleKey = tuple[str, int]
-# Engines behind HTTP, which take images as base64.
-SERVED = frozenset({"openai", "vllm-server"})
 
 
 class Progress(Protocol):
@@ -89,14 +87,10 @@ class Cell:
 
 
 class SharedPictures:
-    """A sample's images, read and encoded once for all its jobs, and freed with the last one.
+    """A sample's images, read and encoded once for all its jobs, and freed with the last one."""
 
-    `as_urls` makes the text that servers are sent as well.
-    """
-
-    def __init__(self, sample: Sample, *, as_urls: bool = False) -> None:
+    def __init__(self, sample: Sample) -> None:
         self._sample = sample
-        self._as_urls = as_urls
         self._lock = asyncio.Lock()
         self._pictures: dict[object, Sequence[Picture]] = {}
 
@@ -109,15 +103,10 @@ class SharedPictures:
             return self._pictures[budget]
 
     def _prepare(self, protocol: EvalProtocol) -> Sequence[Picture]:
-        pictures = [
+        return [
             prepare(source.read(), name=source.name, budget=protocol.pixel_budget)
             for source in self._sample.images
         ]
-        if self._as_urls:
-            for picture in pictures:
-                # made here, in a thread, and kept for all turns and arms
-                _ = picture.encoded.url_bytes
-        return pictures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,10 +170,9 @@ class Walk:
         by_benchmark: dict[str, list[Cell]] = {}
         for cell in self.cells:
             by_benchmark.setdefault(cell.planned.name, []).append(cell)
-        as_urls = self.model.identity().get("engine") in SERVED
         sizes = {name: sum(map(n_missing, cells)) for name, cells in by_benchmark.items()}
         spread = [
-            zip(_shares(sizes[name]), _jobs_of(by_benchmark[name], as_urls=as_urls), strict=False)
+            zip(_shares(sizes[name]), _jobs_of(by_benchmark[name]), strict=False)
             for name in sorted(sizes, key=lambda name: -sizes[name])
         ]
         for _, job in heapq.merge(*spread, key=itemgetter(0)):
@@ -257,10 +245,10 @@ def _shares(n: int) -> Iterator[float]:
     return ((index + 0.5) / n for index in range(n))
 
 
-def _jobs_of(cells: Sequence[Cell], *, as_urls: bool) -> Iterator[Job]:
+def _jobs_of(cells: Sequence[Cell]) -> Iterator[Job]:
     """The missing trajectories of one benchmark, sample by sample."""
     for position, sample in cells[0].samples.numbered():
-        pictures = SharedPictures(sample, as_urls=as_urls)
+        pictures = SharedPictures(sample)
         for repeat in range(cells[0].repeats):
             for cell in cells:
                 if (sample.id, repeat) not in cell.done:

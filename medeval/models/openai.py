@@ -16,6 +16,7 @@ from medeval.errors import FatalModelError, ModelError, TransientModelError
 from medeval.models.address import normalised_base_url, proxy_for
 from medeval.models.base import Reply, Request
 from medeval.models.completions import Refusal, decode, encode, parameters, read_refusal
+from medeval.models.request_body import Body
 from medeval.types import JsonValue
 
 # A server may ask for a longer wait than this; it is asked again after this long all the same.
@@ -183,7 +184,7 @@ class OpenAIModel:
                 f"those turns took the room there was ({self._redacted(refusal.shown)})"
             )
 
-    async def _complete(self, body: list[bytes], stop: tuple[str, ...]) -> Reply | Refusal:
+    async def _complete(self, body: Body, stop: tuple[str, ...]) -> Reply | Refusal:
         """One try: a reply, or a refusal that stands; raises TransientModelError otherwise."""
         answer = await self._send("POST", "/chat/completions", body)
         if answer.status == 200:
@@ -202,7 +203,7 @@ class OpenAIModel:
         return refusal
 
     async def _send(
-        self, method: str, path: str, body: list[bytes] | None = None, *, root: str | None = None
+        self, method: str, path: str, body: Body | None = None, *, root: str | None = None
     ) -> _Answer:
         if self._session is None:
             raise FatalModelError(f"{self.label} is asked before start(), or after close()")
@@ -347,13 +348,13 @@ class OpenAIModel:
         )
 
 
-async def _stream(body: list[bytes]) -> AsyncIterator[bytes]:
+async def _stream(body: Body) -> AsyncIterator[bytes]:
     for piece in body:
         yield piece
 
 
-def _headers(body: list[bytes]) -> dict[str, str]:
-    return {"Content-Type": "application/json", "Content-Length": str(sum(map(len, body)))}
+def _headers(body: Body) -> dict[str, str]:
+    return {"Content-Type": "application/json", "Content-Length": str(body.size_bytes)}
 
 
 def _refusal(answer: _Answer) -> Refusal:
