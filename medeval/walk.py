@@ -18,7 +18,7 @@ from medeval.checkpoints import Checkpoint
 from medeval.definitions import EvalProtocol
 from medeval.errors import DataError, FatalModelError, ModelError
 from medeval.forecast import Kind
-from medeval.images import Picture, prepare
+from medeval.images import Digests, Picture, prepare
 from medeval.interruption import Interrupt
 from medeval.judging import JudgeQueue, failure, first_error_alone
 from medeval.loader import Loaded
@@ -89,8 +89,9 @@ class Cell:
 class SharedPictures:
     """A sample's images, read and encoded once for all its jobs, and freed with the last one."""
 
-    def __init__(self, sample: Sample) -> None:
+    def __init__(self, sample: Sample, digests: Digests | None = None) -> None:
         self._sample = sample
+        self._digests = digests
         self._lock = asyncio.Lock()
         self._pictures: dict[object, Sequence[Picture]] = {}
 
@@ -104,7 +105,12 @@ class SharedPictures:
 
     def _prepare(self, protocol: EvalProtocol) -> Sequence[Picture]:
         return [
-            prepare(source.read(), name=source.name, budget=protocol.pixel_budget)
+            prepare(
+                source.read(),
+                name=source.name,
+                budget=protocol.pixel_budget,
+                digests=self._digests,
+            )
             for source in self._sample.images
         ]
 
@@ -247,8 +253,9 @@ def _shares(n: int) -> Iterator[float]:
 
 def _jobs_of(cells: Sequence[Cell]) -> Iterator[Job]:
     """The missing trajectories of one benchmark, sample by sample."""
-    for position, sample in cells[0].samples.numbered():
-        pictures = SharedPictures(sample)
+    samples = cells[0].samples
+    for position, sample in samples.numbered():
+        pictures = SharedPictures(sample, samples.digests)
         for repeat in range(cells[0].repeats):
             for cell in cells:
                 if (sample.id, repeat) not in cell.done:

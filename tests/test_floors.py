@@ -38,7 +38,7 @@ UNFLOORED = {"medeval", "medeval.__main__"}
 HEAVY = {
     "accelerate", "aiohttp", "datasets", "huggingface_hub", "jsonlines", "matplotlib", "numpy",
     "openai", "pandas", "PIL", "pyarrow", "pydantic", "rapidfuzz", "safetensors", "scipy",
-    "statsmodels", "tenacity", "tokenizers", "torch", "transformers", "vllm",
+    "statsmodels", "tokenizers", "torch", "transformers", "vllm",
 }  # fmt: skip
 NEVER_AT_MODULE_LEVEL = {"datasets", "huggingface_hub", "matplotlib", "openai", "vllm"}
 WITH_TORCH = {"torch", "transformers", "safetensors", "accelerate", "tokenizers"}

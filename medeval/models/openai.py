@@ -1,7 +1,9 @@
 """Any server that speaks OpenAI's chat completions: vLLM, SGLang, llama.cpp, hosted APIs."""
 
+import asyncio
 import json
 import os
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +12,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 import aiohttp
-import tenacity
 
 from medeval.errors import FatalModelError, ModelError, TransientModelError
 from medeval.models.address import normalised_base_url, proxy_for
@@ -108,6 +109,7 @@ class OpenAIModel:
         self._max_retries = max_retries
         self._retry_wait_s = retry_wait_s
         self._extra_body = dict(extra_body or {})
+        self._drawn = random.Random()
         self._key = NO_KEY
         self._session: aiohttp.ClientSession | None = None
         self._version: str | None = None
@@ -229,34 +231,26 @@ class OpenAIModel:
         return aiohttp.ClientTimeout(total=total_s, sock_connect=min(total_s, CONNECT_TIMEOUT_S))
 
     async def _retried(self, attempt: Callable[[], Awaitable[Result]]) -> Result:
-        tries = self._max_retries + 1
-        retrying = tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(tries),
-            wait=self._wait_s,
-            retry=tenacity.retry_if_exception_type(TransientModelError),
-            reraise=True,
-        )
+        n_failed = 0
+        while True:
+            try:
+                return await attempt()
+            except TransientModelError as error:
+                n_failed += 1
+                if n_failed > self._max_retries:
+                    raise TransientModelError(
+                        f"{error.message} (tried {n_failed!r} times)",
+                        retry_after_s=error.retry_after_s,
+                    ) from error
+                wait_s = self._wait_s(n_failed, error)
+            await asyncio.sleep(wait_s)
 
-        # tenacity awaits only what it can see to be a coroutine function.
-        async def once() -> Result:
-            return await attempt()
-
-        try:
-            return await retrying(once)
-        except TransientModelError as error:
-            raise TransientModelError(
-                f"{error.message} (tried {tries!r} times)", retry_after_s=error.retry_after_s
-            ) from error
-
-    def _wait_s(self, state: tenacity.RetryCallState) -> float:
+    def _wait_s(self, n_failed: int, error: TransientModelError) -> float:
         """The back-off, or what the server asked for where that is longer."""
-        error = state.outcome.exception() if state.outcome else None
-        asked_s = error.retry_after_s if isinstance(error, TransientModelError) else None
+        least_s = min(self._retry_wait_s * 2.0 ** min(n_failed - 1, 30), MAX_BACKOFF_S)
         # Many requests that failed together must not come back together.
-        backoff = tenacity.wait_exponential(
-            self._retry_wait_s, max=MAX_BACKOFF_S
-        ) + tenacity.wait_random_exponential(self._retry_wait_s, max=MAX_BACKOFF_S)
-        return max(backoff(state), min(asked_s or 0.0, MAX_RETRY_AFTER_S))
+        drawn_s = self._drawn.uniform(least_s, 2 * least_s)
+        return max(drawn_s, min(error.retry_after_s or 0.0, MAX_RETRY_AFTER_S))
 
     async def _listed(self) -> list[dict[str, Any]]:
         """The server's list of models, empty where it has none."""

@@ -22,18 +22,20 @@ class Body:
         self._pieces = pieces
 
     def __iter__(self) -> Iterator[bytes]:
-        before = b""
+        # text goes with the image beside it, for each piece is a write of its own
+        held = b""
         for piece in self._pieces:
             if isinstance(piece, bytes):
-                before += piece
+                held += piece
                 continue
-            before += _url_head(piece)
+            held += _url_head(piece)
             view = memoryview(piece.data)
             for start in range(0, len(view), CHUNK_BYTES):
-                # with what stands before it, for each piece is a write of its own
-                yield before + pybase64.b64encode(view[start : start + CHUNK_BYTES])
-                before = b""
-        yield before
+                if start:
+                    yield held
+                    held = b""
+                held += pybase64.b64encode(view[start : start + CHUNK_BYTES])
+        yield held
 
     @property
     def size_bytes(self) -> int:
