@@ -73,7 +73,7 @@ class Figures:
 
 def draw(folder: Path, n: int, edge_px: int) -> None:
     """Distinct JPEGs of about 400 KB at 1024 x 1024, and a crop of each as PNG."""
-    noise = Image.effect_noise((edge_px, edge_px), 40)
+    noise = Image.effect_noise((edge_px, edge_px), 13)
     for index in range(n):
         turned = ImageChops.offset(noise, 37 * index, 91 * index)
         image = Image.merge("RGB", (turned, noise, turned))
