@@ -9,6 +9,7 @@ import hashlib
 import io
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -27,10 +28,12 @@ from medeval.image_files import (
     upright,
     upright_size,
 )
-from medeval.types import EncodedImage, MediaType, Size
+from medeval.pixel_room import PixelRoom
+from medeval.types import Affine, EncodedImage, MediaType, Size
 
 if TYPE_CHECKING:
     from PIL import Image
+    from PIL.ImageFile import ImageFile
 
 # Of PNG's levels, the fastest that still shrinks a chart several times.
 PNG_COMPRESS_LEVEL: Final = 1
@@ -149,6 +152,13 @@ class Picture:
         """The size of the image as it is sent."""
         return Size(self.encoded.width_px, self.encoded.height_px)
 
+    @property
+    def sent_to_raw(self) -> Affine:
+        """The map from pixels of the image as it is sent to raw pixels."""
+        across = self.raw.width_px / self.sent.width_px
+        down = self.raw.height_px / self.sent.height_px
+        return Affine(across, 0.0, 0.0, 0.0, down, 0.0)
+
     def pixels(self) -> "Image.Image":
         """The image in RGB, upright and at raw size: a fresh one at each call, the caller's own.
 
@@ -168,6 +178,7 @@ def prepare(
     budget: PixelBudget | None = None,
     max_pixels: int = MAX_PIXELS,
     digests: "Digests | None" = None,
+    room: PixelRoom | None = None,
 ) -> Picture:
     """A sample's image, ready to be sent; `name` tells people which one it is.
 
@@ -175,12 +186,24 @@ def prepare(
     frame, 8-bit RGB or gray, without transparency or an orientation to apply; of such a file only
     the header and the end mark are read, unless it has an alpha channel, which may prove opaque.
     Any other becomes a PNG in RGB: orientation applied, the first frame, transparency on white,
-    16 bits cut to the upper 8. `digests` are those of files that were read before.
+    16 bits cut to the upper 8. `digests` are those of files that were read before; an image is
+    decoded in `room`.
 
     Raises DataError for what is empty, no image or truncated, and before decoding for what is over
     `max_pixels`.
     """
     image = open_image(data, name, max_pixels)
+    with nullcontext() if room is None else room.taken(image.width * image.height):
+        return _prepared(image, data, name, budget, digests)
+
+
+def _prepared(
+    image: "ImageFile",
+    data: bytes,
+    name: str,
+    budget: PixelBudget | None,
+    digests: "Digests | None",
+) -> Picture:
     orientation = orientation_of(image, data, name)
     raw = upright_size(image, orientation)
     sent = raw if budget is None else budget.size_of(raw)

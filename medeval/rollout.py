@@ -7,7 +7,7 @@ that gives no reply raises ModelError, and the sample then stays without a traje
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from medeval.call_rulings import (
@@ -25,8 +25,9 @@ from medeval.errors import ToolError
 from medeval.eval_protocol import EvalProtocol
 from medeval.images import Picture
 from medeval.models.base import Model, Reply, Request, Sampling, TokenHistory
+from medeval.pixel_room import PixelRoom
 from medeval.protocol_parts import Observed
-from medeval.tools.base import ToolContext, ToolResult
+from medeval.tools.base import Tool, ToolContext, ToolResult
 from medeval.tools.calls import ends_at_stop
 from medeval.types import (
     IDENTITY,
@@ -34,6 +35,7 @@ from medeval.types import (
     Answer,
     CallStatus,
     FinishReason,
+    JsonValue,
     Message,
     ParsedCall,
     Sample,
@@ -73,13 +75,16 @@ async def roll_out(
     *,
     repeat: int = 0,
     seed: int = 0,
+    room: PixelRoom | None = None,
 ) -> Rollout:
     """Put a sample, with its images prepared, to a model and follow the conversation to its end.
 
-    `seed` is the run's. Raises what `model.generate` raises, and DataError where a sample's image
-    turns out to be damaged once a tool decodes it.
+    `seed` is the run's; tools decode images in `room`. Raises what `model.generate` raises, and
+    DataError where a sample's image turns out to be damaged once a tool decodes it.
     """
-    conversation = _Conversation(sample=sample, protocol=protocol, model=model)
+    conversation = _Conversation(
+        sample=sample, protocol=protocol, model=model, room=room or PixelRoom()
+    )
     conversation.open(pictures)
     started = time.monotonic()
     stop: StopReason | None = None
@@ -110,6 +115,7 @@ class _Conversation:
     sample: Sample
     protocol: EvalProtocol
     model: Model
+    room: PixelRoom
     messages: list[Message] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     images: list[TrajectoryImage] = field(default_factory=list)
@@ -296,7 +302,7 @@ class _Conversation:
         try:
             tool = offered_tool(self.protocol.tools, call.name)
             # decoding and resizing a large image must not hold up the other conversations
-            result = await asyncio.to_thread(tool.run, call.arguments or {}, self._context())
+            result = await asyncio.to_thread(self._run, tool, call.arguments or {})
         except ToolError as error:
             seconds = time.monotonic() - started
             self._record(call, "rejected", error=error.message, seconds=seconds)
@@ -312,6 +318,11 @@ class _Conversation:
             raw=result.picture.raw,
             sent=result.picture.sent,
         )
+
+    def _run(self, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolResult:
+        largest = max((picture.raw.area_px for picture in self.pictures), default=0)
+        with self.room.taken(largest):
+            return tool.run(arguments, self._context())
 
     def _context(self) -> ToolContext:
         budget = self.protocol.model_budget
@@ -347,7 +358,7 @@ class _Conversation:
                 root=index if made is None else self.images[made.parent].root,
                 operation=None if made is None else made.operation,
                 arguments={} if made is None else made.arguments,
-                to_root=raw_to_root.after(_sent_to_raw(picture)),
+                to_root=raw_to_root.after(picture.sent_to_raw),
                 raw=picture.raw,
                 sent=picture.sent,
                 exif_orientation=picture.exif_orientation,
@@ -376,17 +387,6 @@ class _Conversation:
                 seconds=seconds,
             )
         )
-
-
-def _sent_to_raw(picture: Picture) -> Affine:
-    return Affine(
-        picture.raw.width_px / picture.sent.width_px,
-        0.0,
-        0.0,
-        0.0,
-        picture.raw.height_px / picture.sent.height_px,
-        0.0,
-    )
 
 
 def _with_model_size(image: TrajectoryImage, size: Size) -> TrajectoryImage:

@@ -125,6 +125,11 @@ class Size:
     width_px: int
     height_px: int
 
+    @property
+    def area_px(self) -> int:
+        """How many pixels there are."""
+        return self.width_px * self.height_px
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrajectoryImage:

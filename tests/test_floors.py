@@ -13,8 +13,8 @@ FLOORS: dict[int, str] = {
     0: "errors boxes types",
     1: "text templates costs forecast shards inquiry denotation schema parts records fingerprints "
     "keys",
-    2: "images image_files image_cells archives symmetry tables hub rows durable locks cells store "
-    "judge_replies",
+    2: "images image_files image_cells pixel_room archives symmetry tables hub rows durable locks "
+    "cells store judge_replies",
     3: "tools.* models.* protocol_parts",
     4: "definitions eval_protocol loader math_equality",
     5: (
@@ -22,8 +22,9 @@ FLOORS: dict[int, str] = {
         "validation samples scoring analysis.* provenance"
     ),
     6: (
-        "sweep cluster remote estimates evaluation workers worker devices walk merging recording "
-        "cell_settings results regrading engines interruption frames api figures.* interchange.*"
+        "sweep cluster remote estimates evaluation workers worker devices walk shared_pictures "
+        "merging recording cell_settings results regrading engines interruption frames api "
+        "figures.* interchange.*"
     ),
     7: "demo.* drawing cli.*",
 }

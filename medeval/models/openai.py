@@ -238,7 +238,7 @@ class OpenAIModel:
             except TransientModelError as error:
                 n_failed += 1
                 if n_failed > self._max_retries:
-                    raise TransientModelError(
+                    raise type(error)(
                         f"{error.message} (tried {n_failed!r} times)",
                         retry_after_s=error.retry_after_s,
                     ) from error
