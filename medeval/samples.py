@@ -145,20 +145,12 @@ def check_count(benchmark: Benchmark, count: int, *, allow: bool) -> None:
 
 def inspect_image(source: ImageSource, digests: Digests) -> SampleImagePart:
     """Size, type and hash of an image's own bytes; an unreadable one is recorded with its error."""
-    part = SampleImagePart(
-        source=source.name,
-        sha256=None,
-        width_px=None,
-        height_px=None,
-        media_type=None,
-        size_bytes=None,
-    )
+    found: dict[str, str | int | None] = dict.fromkeys(SampleImagePart.model_fields)
     try:
         data = source.read()
-        digest = digests.first(data)
-        part = part.model_copy(update={"sha256": digest, "size_bytes": len(data)})
+        found |= {"sha256": digests.first(data), "size_bytes": len(data)}
         size, media_type = sent_as(data, name=source.name)
+        found |= {"width_px": size.width_px, "height_px": size.height_px, "media_type": media_type}
     except DataError as error:
-        return part.model_copy(update={"error": error.message})
-    sides = {"width_px": size.width_px, "height_px": size.height_px}
-    return part.model_copy(update={**sides, "media_type": media_type})
+        found["error"] = error.message
+    return SampleImagePart.model_validate({**found, "source": source.name})
