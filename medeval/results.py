@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from medeval.analysis.aggregates import official_score, scored_results
 from medeval.analysis.breakdowns import CellScores, breakdowns
-from medeval.analysis.pairs import PairName, Result, join_verdicts, pair_outcomes
+from medeval.analysis.pairs import Labels, PairName, Result, join_verdicts, pair_outcomes
 from medeval.analysis.summary import CellName, CellSummary, as_columns, summarize
 from medeval.checkpoints import BASELINE
 from medeval.costs import Cost, Tally
@@ -75,7 +75,7 @@ def summarize_cells(
 class _BenchmarkResults:
     judge: str
     is_primary: bool
-    samples: Mapping[str, SampleRecord]
+    samples: Mapping[str, Labels]
     results: Mapping[CellKey, Sequence[Result]]
     costs: Mapping[CellKey, Cost]
 
@@ -90,10 +90,20 @@ def _read(
         yield _BenchmarkResults(
             judge=identity,
             is_primary=identity == record.judges.get(benchmark),
-            samples={sample.id: sample for sample in folder.samples(benchmark)},
+            samples={sample.id: _labels(sample) for sample in folder.samples(benchmark)},
             results={key: results for key, (results, _) in read.items()},
             costs={key: cost for key, (_, cost) in read.items()},
         )
+
+
+def _labels(sample: SampleRecord) -> Labels:
+    return Labels(
+        id=sample.id,
+        options=sample.options,
+        targets=sample.targets,
+        groups=sample.groups,
+        cluster=sample.cluster,
+    )
 
 
 def _in_order(

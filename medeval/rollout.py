@@ -7,9 +7,10 @@ that gives no reply raises ModelError, and the sample then stays without a traje
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from medeval.album import Album
 from medeval.call_rulings import (
     calls_of,
     keeps_names,
@@ -27,16 +28,16 @@ from medeval.errors import ToolError
 from medeval.eval_protocol import EvalProtocol
 from medeval.images import Picture
 from medeval.models.base import Model, Reply, Request, Sampling, TokenHistory
+from medeval.pixel_room import PixelRoom
 from medeval.protocol_parts import Observed
-from medeval.tools.base import ToolContext, ToolResult
+from medeval.tools.base import Tool, ToolContext, ToolResult
 from medeval.tools.calls import ends_at_stop
 from medeval.types import (
-    IDENTITY,
-    Affine,
     Answer,
     CallStatus,
     FinishReason,
     ImageRef,
+    JsonValue,
     Message,
     ParsedCall,
     Sample,
@@ -45,7 +46,6 @@ from medeval.types import (
     Text,
     ToolCall,
     Trajectory,
-    TrajectoryImage,
     Turn,
 )
 
@@ -76,13 +76,16 @@ async def roll_out(
     *,
     repeat: int = 0,
     seed: int = 0,
+    room: PixelRoom | None = None,
 ) -> Rollout:
     """Put a sample, with its images prepared, to a model and follow the conversation to its end.
 
-    `seed` is the run's. Raises what `model.generate` raises, and DataError where a sample's image
-    turns out to be damaged once a tool decodes it.
+    `seed` is the run's; tools decode images in `room`. Raises what `model.generate` raises, and
+    DataError where a sample's image turns out to be damaged once a tool decodes it.
     """
-    conversation = _Conversation(sample=sample, protocol=protocol, model=model)
+    conversation = _Conversation(
+        sample=sample, protocol=protocol, model=model, room=room or PixelRoom()
+    )
     conversation.open(pictures)
     started = time.monotonic()
     stop: StopReason | None = None
@@ -97,14 +100,14 @@ async def roll_out(
             repeat=repeat,
             protocol=protocol.name,
             messages=tuple(conversation.messages),
-            images=tuple(conversation.images),
+            images=tuple(conversation.album.recorded),
             turns=tuple(conversation.turns),
             calls=tuple(conversation.calls),
             answer=answer,
             stop=stop,
             seconds=time.monotonic() - started,
         ),
-        made=dict(list(enumerate(conversation.pictures))[len(sample.images) :]),
+        made=dict(list(enumerate(conversation.album.pictures))[len(sample.images) :]),
     )
 
 
@@ -113,10 +116,9 @@ class _Conversation:
     sample: Sample
     protocol: EvalProtocol
     model: Model
+    room: PixelRoom
     messages: list[Message] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
-    images: list[TrajectoryImage] = field(default_factory=list)
-    raw_to_root: list[Affine] = field(default_factory=list)
+    album: Album = field(default_factory=Album)
     turns: list[Turn] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
     history: TokenHistory | None = None
@@ -124,7 +126,7 @@ class _Conversation:
     def open(self, pictures: Sequence[Picture]) -> None:
         self.messages.extend(self.protocol.opening(self.sample))
         for picture in pictures:
-            self._add_image(picture)
+            self.album.add(picture)
 
     async def generate(self, seed: int) -> Reply:
         native = self.protocol.call_syntax == "openai"
@@ -132,7 +134,7 @@ class _Conversation:
         reply = await self.model.generate(
             Request(
                 messages=tuple(self.messages),
-                images=tuple(picture.encoded for picture in self.pictures),
+                images=self.album.encoded,
                 sampling=self._sampling(),
                 seed=seed,
                 tools=tuple(tool.schema for tool in self.protocol.tools) if native else (),
@@ -168,8 +170,7 @@ class _Conversation:
     def _note_model_sizes(self, sizes: tuple[Size, ...] | None) -> None:
         parts = (part for message in self.messages for part in message.content)
         places = [part.index for part in parts if isinstance(part, ImageRef)]
-        for index, size in zip(places, sizes or (), strict=False):
-            self.images[index] = _with_model_size(self.images[index], size)
+        self.album.note_model_sizes(places, sizes or ())
 
     async def follow(self, reply: Reply) -> tuple[StopReason | None, Answer | None]:
         """Act on the last reply: the reason to stop, or None to go on, and the answer if any."""
@@ -296,7 +297,7 @@ class _Conversation:
             self.protocol,
             n_turns=len(self.turns),
             n_executed=sum(made.status == "executed" for made in self.calls),
-            n_images=len(self.pictures),
+            n_images=len(self.album),
         )
 
     async def _execute(self, call: ParsedCall) -> Observed:
@@ -310,12 +311,12 @@ class _Conversation:
         try:
             tool = offered_tool(self.protocol, call.name)
             # decoding and resizing a large image must not hold up the other conversations
-            result = await asyncio.to_thread(tool.run, call.arguments or {}, self._context())
+            result = await asyncio.to_thread(self._run, tool, call.arguments or {})
         except ToolError as error:
             seconds = time.monotonic() - started
             self._record(call, "rejected", error=error.message, seconds=seconds)
             return Observed(native_id=call.native_id, error=error.message, turn=turn)
-        index = self._add_image(result.picture, result)
+        index = self.album.add(result.picture, result)
         seconds = time.monotonic() - started
         self._record(call, "executed", image=index, seconds=seconds)
         return Observed(
@@ -327,48 +328,22 @@ class _Conversation:
             sent=result.picture.sent,
         )
 
+    def _run(self, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolResult:
+        with self.room.taken(self.album.largest_px):
+            return tool.run(arguments, self._context())
+
     def _context(self) -> ToolContext:
         budget = self.protocol.model_budget
-        sizes = {
-            index: image.model or budget.size_of(image.sent)
-            for index, image in enumerate(self.images)
-            if budget is not None
-        }
         turn = None if keeps_names(self.protocol) else len(self.turns) - 1
         return ToolContext(
-            pictures=tuple(self.pictures),
+            pictures=tuple(self.album.pictures),
             frame=self.protocol.frame,
             n_originals=len(self.sample.images),
-            model_sizes=sizes,
+            model_sizes={} if budget is None else self.album.model_sizes(budget),
             metadata=self.sample.metadata,
-            raw_to_root=tuple(self.raw_to_root),
+            raw_to_root=tuple(self.album.raw_to_root),
             earlier=[call.image for call in self.calls if turn in (None, call.turn)],
         )
-
-    def _add_image(self, picture: Picture, made: ToolResult | None = None) -> int:
-        """Take an image into the conversation: the sample's own, or what a call made."""
-        index = len(self.pictures)
-        raw_to_root = (
-            IDENTITY if made is None else self.raw_to_root[made.parent].after(made.raw_to_parent)
-        )
-        self.pictures.append(picture)
-        self.raw_to_root.append(raw_to_root)
-        self.images.append(
-            TrajectoryImage(
-                index=index,
-                sha256=picture.encoded.sha256,
-                media_type=picture.encoded.media_type,
-                parent=None if made is None else made.parent,
-                root=index if made is None else self.images[made.parent].root,
-                operation=None if made is None else made.operation,
-                arguments={} if made is None else made.arguments,
-                to_root=raw_to_root.after(picture.sent_to_raw),
-                raw=picture.raw,
-                sent=picture.sent,
-                exif_orientation=picture.exif_orientation,
-            )
-        )
-        return index
 
     def _record(
         self,
@@ -391,7 +366,3 @@ class _Conversation:
                 seconds=seconds,
             )
         )
-
-
-def _with_model_size(image: TrajectoryImage, size: Size) -> TrajectoryImage:
-    return image if image.model == size else replace(image, model=size)

@@ -1,21 +1,22 @@
 """A planned benchmark's samples: read lazily, and recorded before the first request."""
 
 import itertools
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from medeval.definitions import Benchmark
 from medeval.errors import DataError
-from medeval.images import sent_as, sha256_of
+from medeval.images import Digests, sent_as
 from medeval.plan import PlanFile, PlannedBenchmark
 from medeval.records import SampleImagePart, SampleRecord
 from medeval.rows import Origin, Row, Rows, open_rows
 from medeval.shards import Shard
 from medeval.types import ImageSource, Sample
 
-# Reading and hashing let other threads run; more of them than this wait for the disk at best.
-INSPECTORS = 4
+# Reading and hashing let other threads run; more of them than processors wait for the disk at best.
+INSPECTORS = min(4, max(2, os.cpu_count() or 2))
 # What a definition's own code raises at a row that is not as it expects.
 UNEXPECTED = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
 
@@ -23,7 +24,8 @@ UNEXPECTED = (LookupError, ValueError, TypeError, AttributeError, ArithmeticErro
 class BenchmarkSamples:
     """The samples a run asks for, in the order of the rows; iterating reads them anew.
 
-    Of a shard, only its own. `count` is the number of rows there are, asked for or not.
+    Of a shard, only its own. `count` is the number of rows there are, asked for or not; `digests`
+    are those of the images that `records` has read.
     Raises DataError where the number of rows is not the published one, unless the options
     allow it, where a column is missing or `to_sample` fails, or where two rows give one id.
     """
@@ -36,6 +38,7 @@ class BenchmarkSamples:
         self._shard = Shard.read(options.shard or "1/1")
         self.count = len(self._rows)
         self._seen: tuple[str, ...] | None = None
+        self.digests = Digests()
         check_count(self.benchmark, self.count, allow=self._is_part or options.allow_count_mismatch)
 
     @property
@@ -92,7 +95,9 @@ class BenchmarkSamples:
             ahead: deque[tuple[Sample, list[Future[SampleImagePart]]]] = deque()
             try:
                 for sample in self._checked():
-                    found = [pool.submit(inspect_image, source) for source in sample.images]
+                    found = [
+                        pool.submit(inspect_image, source, self.digests) for source in sample.images
+                    ]
                     ahead.append((sample, found))
                     if len(ahead) > 2 * INSPECTORS:
                         yield _described(*ahead.popleft())
@@ -138,22 +143,14 @@ def check_count(benchmark: Benchmark, count: int, *, allow: bool) -> None:
         )
 
 
-def inspect_image(source: ImageSource) -> SampleImagePart:
+def inspect_image(source: ImageSource, digests: Digests) -> SampleImagePart:
     """Size, type and hash of an image's own bytes; an unreadable one is recorded with its error."""
-    part = SampleImagePart(
-        source=source.name,
-        sha256=None,
-        width_px=None,
-        height_px=None,
-        media_type=None,
-        size_bytes=None,
-    )
+    found: dict[str, str | int | None] = dict.fromkeys(SampleImagePart.model_fields)
     try:
         data = source.read()
-        digest = sha256_of(data)
-        part = part.model_copy(update={"sha256": digest, "size_bytes": len(data)})
+        found |= {"sha256": digests.first(data), "size_bytes": len(data)}
         size, media_type = sent_as(data, name=source.name)
+        found |= {"width_px": size.width_px, "height_px": size.height_px, "media_type": media_type}
     except DataError as error:
-        return part.model_copy(update={"error": error.message})
-    sides = {"width_px": size.width_px, "height_px": size.height_px}
-    return part.model_copy(update={**sides, "media_type": media_type})
+        found["error"] = error.message
+    return SampleImagePart.model_validate({**found, "source": source.name})

@@ -1,9 +1,7 @@
 """The nouns of a run: what a sample is, what was said, what was called, how it was judged."""
 
-import binascii
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Literal, TypeAlias
 
 from medeval.boxes import AxisLine, Box, Point
@@ -75,7 +73,7 @@ class Sample:
     target_points: tuple[Point, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedImage:
     """The exact bytes that are sent to a model, and their size in pixels once decoded."""
 
@@ -84,17 +82,6 @@ class EncodedImage:
     sha256: str
     width_px: int
     height_px: int
-
-    @cached_property
-    def url_bytes(self) -> bytes:
-        """The `data:` URL in ASCII, made once: what is sent again with every turn."""
-        head = f"data:{self.media_type};base64,".encode()
-        return b"".join((head, binascii.b2a_base64(self.data, newline=False)))
-
-    @property
-    def data_url(self) -> str:
-        """The bytes as a `data:` URL."""
-        return self.url_bytes.decode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +124,11 @@ class Size:
 
     width_px: int
     height_px: int
+
+    @property
+    def area_px(self) -> int:
+        """How many pixels there are."""
+        return self.width_px * self.height_px
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,6 @@ from medeval.checkpoints import Checkpoint
 from medeval.definitions import EvalProtocol
 from medeval.errors import DataError, FatalModelError, ModelError
 from medeval.forecast import Kind
-from medeval.images import Picture, prepare
 from medeval.interruption import Interrupt
 from medeval.judging import JudgeQueue, failure, first_error_alone
 from medeval.loader import Loaded
@@ -27,12 +26,11 @@ from medeval.plan import PlannedBenchmark
 from medeval.records import FailureKind
 from medeval.rollout import Rollout, roll_out
 from medeval.samples import BenchmarkSamples
+from medeval.shared_pictures import Holding, SharedPictures
 from medeval.store import RunFolder
 from medeval.types import Sample
 
 SampleKey = tuple[str, int]
-# Engines behind HTTP, which take images as base64.
-SERVED = frozenset({"openai", "vllm-server"})
 
 
 class Progress(Protocol):
@@ -88,38 +86,6 @@ class Cell:
             progress.tell(f"{self.name} stopped: {reason}")
 
 
-class SharedPictures:
-    """A sample's images, read and encoded once for all its jobs, and freed with the last one.
-
-    `as_urls` makes the text that servers are sent as well.
-    """
-
-    def __init__(self, sample: Sample, *, as_urls: bool = False) -> None:
-        self._sample = sample
-        self._as_urls = as_urls
-        self._lock = asyncio.Lock()
-        self._pictures: dict[object, Sequence[Picture]] = {}
-
-    async def get(self, protocol: EvalProtocol) -> Sequence[Picture]:
-        """The images as the protocol sends them. Raises DataError where one cannot be read."""
-        async with self._lock:
-            budget = protocol.pixel_budget
-            if budget not in self._pictures:
-                self._pictures[budget] = await asyncio.to_thread(self._prepare, protocol)
-            return self._pictures[budget]
-
-    def _prepare(self, protocol: EvalProtocol) -> Sequence[Picture]:
-        pictures = [
-            prepare(source.read(), name=source.name, budget=protocol.pixel_budget)
-            for source in self._sample.images
-        ]
-        if self._as_urls:
-            for picture in pictures:
-                # made here, in a thread, and kept for all turns and arms
-                _ = picture.encoded.url_bytes
-        return pictures
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One trajectory to make; `position` is the sample's place in the benchmark, from 0."""
@@ -146,6 +112,10 @@ class Walk:
     defer_grading: bool
     judge_concurrency: int = 1
     writer_name: str = "0"
+    holding: Holding = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.holding = Holding.of_places(self.concurrency)
 
     async def run(self) -> None:
         """Make every trajectory that is missing, and have each judged.
@@ -181,10 +151,9 @@ class Walk:
         by_benchmark: dict[str, list[Cell]] = {}
         for cell in self.cells:
             by_benchmark.setdefault(cell.planned.name, []).append(cell)
-        as_urls = self.model.identity().get("engine") in SERVED
         sizes = {name: sum(map(n_missing, cells)) for name, cells in by_benchmark.items()}
         spread = [
-            zip(_shares(sizes[name]), _jobs_of(by_benchmark[name], as_urls=as_urls), strict=False)
+            zip(_shares(sizes[name]), _jobs_of(by_benchmark[name], self.holding), strict=False)
             for name in sorted(sizes, key=lambda name: -sizes[name])
         ]
         for _, job in heapq.merge(*spread, key=itemgetter(0)):
@@ -196,21 +165,13 @@ class Walk:
                 return
             if job.cell.stopped is None:
                 await self._do(job, queue)
+            else:
+                job.pictures.skip()
 
     async def _do(self, job: Job, queue: JudgeQueue) -> None:
         """One job to its end; nothing but a run folder that cannot be written raises."""
         try:
-            protocol = job.cell.protocol.value
-            pictures = await job.pictures.get(protocol)
-            self.progress.begin()
-            rollout = await roll_out(
-                job.sample,
-                pictures,
-                protocol,
-                self.model,
-                repeat=job.repeat,
-                seed=self.seed,
-            )
+            rollout = await self._converse(job)
         except FatalModelError as error:
             self._fail(job, "model", error)
             job.cell.stop(str(error), self.progress)
@@ -221,7 +182,25 @@ class Walk:
         except Exception as error:  # noqa: BLE001 - the boundary of one sample's rollout
             self._fail(job, "internal", error)
         else:
-            await self._keep(job, rollout, queue)
+            if rollout is not None:
+                await self._keep(job, rollout, queue)
+
+    async def _converse(self, job: Job) -> Rollout | None:
+        """A job's conversation; None where the walk was interrupted before its images were read."""
+        protocol = job.cell.protocol.value
+        async with job.pictures.used(protocol) as pictures:
+            if self.interrupt.reason is not None:
+                return None
+            self.progress.begin()
+            return await roll_out(
+                job.sample,
+                pictures,
+                protocol,
+                self.model,
+                repeat=job.repeat,
+                seed=self.seed,
+                room=self.holding.room,
+            )
 
     async def _keep(self, job: Job, rollout: Rollout, queue: JudgeQueue) -> None:
         writer = _open(job.cell)
@@ -257,20 +236,19 @@ def _shares(n: int) -> Iterator[float]:
     return ((index + 0.5) / n for index in range(n))
 
 
-def _jobs_of(cells: Sequence[Cell], *, as_urls: bool) -> Iterator[Job]:
+def _jobs_of(cells: Sequence[Cell], holding: Holding) -> Iterator[Job]:
     """The missing trajectories of one benchmark, sample by sample."""
-    for position, sample in cells[0].samples.numbered():
-        pictures = SharedPictures(sample, as_urls=as_urls)
-        for repeat in range(cells[0].repeats):
-            for cell in cells:
-                if (sample.id, repeat) not in cell.done:
-                    yield Job(
-                        cell=cell,
-                        sample=sample,
-                        pictures=pictures,
-                        repeat=repeat,
-                        position=position,
-                    )
+    samples = cells[0].samples
+    for position, sample in samples.numbered():
+        missing = [
+            (cell, repeat)
+            for repeat in range(cells[0].repeats)
+            for cell in cells
+            if (sample.id, repeat) not in cell.done
+        ]
+        pictures = SharedPictures(sample, samples.digests, holding, n_jobs=len(missing))
+        for cell, repeat in missing:
+            yield Job(cell=cell, sample=sample, pictures=pictures, repeat=repeat, position=position)
 
 
 def _open(cell: Cell) -> CellWriter:

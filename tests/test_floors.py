@@ -13,17 +13,18 @@ FLOORS: dict[int, str] = {
     0: "errors boxes types",
     1: "text templates costs forecast shards inquiry denotation schema parts records fingerprints "
     "keys",
-    2: "images image_files image_cells archives symmetry tables hub rows durable locks cells store "
-    "judge_replies",
+    2: "images image_files image_cells pixel_room archives symmetry tables hub rows durable locks "
+    "cells store judge_replies",
     3: "tools.* models.* protocol_parts",
     4: "definitions eval_protocol loader math_equality",
     5: (
-        "call_rulings recorded replay rollout grading judge_client judging checkpoints plan "
+        "album call_rulings recorded replay rollout grading judge_client judging checkpoints plan "
         "rendering validation samples scoring analysis.* provenance"
     ),
     6: (
-        "sweep cluster remote estimates evaluation workers worker devices walk merging recording "
-        "cell_settings results regrading engines interruption frames api figures.* interchange.*"
+        "sweep cluster remote estimates evaluation workers worker devices walk shared_pictures "
+        "merging recording cell_settings results regrading engines interruption frames api "
+        "figures.* interchange.*"
     ),
     7: "demo.* drawing cli.*",
 }
@@ -38,7 +39,7 @@ UNFLOORED = {"medeval", "medeval.__main__"}
 HEAVY = {
     "accelerate", "aiohttp", "datasets", "huggingface_hub", "jsonlines", "matplotlib", "numpy",
     "openai", "pandas", "PIL", "pyarrow", "pydantic", "rapidfuzz", "safetensors", "scipy",
-    "statsmodels", "tenacity", "tokenizers", "torch", "transformers", "vllm",
+    "statsmodels", "tokenizers", "torch", "transformers", "vllm",
 }  # fmt: skip
 NEVER_AT_MODULE_LEVEL = {"datasets", "huggingface_hub", "matplotlib", "openai", "vllm"}
 WITH_TORCH = {"torch", "transformers", "safetensors", "accelerate", "tokenizers"}

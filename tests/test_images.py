@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from medeval.errors import DataError, DefinitionError
-from medeval.images import PixelBudget, made_picture, prepare, sha256_of, smart_resize
+from medeval.images import (
+    MIN_KEPT_BYTES,
+    Digests,
+    PixelBudget,
+    made_picture,
+    prepare,
+    sha256_of,
+    smart_resize,
+)
 from medeval.types import Size
 
 CHARTS = Path(__file__).parents[1] / "../shared/data/chartqa/images"
@@ -489,3 +497,13 @@ def test_a_budget_that_nothing_can_meet_is_refused(
 ) -> None:
     with pytest.raises(DefinitionError, match="a pixel budget needs"):
         PixelBudget(min_px=smallest, max_px=largest, factor=factor)
+
+
+@pytest.mark.parametrize("length", [0, 10, MIN_KEPT_BYTES - 1, MIN_KEPT_BYTES, 100_000])
+def test_a_file_read_again_has_its_own_hash_known_before_or_not(length: int) -> None:
+    data, other = bytes(length), bytes(length) + b"x"
+    digests = Digests()
+    assert digests.again(data) == sha256_of(data)
+    assert digests.first(data) == sha256_of(data)
+    assert digests.again(data) == sha256_of(data)
+    assert digests.again(other) == sha256_of(other)

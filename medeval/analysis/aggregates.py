@@ -6,7 +6,7 @@ Every function takes decided samples alone and gives shares or means, 0 to 1 whe
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from medeval.analysis.pairs import Result
+from medeval.analysis.pairs import Labels, Result
 from medeval.errors import DataError
 from medeval.records import SampleRecord
 from medeval.text import LETTERS, chosen_option
@@ -24,7 +24,9 @@ class Scored:
     choice: str | None = None
 
 
-def scored_results(results: Iterable[Result], samples: Mapping[str, SampleRecord]) -> list[Scored]:
+def scored_results(
+    results: Iterable[Result], samples: Mapping[str, SampleRecord] | Mapping[str, Labels]
+) -> list[Scored]:
     """The decided results of a cell, ready to be aggregated.
 
     With repeats, each stands for itself, and a cluster is one question at one repeat.

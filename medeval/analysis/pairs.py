@@ -1,6 +1,6 @@
 """The arms of a pair joined sample by sample, by id and repeat, never by position."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from medeval.records import OutcomeRecord, SampleRecord
@@ -13,6 +13,20 @@ CORRECT: Mapping[VerdictStatus, bool | None] = {
     "incorrect": False,
     "undecided": None,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """What outcomes and aggregates need of a sample: a tenth of its record's memory.
+
+    All samples of a benchmark are held at once.
+    """
+
+    id: str
+    options: Sequence[str]
+    targets: tuple[str, ...]
+    groups: Mapping[str, str]
+    cluster: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,20 +64,21 @@ def join_verdicts(
 
     Where a judge's verdict on a trajectory was written more than once, the last one holds.
     """
-    by_key: dict[Key, Verdict] = {
-        (verdict.sample_id, verdict.repeat): verdict
+    by_key: dict[Key, tuple[VerdictStatus, float | None]] = {
+        (verdict.sample_id, verdict.repeat): (verdict.status, verdict.score)
         for verdict in verdicts
         if verdict.judge == judge
     }
     for trajectory in trajectories:
-        verdict = by_key.get((trajectory.sample_id, trajectory.repeat))
+        verdict = by_key.pop((trajectory.sample_id, trajectory.repeat), None)
         if verdict is not None:
+            status, score = verdict
             yield Result(
                 sample_id=trajectory.sample_id,
                 repeat=trajectory.repeat,
-                status=verdict.status,
-                score=verdict.score,
-                judge=verdict.judge,
+                status=status,
+                score=score,
+                judge=judge,
                 answer=None if trajectory.answer is None else trajectory.answer.text,
                 stop=trajectory.stop,
                 called=trajectory.called,
@@ -75,7 +90,7 @@ def join_verdicts(
 
 def pair_outcomes(
     name: PairName,
-    samples: Iterable[SampleRecord],
+    samples: Iterable[SampleRecord | Labels],
     free: Iterable[Result],
     available: Iterable[Result],
 ) -> Iterator[OutcomeRecord]:
@@ -100,7 +115,7 @@ def _by_sample(results: Iterable[Result]) -> dict[str, list[Result]]:
 
 
 def _outcome(
-    name: PairName, sample: SampleRecord, free: Result, available: Result
+    name: PairName, sample: SampleRecord | Labels, free: Result, available: Result
 ) -> OutcomeRecord:
     return OutcomeRecord(
         checkpoint=name.checkpoint,
@@ -109,7 +124,7 @@ def _outcome(
         benchmark=name.benchmark,
         pair=name.pair,
         sample_id=sample.id,
-        groups=sample.groups,
+        groups=dict(sample.groups),
         cluster=sample.cluster,
         repeat=free.repeat,
         free_correct=CORRECT[free.status],

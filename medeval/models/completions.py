@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from medeval.models.base import Reply, Request
 from medeval.models.final_turn import final_turn_settings, whole_turns
+from medeval.models.request_body import Body
 from medeval.tools.calls import ends_at_stop
 from medeval.types import (
     EncodedImage,
@@ -195,12 +196,8 @@ def parameters(request: Request) -> dict[str, JsonValue]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def encode(request: Request, settings: Mapping[str, JsonValue]) -> list[bytes]:
-    """The JSON body of a request, in pieces.
-
-    The data URL of an image is a piece of its own and never passes through the JSON encoder: a
-    megabyte of base64 holds nothing that JSON would escape.
-    """
+def encode(request: Request, settings: Mapping[str, JsonValue]) -> Body:
+    """The JSON body of a request."""
     body: dict[str, object] = {
         "messages": [_message(message) for message in whole_turns(request.messages)],
         **settings,
@@ -210,12 +207,14 @@ def encode(request: Request, settings: Mapping[str, JsonValue]) -> list[bytes]:
     return _filled(json.dumps(body), request.images)
 
 
-def _filled(text: str, images: Sequence[EncodedImage]) -> list[bytes]:
+def _filled(text: str, images: Sequence[EncodedImage]) -> Body:
     pieces = IMAGE_PLACE_PATTERN.split(text)
-    return [
-        images[int(piece)].url_bytes if index % 2 else piece.encode("ascii")
-        for index, piece in enumerate(pieces)
-    ]
+    return Body(
+        [
+            images[int(piece)] if index % 2 else piece.encode("ascii")
+            for index, piece in enumerate(pieces)
+        ]
+    )
 
 
 def _message(message: Message) -> dict[str, object]:

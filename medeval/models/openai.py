@@ -17,6 +17,7 @@ from medeval.models.address import normalised_base_url, proxy_for
 from medeval.models.base import Reply, Request
 from medeval.models.completions import Refusal, decode, encode, parameters, read_refusal
 from medeval.models.final_turn import FINAL_TURN_SETTINGS, HINT, FinalTurnCheck
+from medeval.models.request_body import Body
 from medeval.types import JsonValue
 
 # A server may ask for a longer wait than this; it is asked again after this long all the same.
@@ -197,7 +198,7 @@ class OpenAIModel:
                 f"those turns took the room there was ({self._redacted(refusal.shown)})"
             )
 
-    async def _complete(self, body: list[bytes], stop: tuple[str, ...]) -> Reply | Refusal:
+    async def _complete(self, body: Body, stop: tuple[str, ...]) -> Reply | Refusal:
         """One try: a reply, or a refusal that stands; raises TransientModelError otherwise."""
         answer = await self._send("POST", "/chat/completions", body)
         if answer.status == 200:
@@ -216,7 +217,7 @@ class OpenAIModel:
         return refusal
 
     async def _send(
-        self, method: str, path: str, body: list[bytes] | None = None, *, root: str | None = None
+        self, method: str, path: str, body: Body | None = None, *, root: str | None = None
     ) -> _Answer:
         if self._session is None:
             raise FatalModelError(f"{self.label} is asked before start(), or after close()")
@@ -242,6 +243,17 @@ class OpenAIModel:
         return aiohttp.ClientTimeout(total=total_s, sock_connect=min(total_s, CONNECT_TIMEOUT_S))
 
     async def _retried(self, attempt: Callable[[], Awaitable[Result]]) -> Result:
+        """What an attempt comes to; tenacity, a tenth of a request's time, sees failures alone."""
+        try:
+            return await attempt()
+        except TransientModelError as error:
+            failures = [error]
+
+        async def once() -> Result:
+            if failures:
+                raise failures.pop()
+            return await attempt()
+
         tries = self._max_retries + 1
         retrying = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(tries),
@@ -249,15 +261,10 @@ class OpenAIModel:
             retry=tenacity.retry_if_exception_type(TransientModelError),
             reraise=True,
         )
-
-        # tenacity awaits only what it can see to be a coroutine function.
-        async def once() -> Result:
-            return await attempt()
-
         try:
             return await retrying(once)
         except TransientModelError as error:
-            raise TransientModelError(
+            raise type(error)(
                 f"{error.message} (tried {tries!r} times)", retry_after_s=error.retry_after_s
             ) from error
 
@@ -361,13 +368,13 @@ class OpenAIModel:
         )
 
 
-async def _stream(body: list[bytes]) -> AsyncIterator[bytes]:
+async def _stream(body: Body) -> AsyncIterator[bytes]:
     for piece in body:
         yield piece
 
 
-def _headers(body: list[bytes]) -> dict[str, str]:
-    return {"Content-Type": "application/json", "Content-Length": str(sum(map(len, body)))}
+def _headers(body: Body) -> dict[str, str]:
+    return {"Content-Type": "application/json", "Content-Length": str(body.size_bytes)}
 
 
 def _refusal(answer: _Answer) -> Refusal:

@@ -1,4 +1,6 @@
+import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -6,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medeval.models.base import Reply, Request, Sampling, ToolSchema
-from medeval.models.completions import Refusal, decode, encode, parameters, read_refusal
+from medeval.models.completions import (
+    Refusal,
+    decode,
+    encode,
+    parameters,
+    read_refusal,
+)
+from medeval.models.request_body import CHUNK_BYTES
 from medeval.types import (
     EncodedImage,
     FinishReason,
@@ -35,6 +44,10 @@ def user(*content: Text | ImageRef) -> Message:
     return Message(role="user", content=content)
 
 
+def url_of(image: EncodedImage) -> str:
+    return f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
+
+
 def sent(asked: Request, settings: dict[str, JsonValue] | None = None) -> dict[str, Any]:
     body: dict[str, Any] = json.loads(b"".join(encode(asked, settings or {})))
     return body
@@ -56,9 +69,9 @@ def test_images_are_sent_as_data_urls_in_the_place_they_have_in_the_message() ->
         {
             "role": "user",
             "content": [
-                {"type": "image_url", "image_url": {"url": OTHER.data_url}},
+                {"type": "image_url", "image_url": {"url": url_of(OTHER)}},
                 {"type": "text", "text": "and"},
-                {"type": "image_url", "image_url": {"url": IMAGE.data_url}},
+                {"type": "image_url", "image_url": {"url": url_of(IMAGE)}},
                 {"type": "text", "text": "which?"},
             ],
         },
@@ -97,7 +110,22 @@ def test_calls_and_their_answers_go_back_and_reasoning_does_not() -> None:
         ],
     }
     assert tool["tool_call_id"] == "c1"
-    assert tool["content"][1]["image_url"]["url"] == IMAGE.data_url
+    assert tool["content"][1]["image_url"]["url"] == url_of(IMAGE)
+
+
+@pytest.mark.parametrize("over", [-2, -1, 0, 1, 2, CHUNK_BYTES])
+def test_a_body_is_as_long_as_it_says_and_the_same_each_time(over: int) -> None:
+    data = bytes(index % 251 for index in range(CHUNK_BYTES + over))
+    large = replace(IMAGE, data=data)
+    empty = replace(IMAGE, data=b"")
+    asked = request(user(ImageRef(0), ImageRef(1), Text("which?")), images=(large, empty))
+    body = encode(asked, {})
+    first, second = b"".join(body), b"".join(body)
+    assert first == second
+    assert body.size_bytes == len(first)
+    parts = json.loads(first)["messages"][0]["content"]
+    assert parts[0]["image_url"]["url"] == url_of(large)
+    assert parts[1]["image_url"]["url"] == url_of(empty)
 
 
 @pytest.mark.parametrize("arguments", ["", "{", '" "', "[1]", "null"])

@@ -1,97 +1,118 @@
-"""Peak memory of `medeval run` from 200 to 2,000 samples: it must not grow with their number.
+"""Peak memory and CPU of `medeval run` by the number of samples: neither may grow with it.
 
-    python tests/perf/memory.py [--samples 200,2000] [--edge-px 1024]
+    python tests/perf/memory.py [--samples 200,2000] [--size 1024x1024] [--pictures N]
+        [--resized] [--concurrency 32] [--latency 0]
 
-Each size is one run of its own process against a stub server, both arms, with distinct drawn
-images. Prints peak resident memory, CPU time a trajectory and wall time, one line a size.
+Each number of samples is one run of its own process against a stub server, both arms. Images are
+drawn beforehand, `--pictures` different ones in turn (as many as samples, unless said); each sample
+reads its own anew. `--resized` sends them within a pixel budget. Prints one line a number of
+samples: peak resident memory, the bytes a sample by which it grew since the line before, CPU time a
+trajectory, and start-up's alone.
+
+    python tests/perf/memory.py --samples 100,1000,10000,100000 --size 64x64 --pictures 10
+    python tests/perf/memory.py --samples 96,192 --size 7680x4320 --pictures 4 --concurrency 64 \
+        --latency 2
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+
+from PIL import Image, ImageChops
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
 
-DEFINITION = """
-from pathlib import Path
+from tests.perf.side_by_side import DEFINITION, server  # noqa: E402
 
-from PIL import Image
+PROTOCOL = """
+from medeval import EvalProtocol, PixelBudget
 
-from medeval import Benchmark, DrawnRows, Sample
-
-FOLDER = Path({folder!r})
-
-
-def draw(index):
-    path = FOLDER / f"{{index}}.jpg"
-    if not path.exists():
-        noise = Image.effect_noise(({edge}, {edge}), 40).convert("RGB")
-        noise.save(path, quality=90)
-    return {{"image": path.read_bytes()}}
-
-
-def to_sample(row):
-    return Sample(
-        id=f"s{{row.index:05d}}",
-        question=f"Question {{row.index}}?",
-        images=(row.image("image"),),
-        targets=("A",),
-        options=("red", "green"),
-    )
-
-
-NOISE = Benchmark(
-    name="noise", title="noise", rows=DrawnRows({n}, draw), to_sample=to_sample, judge="choice"
-)
+ARM = EvalProtocol(name="{name}", user="$question", call_syntax="hermes", pixel_budget={budget})
 """
+RESIZED = "PixelBudget(min_px=784, max_px=1120 * 840, factor=28)"
 
 
-def measure(n_samples: int, edge_px: int, url: str, folder: Path) -> str:
-    definition = folder / f"noise_{n_samples}.py"
-    images = folder / f"images_{n_samples}"
-    images.mkdir()
-    definition.write_text(DEFINITION.format(edge=edge_px, n=n_samples, folder=str(images)))
+def draw(folder: Path, n: int, size: tuple[int, int]) -> list[str]:
+    """Photo-like JPEGs: noise at a quarter of the size, enlarged where that is large."""
+    small = size if max(size) <= 1024 else (size[0] // 4, size[1] // 4)
+    noise = Image.effect_noise(small, 40).resize(size)
+    for index in range(n):
+        turned = ImageChops.offset(noise, 37 * index, 91 * index)
+        Image.merge("RGB", (turned, noise, turned)).save(folder / f"{index}.jpg", quality=90)
+    return [f"{index}.jpg" for index in range(n)]
+
+
+def measure(n: int, folder: Path, url: str, how: argparse.Namespace) -> tuple[float, float]:
+    """Peak memory in MB and CPU seconds of one run."""
     command = [
-        sys.executable, "-m", "medeval", "run", "--model", "stub", "--base-url", url,
-        "--benchmarks", str(definition), "--concurrency", "32",
-        "--output-dir", str(folder / f"run_{n_samples}"),
-    ]  # fmt: skip
-    # the first run draws the images, the second is measured
-    for attempt in ("draw", "measure"):
-        with (folder / f"{attempt}.log").open("wb") as log:
-            process = subprocess.Popen([*command, "--fresh"], cwd=ROOT, stdout=log, stderr=log)
-            _, status, usage = os.wait4(process.pid, 0)
-        if os.waitstatus_to_exitcode(status) != 0:
-            sys.exit((folder / f"{attempt}.log").read_text())
-    cpu_s = usage.ru_utime + usage.ru_stime
-    return (
-        f"{n_samples:>6} samples  peak {usage.ru_maxrss / 1024:7.1f} MB  "
-        f"CPU {cpu_s:6.1f} s  {1000 * cpu_s / (2 * n_samples):5.1f} ms a trajectory"
-    )
+        *(sys.executable, "-m", "medeval", "run", "--model", "stub", "--base-url", url),
+        *("--benchmarks", str(folder / "files.py"), "--data-dir", str(folder / "images")),
+        *("--protocols", str(folder / "free.py") + "," + str(folder / "again.py")),
+        *("--limit", str(n), "--concurrency", str(how.concurrency)),
+        *("--output-dir", str(folder / f"run_{n}")),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+    if os.waitstatus_to_exitcode(status) != 0:
+        sys.exit((folder / "log").read_text()[-3000:])
+    return usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
+
+
+def prepare(folder: Path, counts: list[int], how: argparse.Namespace) -> None:
+    images = folder / "images"
+    images.mkdir()
+    width, height = map(int, how.size.split("x"))
+    names = draw(images, how.pictures or max(counts), (width, height))
+    with (images / "rows.jsonl").open("w") as rows:
+        for index in range(max(counts)):
+            rows.write(json.dumps({"image": names[index % len(names)]}) + "\n")
+    (folder / "files.py").write_text(DEFINITION)
+    for name in ("free", "again"):
+        text = PROTOCOL.format(name=name, budget=RESIZED if how.resized else "None")
+        (folder / f"{name}.py").write_text(text)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", default="200,2000")
-    parser.add_argument("--edge-px", type=int, default=1024)
-    arguments = parser.parse_args()
-    server = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests/stub_server.py"), "--port", "0"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert server.stdout is not None
-        url = server.stdout.readline().strip()
-        with tempfile.TemporaryDirectory() as folder:
-            for n_samples in map(int, arguments.samples.split(",")):
-                print(measure(n_samples, arguments.edge_px, url, Path(folder)), flush=True)
-    finally:
-        server.terminate()
-        server.wait()
+    parser.add_argument("--size", default="1024x1024")
+    parser.add_argument("--pictures", type=int)
+    parser.add_argument("--resized", action="store_true")
+    parser.add_argument("--concurrency", type=int, default=32)
+    parser.add_argument("--latency", type=float, default=0.0)
+    how = parser.parse_args()
+    counts = [int(count) for count in how.samples.split(",")]
+    with (
+        tempfile.TemporaryDirectory() as name,
+        server(how.latency, how.concurrency, 1) as url,
+    ):
+        folder = Path(name)
+        prepare(folder, counts, how)
+        _, start_s = measure(1, folder, url, how)
+        before: tuple[int, float] | None = None
+        for n in counts:
+            began_at = time.monotonic()
+            peak_mb, cpu_s = measure(n, folder, url, how)
+            grown = (
+                ""
+                if before is None
+                else f"{(peak_mb - before[1]) * 2**20 / (n - before[0]):8.0f} B"
+            )
+            before = (n, peak_mb)
+            print(
+                f"{n:>7} samples  peak {peak_mb:7.1f} MB  grown by {grown or 'nothing yet':>11} "
+                f"a sample  CPU a trajectory {1000 * (cpu_s - start_s) / (2 * n):6.2f} ms "
+                f"beyond {start_s:.1f} s of start-up  {time.monotonic() - began_at:.0f} s",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

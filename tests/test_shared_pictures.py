@@ -1,0 +1,156 @@
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from medeval.definitions import EvalProtocol
+from medeval.errors import DataError
+from medeval.images import Digests, PixelBudget
+from medeval.shared_pictures import LEAST_BYTES, Holding, SharedPictures
+from medeval.types import ImageSource, Sample
+from tests.tiny_checkpoints import drawn_image
+
+DATA = drawn_image(0).data
+AS_IT_IS = EvalProtocol(name="as_it_is", user="$question", call_syntax="hermes")
+SMALL = EvalProtocol(
+    name="small",
+    user="$question",
+    call_syntax="hermes",
+    pixel_budget=PixelBudget(min_px=16, max_px=256, factor=4),
+)
+
+
+class Reads:
+    """A sample's one image, and how often it was read."""
+
+    def __init__(self, data: bytes = DATA) -> None:
+        self.count = 0
+        self._data = data
+
+    def __call__(self) -> bytes:
+        self.count += 1
+        return self._data
+
+    @property
+    def sample(self) -> Sample:
+        return Sample(
+            id="a", question="?", images=(ImageSource(name="a.png", read=self),), targets=()
+        )
+
+
+def shared(
+    reads: Reads, holding: Holding, n_jobs: int = 1, digests: Digests | None = None
+) -> SharedPictures:
+    return SharedPictures(reads.sample, digests or Digests(), holding, n_jobs=n_jobs)
+
+
+def test_images_are_read_once_for_all_jobs_of_a_protocol_and_anew_for_another_size() -> None:
+    reads = Reads()
+
+    async def use() -> None:
+        pictures = shared(reads, Holding(10**9), n_jobs=4)
+        for protocol in (AS_IT_IS, SMALL, AS_IT_IS, SMALL):
+            async with pictures.used(protocol) as (picture,):
+                assert (picture.sent == picture.raw) is (protocol is AS_IT_IS)
+
+    asyncio.run(use())
+    assert reads.count == 2
+
+
+def test_bytes_are_held_until_the_last_job_and_a_skipped_one_counts() -> None:
+    async def use() -> None:
+        holding = Holding(10**9)
+        pictures = shared(Reads(), holding, n_jobs=3)
+        for protocol in (AS_IT_IS, AS_IT_IS):
+            async with pictures.used(protocol):
+                assert holding.held_bytes == len(DATA)
+        assert holding.held_bytes == len(DATA)
+        pictures.skip()
+        assert holding.held_bytes == 0
+
+    asyncio.run(use())
+
+
+def test_a_resized_image_holds_its_file_as_well() -> None:
+    async def use() -> None:
+        holding = Holding(10**9)
+        async with shared(Reads(), holding).used(SMALL) as (picture,):
+            assert holding.held_bytes == len(DATA) + len(picture.encoded.data)
+
+    asyncio.run(use())
+
+
+async def most_under_way(holding: Holding, n: int, n_jobs: int = 1) -> int:
+    """How many of `n` conversations are held at once, where each lasts until none else begins."""
+    under_way = most = 0
+
+    async def converse() -> None:
+        nonlocal under_way, most
+        pictures = shared(Reads(), holding, n_jobs=n_jobs)
+        for _ in range(n_jobs):
+            async with pictures.used(AS_IT_IS):
+                under_way += 1
+                most = max(most, under_way)
+                await asyncio.sleep(0.05)
+                under_way -= 1
+
+    await asyncio.gather(*(converse() for _ in range(n)))
+    assert holding.held_bytes == 0
+    return most
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [(len(DATA) * 3, 3), (len(DATA), 1), (1, 1), (len(DATA) * 100, 12)],
+)
+def test_no_more_bytes_are_held_than_the_limit_but_one_may_always_begin(
+    limit: int, expected: int
+) -> None:
+    assert asyncio.run(most_under_way(Holding(limit), 12)) == expected
+
+
+def test_samples_that_wait_for_their_other_arm_do_not_keep_all_from_going_on() -> None:
+    assert asyncio.run(most_under_way(Holding(len(DATA)), 6, n_jobs=2)) >= 1
+
+
+def test_the_first_images_are_read_alone_for_nobody_knows_how_large_they_are() -> None:
+    async def use() -> tuple[int, int]:
+        holding = Holding(1000)
+        waiting = [asyncio.create_task(holding.set_aside()) for _ in range(64)]
+        await asyncio.sleep(0.01)
+        n_first = sum(task.done() for task in waiting)
+        holding.read(await waiting[0], 100)
+        await asyncio.sleep(0.01)
+        n_then = sum(task.done() for task in waiting)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return n_first, n_then
+
+    assert asyncio.run(use()) == (1, 10)
+
+
+def failing() -> bytes:
+    raise DataError("no such file")
+
+
+@pytest.mark.parametrize("read", [failing, lambda: b"no image"])
+def test_an_image_that_cannot_be_read_leaves_nothing_held(read: Callable[[], bytes]) -> None:
+    async def use() -> None:
+        holding = Holding(1000)
+        sample = Sample(
+            id="a", question="?", images=(ImageSource(name="a", read=read),), targets=()
+        )
+        pictures = SharedPictures(sample, Digests(), holding, n_jobs=2)
+        for _ in range(2):
+            with pytest.raises(DataError):
+                async with pictures.used(AS_IT_IS):
+                    pass
+        assert holding.held_bytes == 0
+
+    asyncio.run(use())
+
+
+def test_a_place_has_four_megabytes_and_a_few_places_have_enough() -> None:
+    assert Holding.of_places(64).limit_bytes == 256 << 20
+    assert Holding.of_places(1).limit_bytes == LEAST_BYTES
