@@ -12,10 +12,16 @@ from typing import Any, TypeVar
 import aiohttp
 import tenacity
 
-from medeval.errors import FatalModelError, ModelError, TransientModelError
+from medeval.errors import (
+    FatalModelError,
+    ModelError,
+    OverloadedModelError,
+    TransientModelError,
+)
 from medeval.models.address import normalised_base_url, proxy_for
 from medeval.models.base import Reply, Request
 from medeval.models.completions import Refusal, decode, encode, parameters, read_refusal
+from medeval.models.places import Places
 from medeval.types import JsonValue
 
 # A server may ask for a longer wait than this; it is asked again after this long all the same.
@@ -77,6 +83,7 @@ class OpenAIModel:
     `retry_wait_s` and then twice as long each time, drawn out at random to at most twice that, or
     after what Retry-After asks for (at most `MAX_RETRY_AFTER_S`). `extra_body` is sent with each
     request and wins over the request's own settings. `name` stands for the model in messages.
+    With `adaptive`, a server that has too much to do is sent fewer requests at once.
 
     A turn may take as many tokens as its `max_tokens` and the context allow: a server that
     refuses a prompt which fits, because `max_tokens` does not fit beside it, is asked again
@@ -97,6 +104,7 @@ class OpenAIModel:
         retry_wait_s: float = 0.5,
         extra_body: Mapping[str, JsonValue] | None = None,
         name: str | None = None,
+        adaptive: bool = True,
     ) -> None:
         self._model = model or ""
         self._name = name
@@ -113,6 +121,7 @@ class OpenAIModel:
         self._max_model_len: int | None = None
         self._left_out: dict[str, str] = {}
         self._room_note: str | None = None
+        self._places = Places(adapts=adaptive)
 
     async def start(self) -> None:
         """Connect, and check the model's name against the server's list where it has one."""
@@ -141,7 +150,8 @@ class OpenAIModel:
         while True:
             settings = self._settings(request, is_bounded=no_room is None)
             body = encode(request, {"model": self._model, **settings, **self._extra_body})
-            outcome = await self._retried(partial(self._complete, body, request.stop))
+            complete = partial(self._complete, body, request.stop)
+            outcome = await self._retried(partial(self._places.send, complete))
             if isinstance(outcome, Reply):
                 self._note_room(no_room)
                 return outcome
@@ -198,7 +208,9 @@ class OpenAIModel:
 
     def _standing(self, refusal: Refusal, answer: _Answer) -> Refusal:
         if refusal.is_transient and not refusal.is_context:
-            raise self._transient(refusal.shown, answer.retry_after_s)
+            raise self._transient(
+                refusal.shown, answer.retry_after_s, is_overload=refusal.is_overload
+            )
         return refusal
 
     async def _send(
@@ -219,7 +231,8 @@ class OpenAIModel:
                 wait_s = retry_after_s(response.headers.get("Retry-After"))
                 return _Answer(response.status, content, wait_s)
         except TimeoutError as error:
-            raise self._transient(f"no answer in time ({type(error).__name__})") from error
+            cause = f"no answer in time ({type(error).__name__})"
+            raise self._transient(cause, is_overload=True) from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._transient(f"{type(error).__name__}: {error}") from error
 
@@ -243,7 +256,7 @@ class OpenAIModel:
         try:
             return await retrying(once)
         except TransientModelError as error:
-            raise TransientModelError(
+            raise type(error)(
                 f"{error.message} (tried {tries!r} times)", retry_after_s=error.retry_after_s
             ) from error
 
@@ -318,9 +331,16 @@ class OpenAIModel:
         }
 
     def notes(self) -> tuple[str, ...]:
-        """Settings left out, and turns that had to do with less room than asked for."""
+        """Settings left out, turns with less room than asked for, and a server's overload."""
         room = () if self._room_note is None else (self._room_note,)
-        return (*self._left_out.values(), *room)
+        overload = self._places.note()
+        told = () if overload is None else (f"the server of {self.label} {overload}",)
+        return (*self._left_out.values(), *room, *told)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a further request would wait until the server has less to do."""
+        return self._places.is_full
 
     @property
     def label(self) -> str:
@@ -330,10 +350,11 @@ class OpenAIModel:
     def _redacted(self, text: str) -> str:
         return text if self._key == NO_KEY else text.replace(self._key, "[key]")
 
-    def _transient(self, cause: str, wait_s: float | None = None) -> TransientModelError:
-        return TransientModelError(
-            f"no reply from {self.label}: {self._redacted(cause)}", retry_after_s=wait_s
-        )
+    def _transient(
+        self, cause: str, wait_s: float | None = None, *, is_overload: bool = False
+    ) -> TransientModelError:
+        kind = OverloadedModelError if is_overload else TransientModelError
+        return kind(f"no reply from {self.label}: {self._redacted(cause)}", retry_after_s=wait_s)
 
     def _fatal(self, refusal: Refusal) -> FatalModelError:
         hints = {

@@ -647,4 +647,4 @@ def test_the_stub_runs_as_a_program_that_prints_its_address_first() -> None:
         finally:
             program.kill()
     assert [reply.finish for reply in replies] == ["stop"] * 4
-    assert told == {"requests": 6, "most_in_flight": 1}
+    assert told == {"requests": 6, "refused": 0, "most_in_flight": 1}
