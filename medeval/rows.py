@@ -72,8 +72,8 @@ class HubFiles:
 class DrawnRows:
     """Rows a definition makes itself.
 
-    `draw` maps a position, 0 to `count` - 1, to a row. It is called anew each time a row or an
-    image of it is read, so it gives the same row each time.
+    `draw` maps a position, 0 to `count` - 1, to a row. It may be called anew each time a row or
+    an image of it is read, so it gives the same row each time.
     """
 
     count: int

@@ -1,4 +1,4 @@
-"""Tables read one row at a time by position; no row is held.
+"""Tables read one row at a time by position; no row is held but drawn ones, up to a bound.
 
 A JSON table keeps the offsets of its rows; parquet, tsv and hub tables are those that `hub` maps
 into memory. Image columns are never decoded here.
@@ -7,17 +7,23 @@ into memory. Image columns are never decoded here.
 import json
 import mmap
 import re
+import sys
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from threading import Lock
+from types import MappingProxyType
+from typing import Any, Final, Protocol
 
 from medeval.archives import read_member
 from medeval.errors import DataError
 
 # In the order in which they are listed to people.
 TABLE_SUFFIXES = (".parquet", ".tsv", ".jsonl", ".json")
+
+# Rows that cost a drawing to make and are read at each checkpoint again.
+KEPT_DRAWN_BYTES: Final = 64 * 2**20
 
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<part>\d{5})-of-(?P<parts>\d{5})")
 # Strings are taken whole, so that a bracket in one does not count.
@@ -203,20 +209,36 @@ class ArrowTable:
 
 
 class DrawnTable:
-    """Rows that a function makes, anew at each reading."""
+    """Rows that a function makes, anew at each reading once those kept take `KEPT_DRAWN_BYTES`.
+
+    The first ones stay, so that a small table is drawn once for all its readings.
+    """
 
     def __init__(self, count: int, draw: Callable[[int], Mapping[str, object]]) -> None:
         self.name = "drawn rows"
         self.folder = Folder()
         self._count = count
         self._draw = draw
+        self._kept: dict[int, Mapping[str, object]] = {}
+        self._room_bytes = KEPT_DRAWN_BYTES
+        self._lock = Lock()
 
     def __len__(self) -> int:
         return self._count
 
     def read(self, index: int) -> Mapping[str, object]:
         """Make one row."""
-        return self._draw(index)
+        kept = self._kept.get(index)
+        return self._made(index) if kept is None else kept
+
+    def _made(self, index: int) -> Mapping[str, object]:
+        row = self._draw(index)
+        size = sum(sys.getsizeof(value) for value in row.values())
+        with self._lock:
+            if index not in self._kept and size <= self._room_bytes:
+                self._kept[index] = MappingProxyType(row)
+                self._room_bytes -= size
+        return row
 
 
 def local_files(place: Path) -> list[Path]:

@@ -75,7 +75,10 @@ def test_texts_are_several_or_one() -> None:
         {"bytes": png(), "path": "/etc/passwd"},
     ],
 )
-def test_an_image_in_a_row_is_read_each_time_it_is_asked_for(value: object) -> None:
+def test_an_image_in_a_row_is_read_each_time_it_is_asked_for(
+    value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medeval.tables.KEPT_DRAWN_BYTES", 0)
     readings: list[int] = []
 
     def draw(index: int) -> Mapping[str, object]:
@@ -99,13 +102,29 @@ def test_what_is_no_image_is_refused(value: object) -> None:
         drawn({"image": value})[0].image("image")
 
 
+def test_rows_are_drawn_once_while_there_is_room_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medeval.tables.KEPT_DRAWN_BYTES", 2_500)
+    drawings: list[int] = []
+
+    def draw(index: int) -> Mapping[str, object]:
+        drawings.append(index)
+        return {"image": bytes([index]) * 1_000}
+
+    rows = open_rows(DrawnRows(3, draw))
+    read = [rows[index].image("image").read() for _ in range(2) for index in range(3)]
+    assert read == [bytes([index]) * 1_000 for _ in range(2) for index in range(3)]
+    # of the third there is no room: drawn for the row and for its image, both times
+    assert drawings == [0, 1, 2, 2, 2, 2]
+
+
 def test_garbled_base64_is_told_when_it_is_read() -> None:
     source = drawn({"image": base64.b64encode(png()).decode()[:-2]})[0].image("image")
     with pytest.raises(DataError, match="base64 that cannot be decoded"):
         source.read()
 
 
-def test_a_row_that_changed_is_told() -> None:
+def test_a_row_that_changed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medeval.tables.KEPT_DRAWN_BYTES", 0)
     values: list[object] = [png(), "a.png"]
     source = open_rows(DrawnRows(1, lambda _: {"image": values.pop(0)}))[0].image("image")
     with pytest.raises(DataError, match="changed while it was in use"):

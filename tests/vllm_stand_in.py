@@ -50,6 +50,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--dtype")
     parser.add_argument("--tool-call-parser")
+    parser.add_argument("--chat-template-content-format", choices=("auto", "openai", "string"))
     parser.add_argument("--enable-auto-tool-choice", action="store_true")
     parser.add_argument("--enforce-eager", action="store_true")
     return parser.parse_args()

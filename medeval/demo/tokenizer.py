@@ -79,8 +79,9 @@ CHAT_TEMPLATE = r"""
   {{- '\n<tool_call>\n{"name": <name>, "arguments": <arguments>}\n</tool_call>' -}}
 {%- endif -%}
 {{- '<|im_end|>\n' -}}
-{%- for message in (messages[1:] if given else messages) -%}
-  {%- if message.role == 'tool' -%}
+{%- for message in messages -%}
+  {%- if message.role == 'system' and loop.first -%}
+  {%- elif message.role == 'tool' -%}
     {%- if loop.first or loop.previtem.role != 'tool' -%}
       {{- '<|im_start|>user' -}}
     {%- endif -%}

@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+MAX_STRETCH = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class _Waiting(Generic[Item, Result]):
@@ -21,8 +23,9 @@ class Batcher(Generic[Item, Result]):
     """Runs items in batches of at most `max_size`: whatever waits once nothing more arrives.
 
     `run` is called in a worker thread, one batch at a time; it returns a result or an exception
-    for each item, in order. Where more wait than fit, the oldest is taken with those nearest to
-    it in `length`. A batch waits for announced items, and then `settle_s` for others.
+    for each item, in order. The oldest is taken with those nearest to it in `length`, none over
+    `MAX_STRETCH` times longer or shorter: a batch is padded to its longest. A batch waits for
+    announced items, and then `settle_s` for others.
     """
 
     def __init__(
@@ -92,11 +95,18 @@ class Batcher(Generic[Item, Result]):
         if not self._waiting:
             return []
         oldest = self._length(self._waiting[0].item)
-        nearest = sorted(self._waiting, key=lambda one: abs(self._length(one.item) - oldest))
-        batch = nearest[: self._max_size]
+        stretch = {id(one): _stretch(self._length(one.item), oldest) for one in self._waiting}
+        nearest = sorted(self._waiting, key=lambda one: stretch[id(one)])
+        batch = [one for one in nearest[: self._max_size] if stretch[id(one)] <= MAX_STRETCH]
         taken = {id(one) for one in batch}
         self._waiting = [one for one in self._waiting if id(one) not in taken]
         return batch
+
+
+def _stretch(one: int, other: int) -> float:
+    """How many times longer the longer of two lengths is."""
+    shorter, longer = sorted((one, other))
+    return longer / max(1, shorter)
 
 
 def _deliver(

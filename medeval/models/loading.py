@@ -9,6 +9,7 @@ import transformers
 from safetensors import SafetensorError
 
 from medeval.errors import FatalModelError
+from medeval.models.states import register_grouped_attention
 from medeval.types import JsonValue
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -38,6 +39,8 @@ def load_model(
     place = _device(device)
     kind = DTYPES[_dtype_name(dtype, place)]
     model = _read(directory, kind, attention, trust_remote_code)
+    if model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(register_grouped_attention())
     try:
         model = model.to(place).eval()
     except torch.OutOfMemoryError as error:

@@ -90,7 +90,7 @@ class ChatProcessor:
         self._tells_tools = False
         self.template = _template(self._processor, directory)
         self.image_id = int(self._processor.image_token_id)
-        self.placeholder_ids = {self.image_id, int(self._processor.video_token_id)}
+        self.placeholder_ids = frozenset({self.image_id, int(self._processor.video_token_id)})
         self.special_ids = frozenset(int(one) for one in self._tokenizer.all_special_ids)
         self._special_starts = self._pattern_of_special_starts()
         self.end_id: int | None = self._tokenizer.eos_token_id

@@ -26,6 +26,7 @@ from medeval.types import FinishReason, JsonValue, NativeCall, Usage
 if TYPE_CHECKING:
     from medeval.models.decoding import RowEnd, RowSettings
     from medeval.models.processor import ChatProcessor, Prompt
+    from medeval.models.states import SharedStarts
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -47,6 +48,7 @@ class _Engine:
     """Everything that a started model needs."""
 
     model: Any
+    starts: "SharedStarts"
     processor: "ChatProcessor"
     device: Any
     end_ids: frozenset[int]
@@ -150,6 +152,7 @@ class TransformersModel:
         from medeval.models.loading import load_model
         from medeval.models.processor import ChatProcessor
         from medeval.models.quiet import quiet
+        from medeval.models.states import SharedStarts
 
         with quiet():
             processor = ChatProcessor(
@@ -180,7 +183,14 @@ class TransformersModel:
             "generation_defaults": dict(defaults),
         }
         return _Engine(
-            loaded.model, processor, loaded.device, end_ids, max_model_len, defaults, identity
+            model=loaded.model,
+            starts=SharedStarts(loaded.model),
+            processor=processor,
+            device=loaded.device,
+            end_ids=end_ids,
+            max_model_len=max_model_len,
+            defaults=defaults,
+            identity=identity,
         )
 
     def _run(self, rows: list[_Row]) -> list[Reply | Exception]:
@@ -260,6 +270,7 @@ def _generate(engine: _Engine, rows: list[_Row], halt: Event) -> list[Reply]:
     import torch
 
     from medeval.models.decoding import RowEnds, RowSampler
+    from medeval.models.states import shared_start
 
     settings = [row.settings for row in rows]
     prompts = [row.prompt.ids for row in rows]
@@ -270,9 +281,11 @@ def _generate(engine: _Engine, rows: list[_Row], halt: Event) -> list[Reply]:
         decode=engine.processor.decode,
         halt=halt,
     )
+    shared = shared_start(prompts, engine.processor.placeholder_ids)
     with torch.inference_mode():
         output = engine.model.generate(
-            **_inputs(engine, [row.prompt for row in rows]),
+            **_inputs(engine, [row.prompt for row in rows], len(shared)),
+            past_key_values=engine.starts.cache(shared, len(rows)),
             max_new_tokens=max(row.max_tokens for row in settings),
             logits_processor=[RowSampler(settings, prompts, engine.device)],
             stopping_criteria=[ends],
@@ -285,19 +298,22 @@ def _generate(engine: _Engine, rows: list[_Row], halt: Event) -> list[Reply]:
     ]
 
 
-def _inputs(engine: _Engine, prompts: Sequence["Prompt"]) -> dict[str, Any]:
-    """The batch as the model takes it: ids padded on the left, all images in row order."""
+def _inputs(engine: _Engine, prompts: Sequence["Prompt"], n_shared: int) -> dict[str, Any]:
+    """The batch as the model takes it: all images in row order, ids padded after the shared ones.
+
+    The states of shared ids stand at the same places in every row, so what follows them ends at
+    the same place too.
+    """
     import torch
 
     width = max(len(prompt.ids) for prompt in prompts)
-    padding = [width - len(prompt.ids) for prompt in prompts]
-    ids = torch.tensor(
-        [
-            [engine.processor.pad_id] * pad + list(prompt.ids)
-            for pad, prompt in zip(padding, prompts, strict=True)
-        ]
-    )
-    mask = torch.tensor([[0] * pad + [1] * (width - pad) for pad in padding])
+    ids = torch.full((len(prompts), width), engine.processor.pad_id)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        rest = width - len(prompt.ids) + n_shared
+        ids[row, :n_shared] = torch.tensor(prompt.ids[:n_shared])
+        ids[row, rest:] = torch.tensor(prompt.ids[n_shared:])
+        mask[row, :n_shared] = mask[row, rest:] = 1
     made = {"input_ids": ids, "attention_mask": mask}
     images = [image for prompt in prompts for image in prompt.images]
     if images:

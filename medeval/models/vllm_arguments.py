@@ -12,8 +12,8 @@ LONG_NAMES = {
     "tensor_parallel": "tensor_parallel_size",
     "data_parallel": "data_parallel_size",
 }
-# Only a server reads calls out of a text; in this process that is ours to do.
-SERVER_ALONE = frozenset({"tool_call_parser", "reasoning_parser"})
+# Only a server reads calls out of a text and renders messages; here that is ours to do.
+SERVER_ALONE = frozenset({"tool_call_parser", "reasoning_parser", "chat_template_content_format"})
 
 # How an engine is spread over devices and filled; what it says does not hang on them.
 HARMLESS = frozenset(
@@ -35,7 +35,9 @@ class EngineArguments:
     `limit_mm_per_prompt` is how many images a conversation may hold, or an object by modality.
     `min_pixels` and `max_pixels` bound the area of an image in the engine's own processor.
     `tool_call_parser` is vLLM's name of the syntax in which the model writes native calls, ""
-    for none. `engine_args` are any others, by vLLM's own long names.
+    for none. `chat_template_content_format` is how a server puts messages to the chat template:
+    "openai" as lists of parts, as every processor's template takes them. `engine_args` are any
+    others, by vLLM's own long names.
     """
 
     dtype: str | None = None
@@ -53,6 +55,7 @@ class EngineArguments:
     trust_remote_code: bool | None = None
     tool_call_parser: str = "hermes"
     reasoning_parser: str | None = None
+    chat_template_content_format: str | None = None
     engine_args: Mapping[str, JsonValue] = field(default_factory=dict)
 
     @classmethod
@@ -92,6 +95,8 @@ class EngineArguments:
             made += ["--enable-auto-tool-choice", "--tool-call-parser", self.tool_call_parser]
         if self.reasoning_parser:
             made += ["--reasoning-parser", self.reasoning_parser]
+        if self.chat_template_content_format:
+            made += ["--chat-template-content-format", self.chat_template_content_format]
         return made
 
 

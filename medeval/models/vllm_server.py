@@ -32,6 +32,7 @@ SERVED_NAME = "model"
 # Another program may take a free port before the server does.
 PORT_TRIES = 3
 WARM_UP_EDGE_PX = 256
+CONTENT_FORMAT = "chat_template_content_format"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +247,9 @@ def server_plan(
 ) -> ServerPlan:
     """A server from the arguments of a flag. Raises UsageError naming one that is not known.
 
-    One that `judges` sees texts alone.
+    One that `judges` sees texts alone. Any other gets messages as lists of parts, unless told
+    otherwise: where vLLM finds no loop over the parts in a template, it joins them with line
+    breaks, which no model was trained with.
     """
     known = [*EngineArguments.names(), *ServerArguments.names()]
     for name in given:
@@ -257,6 +260,8 @@ def server_plan(
             )
     of_server = {name: value for name, value in given.items() if name in ServerArguments.names()}
     of_engine = {name: value for name, value in given.items() if name not in of_server}
+    if not judges and CONTENT_FORMAT not in of_engine.get("engine_args", {}):
+        of_engine.setdefault(CONTENT_FORMAT, "openai")
     return ServerPlan(
         engine=EngineArguments(**of_engine),
         server=ServerArguments(**of_server),

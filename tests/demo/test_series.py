@@ -1,9 +1,12 @@
 from pathlib import Path
 
+import jinja2
 import pytest
+from jinja2 import nodes
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from medeval.demo import SERIES_DIRECTORY, shipped_checkpoints
+from medeval.demo.tokenizer import CHAT_TEMPLATE
 from medeval.models.weights import weight_fingerprint
 from tests.demo.controls import controls
 from tests.tiny_checkpoints import marker
@@ -19,6 +22,17 @@ def test_the_shipped_series_is_ordinary_directories_of_twenty_megabytes_at_most(
     files = [path for path in SERIES_DIRECTORY.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < MAX_BYTES
     assert (SERIES_DIRECTORY / "README.md").is_file()
+
+
+def test_the_template_loops_over_messages_where_vllm_looks_for_it() -> None:
+    # It looks for a loop over `messages` whose `content` goes to a loop over its parts; where it
+    # finds none, it joins an image and a text with a line break that training never showed.
+    tree = jinja2.Environment().parse(CHAT_TEMPLATE)
+    loops = [one for one in tree.find_all(nodes.For) if one.iter == nodes.Name("messages", "load")]
+    content = nodes.Getattr(nodes.Name("message", "load"), "content", "load")
+    assert any([content] == call.args for loop in loops for call in loop.find_all(nodes.Call))
+    for path in shipped_checkpoints():
+        assert (path / "chat_template.jinja").read_text() == CHAT_TEMPLATE
 
 
 @pytest.mark.parametrize("path", shipped_checkpoints(), ids=lambda path: path.name)

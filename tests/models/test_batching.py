@@ -31,11 +31,15 @@ def collected(items: list[int], *, max_size: int) -> list[list[int]]:
 
 
 def test_whatever_waits_is_one_batch() -> None:
-    assert collected([1, 2, 3], max_size=8) == [[1, 2, 3]]
+    assert collected([3, 4, 5], max_size=8) == [[3, 4, 5]]
 
 
 def test_the_oldest_goes_first_with_those_of_like_length() -> None:
-    assert collected([50, 1, 52, 2], max_size=2) == [[50, 52], [1, 2]]
+    assert collected([50, 30, 52, 31], max_size=2) == [[50, 52], [30, 31]]
+
+
+def test_a_batch_is_not_padded_to_over_twice_a_length() -> None:
+    assert collected([10, 30, 20, 5, 21], max_size=8) == [[10, 20, 5], [30, 21]]
 
 
 def test_one_failure_is_its_own_and_a_broken_batch_everyones() -> None:
@@ -67,7 +71,7 @@ def test_a_batch_waits_for_what_is_announced() -> None:
         return list(batch)
 
     async def use() -> None:
-        batcher = Batcher[int, int](run, max_size=4, length=int, settle_s=0.001)
+        batcher = Batcher[int, int](run, max_size=4, length=lambda _: 1, settle_s=0.001)
 
         async def late(item: int) -> None:
             with batcher.announced():

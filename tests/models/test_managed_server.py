@@ -115,9 +115,29 @@ def test_a_server_is_started_asked_and_ended(checkpoint: Path, stand_in: Orders)
     assert identity["engine"] == "vllm-server"
     assert identity["arguments"] == {
         "dtype": "float32", "enforce_eager": True, "tool_call_parser": "hermes",
+        "chat_template_content_format": "openai",
     }  # fmt: skip
+    assert command[command.index("--chat-template-content-format") + 1] == "openai"
     assert started.notes() == ()
     assert len(logs(checkpoint)) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "judges", "expected"),
+    [
+        ({}, False, ["openai"]),
+        ({"chat_template_content_format": "string"}, False, ["string"]),
+        ({"engine_args": {"chat_template_content_format": "auto"}}, False, ["auto"]),
+        ({}, True, []),
+    ],
+)
+def test_messages_reach_the_template_as_lists_of_parts_unless_told_otherwise(
+    checkpoint: Path, given: dict[str, Any], judges: bool, expected: list[str]
+) -> None:
+    plan = server_plan({"python": sys.executable, **given}, checkpoint.parent, judges=judges)
+    command = plan.command(checkpoint, 1)
+    flags = enumerate(command, start=1)
+    assert [command[at] for at, flag in flags if "content-format" in flag] == expected
 
 
 def test_what_was_in_flight_when_a_server_died_is_asked_of_the_next(

@@ -32,6 +32,7 @@ from tests.tiny_checkpoints import (
 )
 
 TOOL_FREE = load("crop_zoom", Pair).value.free
+TOOL_AVAILABLE = load("crop_zoom", Pair).value.available
 SMALL_MARKER, BIG_MARKER = 0, 3
 CROP = ToolSchema(name="crop_and_zoom", description="Crop.", parameters={"type": "object"})
 
@@ -88,6 +89,17 @@ def test_a_batch_gives_each_request_what_it_gets_alone(
     assert [reply.text for reply in together] == [reply.text for reply in alone]
     assert [reply.history for reply in together] == [reply.history for reply in alone]
     assert len({reply.text for reply in together}) > 3
+
+
+def test_rows_that_share_a_start_write_what_they_write_alone(tiny_checkpoint: Path) -> None:
+    requests = [
+        replace(one, sampling=replace(one.sampling, max_tokens=6 + index))
+        for index in range(5)
+        for one in [marker_request(index, TOOL_AVAILABLE)]
+    ]
+    texts = [reply.text for reply in replies(tiny_checkpoint, requests, together=True)]
+    assert texts == [reply.text for reply in replies(tiny_checkpoint, requests, together=False)]
+    assert len(set(texts)) > 1
 
 
 def test_a_small_batch_size_serves_every_request(tiny_checkpoint: Path) -> None:

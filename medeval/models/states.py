@@ -1,0 +1,151 @@
+"""Keys and values of a batch: what its prompts share is computed once, and growth copies nothing.
+
+Rows of one arm begin with the same text, up to the first image: the system prompt and the tools'
+schemas, most of a prompt where images are small.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.cache_utils import Cache, DynamicLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+GROUPED_ATTENTION = "grouped_sdpa"
+# Below this, computing a text again costs less than a forward pass of its own.
+LEAST_SHARED = 32
+# Two arms, and their later turns, of a few protocols.
+KEPT_TEXTS = 8
+ROOM_TOKENS = 64
+
+States = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+class RoomyLayer(DynamicLayer):
+    """One layer's keys and values, each (rows, heads, tokens, width), in buffers with room.
+
+    transformers' own layer copies all of them for each further token.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._key_buffer: torch.Tensor | None = None
+        self._value_buffer: torch.Tensor | None = None
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append tokens; returns the keys and values of all."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        earlier = self.get_seq_length()
+        n_tokens = earlier + key_states.shape[-2]
+        self._key_buffer = _with_room(self._key_buffer, key_states, earlier)
+        self._value_buffer = _with_room(self._value_buffer, value_states, earlier)
+        self.keys = self._key_buffer[:, :, :n_tokens]
+        self.values = self._value_buffer[:, :, :n_tokens]
+        return self.keys, self.values
+
+
+def _with_room(buffer: torch.Tensor | None, states: torch.Tensor, earlier: int) -> torch.Tensor:
+    """The buffer, or a larger one, with the states behind the `earlier` tokens that it holds."""
+    rows, heads, n_new, width = states.shape
+    n_tokens = earlier + n_new
+    if buffer is None or buffer.shape[-2] < n_tokens:
+        larger = states.new_empty((rows, heads, n_tokens + ROOM_TOKENS, width))
+        if buffer is not None:
+            larger[:, :, :earlier] = buffer[:, :, :earlier]
+        buffer = larger
+    buffer[:, :, earlier:n_tokens] = states
+    return buffer
+
+
+class SharedStarts:
+    """The states of texts that prompts begin with; the last `KEPT_TEXTS` are kept."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._kept: OrderedDict[tuple[int, ...], States] = OrderedDict()
+
+    def cache(self, shared: tuple[int, ...], n_rows: int) -> Cache:
+        """A cache for rows that all begin with the `shared` ids; an empty one where there are none.
+
+        The model is left without rotary offsets of an earlier batch, which it would take for this
+        one's.
+        """
+        self._model.model.rope_deltas = None
+        cache = Cache(layer_class_to_replicate=RoomyLayer)
+        if shared:
+            for index, (keys, values) in enumerate(self._states(shared)):
+                cache.update(
+                    keys.expand(n_rows, -1, -1, -1), values.expand(n_rows, -1, -1, -1), index
+                )
+        return cache
+
+    def _states(self, shared: tuple[int, ...]) -> States:
+        if shared not in self._kept:
+            cache = Cache(layer_class_to_replicate=DynamicLayer)
+            ids = torch.tensor([shared], device=self._model.device)
+            self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            self._model.model.rope_deltas = None
+            layers: list[Any] = cache.layers
+            self._kept[shared] = [(layer.keys, layer.values) for layer in layers]
+        self._kept.move_to_end(shared)
+        while len(self._kept) > KEPT_TEXTS:
+            self._kept.popitem(last=False)
+        return self._kept[shared]
+
+
+def shared_start(prompts: Sequence[tuple[int, ...]], pictured: frozenset[int]) -> tuple[int, ...]:
+    """The ids that all prompts begin with, up to the first that is `pictured`, if worth keeping.
+
+    At least one id of each prompt is left over. Of one prompt alone nothing is shared.
+    """
+    if len(prompts) < 2:
+        return ()
+    places = zip(*(ids[:-1] for ids in prompts), strict=False)
+    alike = takewhile(lambda ids: len(set(ids)) == 1 and ids[0] not in pictured, places)
+    shared = tuple(ids[0] for ids in alike)
+    return shared if len(shared) >= LEAST_SHARED else ()
+
+
+def grouped_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """The attention "sdpa" of transformers, without a copy of the keys and values for each head.
+
+    Where each row asks for one token, the heads of a group stand in for several tokens, as all of
+    them see the same keys: (rows, heads, 1, width) becomes (rows, groups, heads a group, width).
+    """
+    rows, heads, n_tokens, width = query.shape
+    groups = key.shape[1]
+    if n_tokens != 1 or groups == heads or attention_mask is None:
+        made: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, **options
+        )
+        return made
+    mixed = functional.scaled_dot_product_attention(
+        query.view(rows, groups, heads // groups, width),
+        key,
+        value,
+        attn_mask=attention_mask,
+        scale=options.get("scaling"),
+    )
+    return mixed.reshape(rows, 1, heads, width), None
+
+
+def register_grouped_attention() -> str:
+    """Make `grouped_attention` known to transformers; returns the name it has there."""
+    AttentionInterface.register(GROUPED_ATTENTION, grouped_attention)
+    AttentionMaskInterface.register(GROUPED_ATTENTION, sdpa_mask)
+    return GROUPED_ATTENTION
