@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Sequence
 
+from medeval.boxes import AxisLine, Box, Point
 from medeval.definitions import EvalProtocol, Pair
 from medeval.images import Picture
 from medeval.types import ImageSource, Sample, Text
@@ -54,6 +55,23 @@ def _describe(index: int, sample: Sample, pictures: Sequence[Picture] | None) ->
         f"sent as {sent.width_px}x{sent.height_px} {picture.encoded.media_type}, "
         f"{len(picture.encoded.data)} bytes, sha256 {picture.encoded.sha256[:12]}>"
     )
+
+
+def shown_mark(mark: Box | AxisLine | Point) -> str:
+    """A target in the image, with the unit of its coordinates.
+
+    >>> from medeval.boxes import PERMILLE
+    >>> shown_mark(AxisLine("x", 120.5, PERMILLE))
+    'x = 120.5 permille'
+    """
+    match mark:
+        case Box(left, top, right, bottom):
+            place = f"[{left:g}, {top:g}, {right:g}, {bottom:g}]"
+        case AxisLine(axis, value):
+            place = f"{axis} = {value:g}"
+        case Point(x, y):
+            place = f"({x:g}, {y:g})"
+    return f"{place} {'pixels' if mark.frame.name.startswith('pixels') else mark.frame.name}"
 
 
 def render_difference(pair: Pair, sample: Sample) -> str:

@@ -4,55 +4,52 @@ Nothing is generated. A call is carried out only where the sizes of the images a
 images of those sizes; elsewhere it is checked as far as its arguments alone allow.
 """
 
-import base64
-import binascii
-import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal
 
 from medeval.call_rulings import (
-    NOT_PICKED,
     calls_of,
+    offered_tool,
     picked_calls,
     reason_to_refuse,
+    reason_to_skip,
     refused_as,
     seen_calls,
     winning_answer,
 )
 from medeval.errors import DataError, ToolError
 from medeval.eval_protocol import EvalProtocol
-from medeval.images import Picture, made_picture
-from medeval.tools.base import ToolContext
-from medeval.tools.calls import ends_at_stop, named
-from medeval.types import NativeCall, ParsedCall, StopReason
+from medeval.protocol_parts import Observed
+from medeval.recorded import (
+    SIZE_UNKNOWN,
+    Message,
+    RecordedImages,
+    Recording,
+    UncheckedError,
+    parts_of,
+)
+from medeval.tools.base import Tool
+from medeval.tools.calls import ends_at_stop
+from medeval.types import Answer, FinishReason, NativeCall, ParsedCall, StopReason
 
-UNCHECKED: Final = "unchecked: image size unknown"
+UNCHECKED_FOR: Final = "unchecked: "
+UNCHECKED: Final = f"{UNCHECKED_FOR}{SIZE_UNKNOWN}"
 
-# What a call would have come to; a recorded one may also be beyond what can be said.
-ReplayStatus: TypeAlias = Literal[
-    "executed",
-    "rejected",
-    "malformed",
-    "over_limit",
-    "not_offered",
-    "unchecked: image size unknown",
-]
-STATUSES: Final[tuple[ReplayStatus, ...]] = (
+# What a call would have come to, in this order; and "unchecked: " with what the recording does not
+# tell, where a call hangs on more than the sizes of images.
+STATUSES: Final = (
     "executed", "rejected", "malformed", "over_limit", "not_offered", UNCHECKED,
 )  # fmt: skip
 
 # How the protocol's end compares with the recorded one.
-Agreement: TypeAlias = Literal["agrees", "stops earlier", "goes on", "recording is cut short"]
+Agreement = Literal["agrees", "stops earlier", "goes on", "recording is cut short"]
 AGREEMENTS: Final[tuple[Agreement, ...]] = (
     "agrees", "stops earlier", "goes on", "recording is cut short",
 )  # fmt: skip
-
-# No image of a recording is taken to be larger; blank ones are made of what is.
-MAX_SIDE: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +59,7 @@ class ReplayedCall:
     turn: int
     name: str | None
     arguments: Mapping[str, Any] | None
-    status: ReplayStatus
+    status: str
     error: str | None = None
 
 
@@ -92,9 +89,10 @@ class ReplayReport:
 
     @property
     def calls(self) -> dict[str, int]:
-        """Calls found, and how many came to each status."""
+        """Calls found, and how many came to each status of STATUSES, and to any other."""
         counts = Counter(call.status for item in self.conversations for call in item.calls)
-        return {"found": counts.total(), **{status: counts[status] for status in STATUSES}}
+        others = sorted(set(counts) - set(STATUSES))
+        return {"found": counts.total(), **{name: counts[name] for name in (*STATUSES, *others)}}
 
     @property
     def stops(self) -> dict[str, int]:
@@ -111,21 +109,22 @@ class ReplayReport:
 def replay_file(path: Path, protocol: EvalProtocol) -> ReplayReport:
     """Replay every conversation of a file: JSON lines, each with `messages`.
 
-    Raises DataError, naming the line, for what is no such conversation.
+    A line may hold the sample's `metadata`, and be a trajectory of medeval's own. Raises DataError,
+    naming the line, for what is no such conversation.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the conversations in {str(path)!r}: {error}") from error
     replayed = [
-        replay(messages, protocol, number=number) for number, messages in _conversations(text, path)
+        replay(recording, protocol, number=number) for number, recording in _recordings(text, path)
     ]
     if not replayed:
         raise DataError(f"{str(path)!r} holds no conversation")
     return ReplayReport(protocol=protocol.name, conversations=tuple(replayed))
 
 
-def _conversations(text: str, path: Path) -> Iterator[tuple[int, list[Mapping[str, Any]]]]:
+def _recordings(text: str, path: Path) -> Iterator[tuple[int, Recording]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -133,31 +132,30 @@ def _conversations(text: str, path: Path) -> Iterator[tuple[int, list[Mapping[st
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path.name}, line {number}: no JSON: {error}") from error
-        messages = value.get("messages") if isinstance(value, dict) else value
-        if not isinstance(messages, list) or not all(_is_message(item) for item in messages):
+        recording = Recording.of(value)
+        if recording is None:
             raise DataError(
                 f"{path.name}, line {number}: no conversation",
                 hint='each line is {"messages": [{"role": ..., "content": ...}, ...]}',
             )
-        yield number, messages
+        yield number, recording
 
 
-def _is_message(value: object) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("role"), str)
-
-
-def replay(
-    messages: Sequence[Mapping[str, Any]], protocol: EvalProtocol, *, number: int = 1
-) -> Replayed:
+def replay(recording: Recording, protocol: EvalProtocol, *, number: int = 1) -> Replayed:
     """What a protocol would have done at each reply of a recorded conversation."""
-    state = _State(protocol=protocol, pictures=_original_pictures(messages))
+    messages = recording.messages
+    images = recording.images(protocol.pixel_budget)
+    state = _State(
+        protocol=protocol, images=RecordedImages(images=images, metadata=recording.metadata)
+    )
     replies = [message for message in messages if message["role"] == "assistant"]
     stop: StopReason | None = None
-    answer: str | None = None
+    answer: Answer | None = None
     n_read = 0
     for reply in replies:
+        finish: FinishReason = "length" if n_read in recording.cut_off else "stop"
         n_read += 1
-        stop, answer = state.follow(_text(reply), _native_calls(reply))
+        stop, answer = state.follow(_text(reply), _native_calls(reply), finish)
         if stop is not None:
             break
     ends_on_reply = bool(messages) and messages[-1]["role"] == "assistant"
@@ -169,7 +167,7 @@ def replay(
         calls=tuple(state.calls),
         stop=stop,
         stopped_at=None if stop is None else n_read - 1,
-        answer=answer,
+        answer=None if answer is None else answer.text,
         agreement=_agreement(stop, n_read, len(replies), ends_there=ends_on_reply or unread),
     )
 
@@ -183,114 +181,128 @@ def _agreement(
     return "goes on" if ends_there else "recording is cut short"
 
 
+Ended = tuple[StopReason | None, Answer | None]
+
+
 @dataclass(slots=True, kw_only=True)
 class _State:
-    """A conversation while it is replayed; `pictures` is None where a size is unknown."""
+    """A conversation while it is replayed, in the steps of `medeval.rollout`."""
 
     protocol: EvalProtocol
-    pictures: list[Picture] | None
-    n_turns: int = 0
+    images: RecordedImages
+    texts: list[str] = field(default_factory=list)
     calls: list[ReplayedCall] = field(default_factory=list)
-    n_originals: int = 0
+    # of each call, the index of the image that it made
+    made: list[int | None] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.n_originals = len(self.pictures or ())
-
-    def follow(
-        self, text: str, native: Sequence[NativeCall]
-    ) -> tuple[StopReason | None, str | None]:
+    def follow(self, text: str, native: Sequence[NativeCall], finish: FinishReason) -> Ended:
         """Why the protocol stops after a reply, None where it goes on, and the answer if any."""
-        self.n_turns += 1
         text = ends_at_stop(text, self.protocol.stop)
+        self.texts.append(text)
         found = calls_of(text, native, self.protocol)
         seen = seen_calls(found, self.protocol)
         for call in found:
             if call not in seen:
                 self._record(call, "malformed", call.error)
         if not seen:
-            answer = self.protocol.extract(text)
+            answer = self._extract(text, finish)
             if answer is not None:
-                return "answered", answer.text
+                return "answered", answer
+            if finish == "length":
+                return "length", None
             otherwise: StopReason = "malformed_call" if found else "no_answer"
             return (otherwise if text.strip() else "empty"), None
-        return self._carry_out(seen, text)
+        return self._carry_out(seen, text, finish)
 
-    def _carry_out(
-        self, seen: Sequence[ParsedCall], text: str
-    ) -> tuple[StopReason | None, str | None]:
+    def _extract(self, text: str, finish: FinishReason) -> Answer | None:
+        if self.protocol.answer_over == "all_replies":
+            text = "\n".join(self.texts)
+        return self.protocol.extract(text, complete=finish != "length")
+
+    def _carry_out(self, seen: Sequence[ParsedCall], text: str, finish: FinishReason) -> Ended:
         picked = picked_calls(seen, self.protocol)
         last = winning_answer(text, self.protocol)
-        before = last is not None and self.protocol.call_rules.answer_wins == "before_calls"
-        for call in seen:
-            if before or call not in picked:
-                self._record(call, "over_limit", NOT_PICKED)
+        if last and self.protocol.call_rules.answer_wins == "before_calls":
+            for call in seen:
+                self._record(call, "over_limit", call.error)
+            return "answered", last
+        results: list[Observed] = []
+        for position, call in enumerate(seen):
+            skip = reason_to_skip(call, picked, results)
+            if skip is not None:
+                self._record(call, *skip)
                 continue
-            stop = self._ruling(call)
+            stop = self._reason_to_refuse(call, finish)
             if stop is not None:
-                self._record(call, refused_as(call, stop), call.error)
-                return self._at_limit(stop, text)
-            if self._execute(call) and self.protocol.on_error == "end" and last is None:
-                return self._at_limit("tool_error", text)
-        return ("answered", last.text) if last is not None else (None, None)
+                for refused in seen[position:]:
+                    self._record(refused, refused_as(refused, stop), refused.error)
+                return self._at_limit(stop, finish)
+            results.append(Observed(native_id=call.native_id, error=self._execute(call)))
+            if results[-1].error is not None and self.protocol.on_error == "end" and not last:
+                return self._at_limit("tool_error", "stop")
+        return ("answered", last) if last else (None, None)
 
-    def _ruling(self, call: ParsedCall) -> StopReason | None:
-        done = ("executed", UNCHECKED)
-        n_executed = sum(made.status in done for made in self.calls)
+    def _reason_to_refuse(self, call: ParsedCall, finish: FinishReason) -> StopReason | None:
+        n_executed = sum(index is not None for index in self.made)
         return reason_to_refuse(
             call,
-            "stop",
+            finish,
             self.protocol,
-            n_turns=self.n_turns,
+            n_turns=len(self.texts),
             n_executed=n_executed,
-            n_images=max(1, self.n_originals) + n_executed,
+            n_images=max(1, self.images.n_originals) + n_executed,
         )
 
-    def _at_limit(self, stop: StopReason, text: str) -> tuple[StopReason, str | None]:
+    def _at_limit(self, stop: StopReason, finish: FinishReason) -> Ended:
         if self.protocol.at_limit == "no_answer" or stop == "not_offered":
             return stop, None
-        answer = self.protocol.extract(text)
-        return (stop, None) if answer is None else ("answered", answer.text)
+        said = [text for text in self.texts if text]
+        answer = self._extract(said[-1], finish) if said else None
+        return (stop, None) if answer is None else ("answered", answer)
 
-    def _execute(self, call: ParsedCall) -> bool:
-        """Carry a call out as far as the images are known; whether it was refused."""
-        if call.error is not None and self.protocol.on_malformed != "carry_out":
+    def _execute(self, call: ParsedCall) -> str | None:
+        """Carry a call out as far as the recording goes; why it was refused, None otherwise.
+
+        A call that cannot be checked to its end counts as one that made an image.
+        """
+        if call.error is not None and self.protocol.on_malformed == "carry_out":
+            call = replace(call, name=self.protocol.tools[0].name, arguments={}, error=None)
+        if call.error is not None:
             self._record(call, "malformed", call.error)
-            return True
-        name = call.name if call.error is None else self.protocol.tools[0].name
-        arguments = call.arguments or {}
-        tool = next((tool for tool in self.protocol.tools if tool.name == name), None)
+            return call.error
         try:
-            if tool is None:
-                raise ToolError(f"there is no tool {named(name)}")
-            if self.pictures is None:
-                tool.check(arguments)
-                self._record(call, UNCHECKED, None)
-                return False
-            self.pictures.append(tool.run(arguments, self._context(self.pictures)).picture)
+            status, index = self._run(offered_tool(self.protocol.tools, call.name), call)
         except ToolError as error:
             self._record(call, "rejected", error.message)
-            return True
-        self._record(call, "executed", None)
-        return False
+            return error.message
+        self._record(call, status, made=index)
+        return None
 
-    def _context(self, pictures: Sequence[Picture]) -> ToolContext:
-        budget = self.protocol.model_budget
-        sizes = {
-            index: budget.size_of(picture.sent)
-            for index, picture in enumerate(pictures)
-            if budget is not None
-        }
-        return ToolContext(
-            pictures=tuple(pictures),
-            frame=self.protocol.frame,
-            n_originals=self.n_originals,
-            model_sizes=sizes,
+    def _run(self, tool: Tool, call: ParsedCall) -> tuple[str, int]:
+        """What a call would come to and the index of its image, or ToolError."""
+        arguments = call.arguments or {}
+        turn = len(self.texts) - 1
+        earlier = [
+            index for index, done in zip(self.made, self.calls, strict=True) if done.turn == turn
+        ]
+        context = self.images.context(
+            self.protocol.frame, self.protocol.model_budget, earlier, by_size=tool.by_size
         )
+        tool.check(arguments)
+        try:
+            return "executed", self.images.add(tool.run(arguments, context))
+        except UncheckedError as unknown:
+            # of all that is missing, the sizes are what a recording is first mended by
+            why = unknown.message if self.images.has_sizes else SIZE_UNKNOWN
+            return f"{UNCHECKED_FOR}{why}", self.images.add(None)
 
-    def _record(self, call: ParsedCall, status: ReplayStatus, error: str | None) -> None:
+    def _record(
+        self, call: ParsedCall, status: str, error: str | None = None, made: int | None = None
+    ) -> None:
+        self.made.append(made)
         self.calls.append(
             ReplayedCall(
-                turn=self.n_turns - 1,
+                turn=len(self.texts) - 1,
                 name=call.name,
                 arguments=call.arguments,
                 status=status,
@@ -299,22 +311,18 @@ class _State:
         )
 
 
-def _text(message: Mapping[str, Any]) -> str:
+def _text(message: Message) -> str:
     content = message.get("content")
     if isinstance(content, str):
         return content
-    return "".join(part["text"] for part in _parts(message) if isinstance(part.get("text"), str))
+    return "".join(part["text"] for part in parts_of(message) if isinstance(part.get("text"), str))
 
 
-def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    content = message.get("content")
-    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-
-
-def _native_calls(message: Mapping[str, Any]) -> tuple[NativeCall, ...]:
-    calls = message.get("tool_calls")
+def _native_calls(message: Message) -> tuple[NativeCall, ...]:
+    """The server's own calls, as OpenAI's messages have them or as medeval's trajectories do."""
+    calls = message.get("tool_calls") or message.get("native_calls")
     functions = [
-        (str(call.get("id") or f"call_{index}"), call.get("function"))
+        (str(call.get("id") or f"call_{index}"), call.get("function", call))
         for index, call in enumerate(calls if isinstance(calls, list) else [])
         if isinstance(call, dict)
     ]
@@ -328,45 +336,3 @@ def _native_calls(message: Mapping[str, Any]) -> tuple[NativeCall, ...]:
 def _encoded(function: Mapping[str, Any]) -> str:
     arguments = function.get("arguments")
     return arguments if isinstance(arguments, str) else json.dumps(arguments)
-
-
-def _original_pictures(messages: Sequence[Mapping[str, Any]]) -> list[Picture] | None:
-    """Blank images of the sizes that the recording tells, None where it tells too little."""
-    pictures: list[Picture] = []
-    for message in messages:
-        if message["role"] == "assistant":
-            break
-        for part in _parts(message):
-            if str(part.get("type", "")).startswith("image"):
-                size = _size(part)
-                if size is None:
-                    return None
-                pictures.append(_blank(size))
-    return pictures or None
-
-
-def _size(part: Mapping[str, Any]) -> tuple[int, int] | None:
-    match part:
-        case {"width": int(width), "height": int(height)}:
-            return (width, height) if 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE else None
-        case {"image_url": {"url": str(url)}} if url.startswith("data:"):
-            return _decoded_size(url)
-    return None
-
-
-def _decoded_size(url: str) -> tuple[int, int] | None:
-    from PIL import Image
-
-    try:
-        data = base64.b64decode(url.partition(",")[2], validate=True)
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-    except (binascii.Error, OSError, ValueError, SyntaxError):
-        return None
-    return (width, height) if max(width, height) <= MAX_SIDE else None
-
-
-def _blank(size: tuple[int, int]) -> Picture:
-    from PIL import Image
-
-    return made_picture(Image.new("RGB", size), budget=None)

@@ -2,17 +2,19 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from medeval.boxes import AxisLine, Box, Point
 from medeval.definitions import Benchmark, Judge
 from medeval.errors import DataError
 from medeval.grading import grade_answer
 from medeval.images import prepare
 from medeval.loader import Loaded
 from medeval.plan import PlanFile, PlannedBenchmark
+from medeval.rendering import shown_mark
 from medeval.samples import BenchmarkSamples
-from medeval.types import Answer, Sample
+from medeval.types import Answer, Sample, Size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,20 +29,38 @@ class Problem:
     n_checked: int | None = None
 
 
+@dataclass(slots=True, kw_only=True)
+class Marks:
+    """How many target boxes, lines and points samples have, and how many samples have any."""
+
+    boxes: int = 0
+    lines: int = 0
+    points: int = 0
+    samples: int = 0
+
+    def count(self, sample: Sample) -> None:
+        """Take a sample in."""
+        self.boxes += len(sample.target_boxes)
+        self.lines += len(sample.target_lines)
+        self.points += len(sample.target_points)
+        self.samples += bool(sample.target_boxes or sample.target_lines or sample.target_points)
+
+
 def find_problems(
-    planned: PlannedBenchmark, options: PlanFile
+    planned: PlannedBenchmark, options: PlanFile, marks: Marks | None = None
 ) -> tuple[BenchmarkSamples, Iterator[Problem]]:
     """The samples of a benchmark and, lazily, everything that is wrong with them.
 
-    Raises DataError where the rows cannot be opened at all.
+    What is marked in the images is counted in `marks` as the samples are read. Raises DataError
+    where the rows cannot be opened at all.
     """
     lenient = options.model_copy(update={"allow_count_mismatch": True})
     samples = BenchmarkSamples(planned, lenient)
-    return samples, _problems(planned, samples, options)
+    return samples, _problems(planned, samples, options, marks or Marks())
 
 
 def _problems(
-    planned: PlannedBenchmark, samples: BenchmarkSamples, options: PlanFile
+    planned: PlannedBenchmark, samples: BenchmarkSamples, options: PlanFile, marks: Marks
 ) -> Iterator[Problem]:
     benchmark = planned.loaded.value
     expected = benchmark.count
@@ -55,6 +75,7 @@ def _problems(
                 yield Problem(sample_id=sample.id, what="the id is given twice")
             seen.add(sample.id)
             clusters[sample.cluster] += 1
+            marks.count(sample)
             yield from _image_problems(sample)
             yield from _target_problems(sample, benchmark, planned.judges[0])
     except DataError as error:
@@ -78,11 +99,47 @@ def _cluster_problems(clusters: Mapping[str | None, int], size: int) -> Iterator
 def _image_problems(sample: Sample) -> Iterator[Problem]:
     if not sample.images:
         yield Problem(sample_id=sample.id, what="no image")
-    for source in sample.images:
+    for number, source in enumerate(sample.images):
         try:
-            prepare(source.read(), name=source.name).pixels()
+            picture = prepare(source.read(), name=source.name)
+            picture.pixels()
         except DataError as error:
             yield Problem(sample_id=sample.id, what=error.message)
+            continue
+        if number == 0:
+            yield from _mark_problems(sample, picture.raw)
+
+
+def _mark_problems(sample: Sample, size: Size) -> Iterator[Problem]:
+    """A target that is not in the first image, or in pixels of an image of another size."""
+    marked: tuple[tuple[str, Sequence[Box | AxisLine | Point]], ...] = (
+        ("box", sample.target_boxes),
+        ("line", sample.target_lines),
+        ("point", sample.target_points),
+    )
+    for kind, marks in marked:
+        for mark in marks:
+            what = _misplaced(mark, size)
+            if what is not None:
+                yield Problem(
+                    sample_id=sample.id, what=f"the target {kind} {shown_mark(mark)} {what}"
+                )
+
+
+def _misplaced(mark: Box | AxisLine | Point, size: Size) -> str | None:
+    """What is wrong with the place of a target; None where nothing is."""
+    frame = mark.frame
+    own = (size.width_px, size.height_px)
+    if frame.name.startswith("pixels of") and (frame.width, frame.height) != own:
+        return f"is of an image of {frame.width:g} x {frame.height:g}, this has {own[0]} x {own[1]}"
+    match mark:
+        case Box():
+            is_inside = mark.clamped() is not None
+        case AxisLine(axis, value):
+            is_inside = 0 <= value <= (frame.width if axis == "x" else frame.height)
+        case Point(x, y):
+            is_inside = 0 <= x <= frame.width and 0 <= y <= frame.height
+    return None if is_inside else "lies outside the image"
 
 
 def _target_problems(

@@ -18,8 +18,8 @@ FLOORS: dict[int, str] = {
     3: "tools.* models.* protocol_parts",
     4: "definitions eval_protocol loader math_equality",
     5: (
-        "call_rulings replay rollout grading judge_client judging checkpoints plan rendering "
-        "validation samples scoring analysis.* provenance"
+        "call_rulings recorded replay rollout grading judge_client judging checkpoints plan "
+        "rendering validation samples scoring analysis.* provenance"
     ),
     6: (
         "sweep cluster remote estimates evaluation workers worker devices walk merging recording "

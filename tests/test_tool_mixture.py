@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from medeval.analysis.report import analyze
 from medeval.images import Picture, prepare
 from medeval.store import RunFolder
 from medeval.tools import remake
@@ -104,6 +105,17 @@ def test_a_run_records_exactly_the_mixture_that_was_played(
         (call.name, str(call.status)) for each in arms[available] for call in each.calls
     )
     assert recorded == played(scripts)
+    tools = analyze(tmp_path / "run", resamples=20).process["process_tools"]
+    assert {
+        row["tool"]: (row["calls"], round(row["calls"] * row["executed"], 9))
+        for row in tools.to_dict(orient="records")
+    } == {
+        name or "(unreadable)": (
+            sum(count for (other, _), count in recorded.items() if other == name),
+            recorded[name, "executed"],
+        )
+        for name, _ in recorded
+    }
     for table, played_here, trajectory in zip(tables, scripts, arms[available], strict=True):
         assert [(call.name, call.status) for call in trajectory.calls] == list(played_here.calls)
         assert trajectory.answer is not None

@@ -12,7 +12,8 @@ from medeval.plan import PlanFile, plan_benchmarks
 from medeval.validation import Problem, find_problems
 from tests.small_benchmark import png, write_benchmark, write_judge
 
-DEFINITION = """from medeval import Benchmark, HubRows, Sample
+DEFINITION = """from medeval import AxisLine, Benchmark, Box, HubRows, Point, Sample, pixels
+from medeval.boxes import RELATIVE
 
 
 def to_sample(row):
@@ -23,6 +24,9 @@ def to_sample(row):
         targets=row.texts("targets"),
         options=("red", "blue"),
         cluster=row.get("cluster"),
+        target_boxes=[Box(*box, RELATIVE) for box in row.get("boxes") or ()],
+        target_lines=[AxisLine("y", y, pixels(48, 40)) for y in row.get("lines") or ()],
+        target_points=[Point(*xy, pixels(*size)) for *xy, size in row.get("points") or ()],
     )
 
 
@@ -143,3 +147,26 @@ def test_clusters_are_as_large_as_the_benchmark_says(tmp_path: Path) -> None:
 
 def test_a_benchmark_without_labels_needs_no_targets(tmp_path: Path) -> None:
     assert rows(tmp_path, {"targets": []}, says="labelled=False") == []
+
+
+def test_a_target_that_is_not_in_the_image_is_named(tmp_path: Path) -> None:
+    found = rows(
+        tmp_path,
+        {
+            "boxes": [[0.5, 0.5, 1.5, 1.5], [1.1, 0, 1.2, 1]],
+            "lines": [40, 41],
+            "points": [[9, 40, [48, 40]], [-1, 0, [48, 40]], [9, 9, [480, 400]]],
+        },
+        {"boxes": [[0, 0, 1, 1]]},
+    )
+    assert found == [
+        Problem(
+            sample_id="s0", what="the target box [1.1, 0, 1.2, 1] relative lies outside the image"
+        ),
+        Problem(sample_id="s0", what="the target line y = 41 pixels lies outside the image"),
+        Problem(sample_id="s0", what="the target point (-1, 0) pixels lies outside the image"),
+        Problem(
+            sample_id="s0",
+            what="the target point (9, 9) pixels is of an image of 480 x 400, this has 48 x 40",
+        ),
+    ]

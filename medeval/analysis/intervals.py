@@ -20,6 +20,8 @@ from medeval.analysis.uncertainty import UNDEFINED, Rate
 LEVEL = 0.95
 FEW = 10
 BISECTIONS = 45
+# What rounding leaves of the variance of values that are all alike.
+ROUNDING = 1e-20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,7 +90,7 @@ def share(strata: Sequence[Stratum]) -> Rate:
         return UNDEFINED
     p = min(1.0, max(0.0, found.value))
     bernoulli = p * (1.0 - p)
-    informative = found.variance > 0 and bernoulli > 0
+    informative = found.variance > ROUNDING and bernoulli > 0
     size = bernoulli / found.variance if informative else found.kish
     low, high = binomial_interval(p, size)
     return Rate(value=p, low=low, high=high, n=found.n)
@@ -129,7 +131,7 @@ def difference(strata: Sequence[Stratum]) -> Rate:
         return UNDEFINED
     gains, losses = discordance(strata)
     spread = gains + losses - (gains - losses) ** 2
-    informative = found.variance > 0 and spread > 0
+    informative = found.variance > ROUNDING and spread > 0
     size = spread / found.variance if informative else found.kish
     low, high = tango(gains, losses, size)
     return Rate(value=found.value, low=low, high=high, n=found.n)

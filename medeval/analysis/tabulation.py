@@ -81,7 +81,7 @@ class Tabulation:
             if gap.step == step and gap.benchmark in names
         )
 
-    def _has(self, population: Population, step: Step) -> bool:
+    def has(self, population: Population, step: Step) -> bool:
         """Whether all of a population's curves have a step; None of it is an average of some."""
         return step in population.steps and not (
             population.is_mean and self._note(population, step)
@@ -91,7 +91,7 @@ class Tabulation:
         """Both arms, the gap with its test, calls and drifts; one row a population and step."""
         rows = []
         for population, step, head in self._rows():
-            if self._has(population, step):
+            if self.has(population, step):
                 head |= self._arms(population, step) | self._gap(population, step)
                 head |= self._calls(population, step) | self._drifts(population, step)
             rows.append(head)
@@ -151,7 +151,7 @@ class Tabulation:
         rates = dict.fromkeys(("free_drift", "available_drift", "tool_drift"), UNDEFINED)
         if self.has_drift and step == baseline:
             rates = dict.fromkeys(rates, Rate(value=0.0, low=0.0, high=0.0, n=population.n))
-        elif self.has_drift and self._has(population, baseline):
+        elif self.has_drift and self.has(population, baseline):
             found = {
                 change.quantity: change.change
                 for change in self._changes(population, baseline, step)
@@ -176,7 +176,7 @@ class Tabulation:
         """The four terms, gross gain and harm, and the gap they sum to."""
         rows = []
         for population, step, head in self._rows():
-            if self._has(population, step):
+            if self.has(population, step):
                 for name in EXPLAINED:
                     head |= as_columns(name, mean_share(population, step, name))
                 head |= as_columns("gap", gap(population, step))
@@ -194,7 +194,7 @@ class Tabulation:
 
     def _factors(self, population: Population, step: Step, partition: Any) -> Mapping[str, Row]:
         baseline = step if partition == "current" else self.found.baseline
-        if not (self._has(population, step) and self._has(population, baseline)):
+        if not (self.has(population, step) and self.has(population, baseline)):
             return {term: {} for term in TERMS}
         rows: dict[str, Row] = {}
         for term, rates in factors(population, step, baseline, partition).items():
@@ -211,7 +211,7 @@ class Tabulation:
         for population in self.populations:
             for position, step in enumerate(steps[1:], start=1):
                 for since in dict.fromkeys((steps[0], steps[position - 1])):
-                    if self._has(population, since) and self._has(population, step):
+                    if self.has(population, since) and self.has(population, step):
                         for change in self._changes(population, since, step):
                             row = {"step": step, "since": since, "quantity": change.quantity}
                             row |= as_columns("change", change.change)
@@ -222,7 +222,7 @@ class Tabulation:
         """Both forms of the tool contribution; undefined where the baseline is a gap."""
         rows = []
         for population in self.populations:
-            steps = [step for step in self.found.outcomes.steps if self._has(population, step)]
+            steps = [step for step in self.found.outcomes.steps if self.has(population, step)]
             head = self._names(population) | {"n": population.n, "steps": len(steps)}
             if len(steps) < 2 or steps[0] != self.found.baseline:
                 rows.append({**head, "note": "no baseline, or no step beside it"})
@@ -250,7 +250,7 @@ class Tabulation:
         """What two runs of the free arm differ by, beside gross gain and harm."""
         rows = []
         for population, step, head in self._rows():
-            if self._has(population, step):
+            if self.has(population, step):
                 head |= as_columns("floor", noise_floor(population, step))
                 for name in ("gross_gain", "gross_harm"):
                     head |= as_columns(name, mean_share(population, step, name))

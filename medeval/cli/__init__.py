@@ -31,7 +31,7 @@ COMMANDS = {
     "show": ("medeval.cli.definitions", "Show a definition, and what a model would read."),
     "replay": ("medeval.cli.replay", "Read recorded conversations as a protocol would."),
     "fetch": ("medeval.cli.fetch", "Fetch benchmarks ahead, for machines without a network."),
-    "validate": ("medeval.cli.definitions", "Load a benchmark and check its rows and images."),
+    "validate": ("medeval.cli.validate", "Load a benchmark; check its rows, images and targets."),
     "demo": ("medeval.cli.demo", "Evaluate the shipped tiny checkpoints: no GPU, no network."),
 }
 

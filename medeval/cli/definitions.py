@@ -1,4 +1,4 @@
-"""`medeval list`, `show` and `validate`: what there is, what it says, and whether it is sound."""
+"""`medeval list` and `show`: what there is, and what it says."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from medeval.errors import DefinitionError, UsageError
 from medeval.images import prepare
 from medeval.loader import Loaded, load, shipped
 from medeval.models.base import Sampling
-from medeval.rendering import EXAMPLE, render_difference, render_opening
+from medeval.rendering import EXAMPLE, render_difference, render_opening, shown_mark
 from medeval.rows import DrawnRows, HubRows, RepeatedRows, RowSource
 from medeval.types import ImageSource, Sample
 
@@ -21,6 +21,8 @@ FREE_SOURCES = {
     "derived": "derived here from the published available arm",
     "ours": "medeval's own, like the pair",
 }
+
+SHOWN_MARKS = 4
 
 Definition = Loaded[Benchmark] | Loaded[EvalProtocol] | Loaded[Pair] | Loaded[Judge]
 
@@ -131,15 +133,13 @@ def show_command(
     if question is not None:
         sample = replace(sample, question=question)
     if image is not None:
-        sample = replace(sample, images=(ImageSource(name=str(image), read=image.read_bytes),))
+        sample = _of_image(sample, image)
     sections = [] if render else [("", _lines(_fields(definition)))]
-    if isinstance(value, Pair):
-        sections += [(arm.name, _opening(arm, sample)) for arm in value.arms]
-        sections.append(("what differs", render_difference(value, sample)))
-    elif isinstance(value, EvalProtocol):
-        sections.append((value.name, _opening(value, sample)))
-    elif isinstance(value, Benchmark) and benchmark is not None:
-        sections.append(("a sample", _lines(_sample_fields(sample))))
+    if isinstance(value, Benchmark):
+        if benchmark is not None:
+            sections.append(("a sample", _lines(_sample_fields(sample))))
+    elif not isinstance(value, Judge):
+        sections += _messages(value, sample)
     if not sections:
         raise UsageError(
             f"{name!r} has no messages to render",
@@ -149,6 +149,32 @@ def show_command(
         if title:
             click.secho(f"\n--- {title}", bold=True)
         click.echo(text)
+
+
+def _of_image(sample: Sample, image: Path) -> Sample:
+    """The sample with another image, in which nothing is marked."""
+    source = ImageSource(name=str(image), read=image.read_bytes)
+    return replace(
+        sample,
+        images=(source,),
+        target_boxes=(),
+        target_lines=(),
+        target_points=(),
+        transform=None,
+    )
+
+
+def _messages(value: EvalProtocol | Pair, sample: Sample) -> list[tuple[str, str]]:
+    """The messages of each arm, of a pair their difference, and what is marked in the image."""
+    arms = value.arms if isinstance(value, Pair) else (value,)
+    sections = [(arm.name, _opening(arm, sample)) for arm in arms]
+    if isinstance(value, Pair):
+        sections.append(("what differs", render_difference(value, sample)))
+    marked = _mark_fields(sample)
+    if marked:
+        told = [("targets", list(sample.targets)), *marked]
+        sections.append(("what the model is not told", _lines(told)))
+    return sections
 
 
 def _lines(fields_shown: Sequence[tuple[str, object]]) -> str:
@@ -289,8 +315,26 @@ def _sample_fields(sample: Sample) -> Sequence[tuple[str, object]]:
         ("targets", list(sample.targets)),
         ("groups", dict(sample.groups)),
         ("images", [image.name for image in sample.images]),
-        ("target boxes", len(sample.target_boxes)),
+        *_mark_fields(sample),
     ]
+
+
+def _mark_fields(sample: Sample) -> Sequence[tuple[str, object]]:
+    """What is marked in the first image as what the question is about, and how that is turned."""
+    marks = (
+        ("target boxes", sample.target_boxes),
+        ("target lines", sample.target_lines),
+        ("target points", sample.target_points),
+    )
+    fields_shown: list[tuple[str, object]] = [
+        (name, _few([shown_mark(mark) for mark in listed])) for name, listed in marks if listed
+    ]
+    return fields_shown + ([("transform", sample.transform)] if sample.transform else [])
+
+
+def _few(shown: Sequence[str]) -> str:
+    more = len(shown) - SHOWN_MARKS
+    return "; ".join(shown[:SHOWN_MARKS]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _opening(protocol: EvalProtocol, sample: Sample) -> str:
@@ -302,47 +346,3 @@ def _opening(protocol: EvalProtocol, sample: Sample) -> str:
             for source in sample.images
         ]
     return render_opening(protocol, sample, pictures).rstrip("\n")
-
-
-@click.command("validate")
-@click.argument("name")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The rows from a local folder, not the hub.",
-)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.")
-@click.pass_context
-def validate_command(
-    ctx: click.Context, name: str, data_dir: Path | None, limit: int | None
-) -> None:
-    """Load a benchmark and check its count, ids, images and targets.
-
-    Every image is decoded, and every target must be correct by the benchmark's own judge. Problems
-    go to stdout, one a line; the exit code is 1 where there are any.
-    """
-    from medeval.plan import PlanFile, plan_benchmarks
-    from medeval.validation import find_problems
-
-    options = PlanFile(
-        benchmarks=(name,), data_dir=() if data_dir is None else (str(data_dir),), limit=limit
-    )
-    planned = plan_benchmarks(options)[0]
-    samples, problems = find_problems(planned, options)
-    click.echo(f"{planned.name}: {samples.count} rows, {samples.origin.description}")
-    n_problems = 0
-    n_samples = n_checked = samples.count if limit is None else min(limit, samples.count)
-    for problem in problems:
-        n_problems += 1
-        n_checked = n_checked if problem.n_checked is None else problem.n_checked
-        click.echo(f"{problem.sample_id or 'all'}: {problem.what}")
-    click.echo(_checked(n_checked, n_samples, n_problems), err=True)
-    ctx.exit(1 if n_problems else 0)
-
-
-def _checked(n_checked: int, n_samples: int, n_problems: int) -> str:
-    problems = "1 problem" if n_problems == 1 else f"{n_problems} problems"
-    if n_checked < n_samples:
-        return f"stopped after {n_checked} of {n_samples} samples, {problems}"
-    return f"{n_samples} sample{'' if n_samples == 1 else 's'} checked, {problems}"

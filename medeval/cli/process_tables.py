@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from tabulate import tabulate
 
+from medeval.analysis.curves import MEAN
 from medeval.cli.analysis_tables import interval_text, is_known, row_names, table_marks
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ CONTRASTS = (
 # The qualities that are printed, of all that are in the CSV files.
 NAMES = {
     "target_inside": "target inside",
+    "target_iou": "IoU",
     "modf1_best": "best ModF1",
-    "modf1_final": "final ModF1",
     "modf1_cited": "cited ModF1",
     "upright_final": "upright, end",
     "upright_cited": "upright, cited",
@@ -66,8 +68,8 @@ BY_TOOL: Mapping[str, Mapping[str, tuple[str, Style]]] = {
 }
 LAYOUTS: Sequence[_Layout] = (
     _Layout(
-        heading="Process, calls: means a sample; composite = more than one kind of tool, in "
-        "percent",
+        heading="Process, calls: per sample; composite = samples with more than one kind of "
+        "tool, in percent",
         frame="process_calls",
         columns={
             "attempted": ("attempted", "number"),
@@ -161,24 +163,40 @@ LAYOUTS: Sequence[_Layout] = (
         },
     ),
 )
-BY_OUTCOME = "Process and terms: how good the calls were, by what they came to, in percent"
-DIFFERENCES = "Process and terms: differences with intervals, in percentage points"
-
-QUALITY = "Process and terms: quality of the calls by how the tools were used, in percent"
+MEANS = (
+    "Process: n counts trajectories. A mean of benchmarks is unweighted, of those that have the\n"
+    "number at some step; it is undefined at a step where one of them lacks it."
+)
+BY_OUTCOME = (
+    "Process and terms: do call gains come from good use of the tools, call harms from bad use?\n"
+    "Called samples, in percent. call gain > both wrong: gains come from better use; call harm <\n"
+    "both right: harms come from worse use; ~: the interval of the difference holds 0"
+)
+DIFFERENCES = "Process and terms: those differences with their intervals, in percentage points"
+QUALITY = (
+    "Process and terms: what good and bad use come to. Of called samples that fail without tools,\n"
+    "the share gained; of those solved without tools, the share harmed; in percent"
+)
 
 
 def process_text(frames: Mapping[str, "pd.DataFrame"]) -> str:
     """Every process table that has a number, with its heading; "" where there is none."""
-    parts = [
+    parts = [MEANS] if any((frame["benchmark"] == MEAN).any() for frame in _own(frames)) else []
+    parts += [
         _laid_out(layout, frames[layout.frame]) for layout in LAYOUTS if layout.frame in frames
     ]
     if "process_outcomes" in frames:
-        parts.append(_table(BY_OUTCOME, frames["process_outcomes"], _outcome_rows))
+        rows_of = partial(_outcome_rows, contrasts=frames.get("process_contrasts"))
+        parts.append(_table(BY_OUTCOME, frames["process_outcomes"], rows_of))
     if "process_contrasts" in frames:
         parts.append(_table(DIFFERENCES, frames["process_contrasts"], _contrast_rows))
     if "process_quality" in frames:
         parts.append(_table(QUALITY, frames["process_quality"], _quality_rows))
     return "\n\n".join(filter(None, parts))
+
+
+def _own(frames: Mapping[str, "pd.DataFrame"]) -> "list[pd.DataFrame]":
+    return [frame for name, frame in frames.items() if name.startswith("process_")]
 
 
 def _table(heading: str, frame: "pd.DataFrame", rows_of: Any) -> str:
@@ -203,7 +221,8 @@ def _laid_out(layout: _Layout, frame: "pd.DataFrame") -> str:
         for row in frame.to_dict(orient="records"):
             cells = {title: _cell(row, *column) for title, column in shown.items()}
             size = {} if "calls" in shown or "count" in shown else {"n": str(row[layout.n])}
-            yield {**row_names(row, frame), **size, **cells}
+            columns = [column for column, _ in shown.values()]
+            yield {**_row_names(row, frame, columns), **size, **cells}
 
     return _table(layout.heading, frame, rows)
 
@@ -213,22 +232,76 @@ def _cell(row: Mapping[Any, Any], column: str, style: Style) -> str:
         return interval_text(row, column, 100.0, 1)
     if style == "number":
         return interval_text(row, column, 1.0, 2)
-    return str(int(row[column])) if style == "count" else str(row[column])
+    if style == "count":
+        return str(int(row[column])) if is_known(row[column]) else ""
+    return str(row[column])
 
 
-def _outcome_rows(frame: "pd.DataFrame") -> Iterator[dict[str, str]]:
+def _row_names(
+    row: Mapping[Any, Any], frame: "pd.DataFrame", columns: Sequence[str]
+) -> dict[str, str]:
+    """What a row is about; of a mean, over how many benchmarks its numbers are."""
+    names = row_names(row, frame)
+    if row["benchmark"] != MEAN:
+        return names
+    found = [row.get(f"{column}_benchmarks") for column in columns]
+    counts = sorted({int(count) for count in found if count is not None and is_known(count)})
+    if counts:
+        names["benchmark"] = (
+            f"mean of {'-'.join(map(str, dict.fromkeys(counts[:1] + counts[-1:])))}"
+        )
+    return names
+
+
+def _outcome_rows(
+    frame: "pd.DataFrame", contrasts: "pd.DataFrame | None"
+) -> Iterator[dict[str, str]]:
     """A row a quality, a column an outcome; first of all how many trajectories each has."""
     names = [name for name in PLACE if name in frame]
+    signs = _signs(contrasts, names)
     for _, part in frame.groupby(names, sort=False, dropna=False):
         by_outcome = {row["outcome"]: row for row in part.to_dict(orient="records")}
-        head = row_names(by_outcome[OUTCOMES[0]], frame)
-        yield {**head, "": "n", **{name: str(by_outcome[name]["n"]) for name in OUTCOMES}}
+        first = by_outcome[OUTCOMES[0]]
+        head = _row_names(first, frame, list(NAMES))
+        cells = {name: str(row["n"]) for name, row in by_outcome.items()}
+        yield {**head, "use": "n", **_side_by_side(cells, "", "")}
         for quality, title in NAMES.items():
             if any(is_known(row[quality]) for row in by_outcome.values()):
-                cells = {
-                    name: interval_text(by_outcome[name], quality, 100.0, 1) for name in OUTCOMES
-                }
-                yield {**head, "": title, **cells}
+                cells = {name: _quality_cell(row, quality) for name, row in by_outcome.items()}
+                key = (*(str(first[name]) for name in names), quality)
+                gain, harm = (signs.get((*key, *pair), "") for pair in CONTRASTS[:2])
+                yield {**head, "use": title, **_side_by_side(cells, gain, harm)}
+
+
+def _side_by_side(cells: Mapping[str, str], gain: str, harm: str) -> dict[str, str]:
+    """The terms, each beside the calls it is set against, with how they compare between them."""
+    left, right = CONTRASTS[:2]
+    between = ((left, "vs", gain), (right, "vs ", harm))
+    return {
+        title: cell
+        for (first, against), title_between, sign in between
+        for title, cell in ((first, cells[first]), (title_between, sign), (against, cells[against]))
+    }
+
+
+def _quality_cell(row: Mapping[Any, Any], quality: str) -> str:
+    """A share with its interval, and its own n where that is not the outcome's."""
+    text = interval_text(row, quality, 100.0, 0)
+    return text if row[f"{quality}_n"] in (0, row["n"]) else f"{text} n {row[f'{quality}_n']}"
+
+
+def _signs(contrasts: "pd.DataFrame | None", names: Sequence[str]) -> dict[tuple[str, ...], str]:
+    """How two outcomes compare in a quality, by place, quality and outcomes."""
+    rows = [] if contrasts is None else contrasts.to_dict(orient="records")
+    return {
+        (
+            *(str(row[name]) for name in names),
+            row["measure"],
+            row["outcome"],
+            row["against"],
+        ): ">" if row["difference_low"] > 0 else "<" if row["difference_high"] < 0 else "~"
+        for row in rows
+    }
 
 
 def _contrast_rows(frame: "pd.DataFrame") -> Iterator[dict[str, str]]:
@@ -244,16 +317,20 @@ def _contrast_rows(frame: "pd.DataFrame") -> Iterator[dict[str, str]]:
             )
             for first, second in CONTRASTS
         }
-        yield {**row_names(rows[0], frame), "": NAMES[rows[0]["measure"]], **cells}
+        yield {
+            **_row_names(rows[0], frame, ["difference"]),
+            "use": NAMES[rows[0]["measure"]],
+            **cells,
+        }
 
 
 def _quality_rows(frame: "pd.DataFrame") -> Iterator[dict[str, str]]:
     for row in frame.to_dict(orient="records"):
         yield {
-            **row_names(row, frame),
-            "": row["criterion"],
+            **_row_names(row, frame, ["gain_quality", "harm_quality"]),
+            "use": row["criterion"],
             "met": "yes" if row["met"] else "no",
             "n": str(row["n"]),
-            "gain: failed, now right": interval_text(row, "gain_quality", 100.0, 1),
-            "harm: solved, now wrong": interval_text(row, "harm_quality", 100.0, 1),
+            "gained": interval_text(row, "gain_quality", 100.0, 1),
+            "harmed": interval_text(row, "harm_quality", 100.0, 1),
         }

@@ -1,6 +1,7 @@
 """`medeval replay`: recorded conversations, read as a protocol would read them."""
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from medeval.loader import load
 from medeval.replay import Replayed, ReplayReport, replay_file
 
 SHOWN_DISAGREEMENTS = 10
+SHOWN_REASONS = 5
+REASON_WIDTH = 88
 
 
 @click.command("replay")
@@ -23,10 +26,13 @@ SHOWN_DISAGREEMENTS = 10
 def replay_command(file: Path, protocol: str, as_json: bool) -> None:
     """Read recorded conversations as a protocol would, before any model is run.
 
-    FILE holds JSON lines, each with the "messages" of one conversation. Each call gets the status
-    that the protocol would give it, and each conversation the reply at which it would stop. Of a
-    pair, the available arm reads. Where a recording does not tell the sizes of its images, what
-    depends on them is "unchecked: image size unknown".
+    FILE holds JSON lines, each with the "messages" of one conversation; a run's own trajectories
+    will do. Each call gets the status that the protocol would give it, and each conversation the
+    reply at which it would stop. Of a pair, the available arm reads.
+
+    A call that hangs on what a recording does not tell is "unchecked", with the reason: sizes come
+    from an image part's "width" and "height" or its data URL, pixels (which only a tool of your own
+    needs) from a data URL, and named regions from a line's "metadata".
     """
     report = replay_file(file, _protocol(protocol))
     if as_json:
@@ -38,6 +44,7 @@ def replay_command(file: Path, protocol: str, as_json: bool) -> None:
         click.secho(f"{title} ({report.protocol}, {len(report.conversations)} conversations)")
         for name, count in counts.items():
             click.echo(f"  {count:>7}  {name}")
+    _tell_errors(report)
     differing = [item for item in report.conversations if item.agreement in DIFFERING]
     for item in differing[:SHOWN_DISAGREEMENTS]:
         click.echo(_told(item))
@@ -46,6 +53,23 @@ def replay_command(file: Path, protocol: str, as_json: bool) -> None:
 
 
 DIFFERING = ("stops earlier", "goes on")
+
+
+def _tell_errors(report: ReplayReport) -> None:
+    """Why calls were not carried out, the most frequent reasons first."""
+    told = Counter(
+        f"{call.status}: {call.error}"
+        for item in report.conversations
+        for call in item.calls
+        if call.error is not None
+    )
+    if told:
+        click.secho("reasons, the most frequent first")
+    for reason, count in told.most_common(SHOWN_REASONS):
+        shown = reason if len(reason) <= REASON_WIDTH else f"{reason[: REASON_WIDTH - 3]}..."
+        click.echo(f"  {count:>7}  {shown}")
+    if len(told) > SHOWN_REASONS:
+        click.echo(f"and {len(told) - SHOWN_REASONS} more; --json shows all", err=True)
 
 
 def _told(item: Replayed) -> str:

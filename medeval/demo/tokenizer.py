@@ -55,8 +55,8 @@ CHAT_TEMPLATE = r"""
 {%- macro body(content) -%}
   {%- if content is string -%}
     {{- content -}}
-  {%- else -%}
-    {%- for part in content or [] -%}
+  {%- elif content is iterable -%}
+    {%- for part in content -%}
       {%- if part.type == 'text' -%}
         {{- part.text -}}
       {%- elif part.type in ('image', 'image_url') -%}

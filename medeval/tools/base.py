@@ -6,7 +6,7 @@ out raises ToolError with a message the model can act on.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from medeval.boxes import PERCENT, PERMILLE, RELATIVE, Frame, pixels
 from medeval.errors import ToolError
@@ -22,6 +22,13 @@ FrameKind = (
     Literal["relative", "permille", "percent", "pixels_raw", "pixels_sent", "pixels_model"]
     | FrameGuess
 )
+
+# The declared frames that are the same for images of every size.
+SIZELESS: Final[Mapping[FrameKind, Frame]] = {
+    "relative": RELATIVE,
+    "permille": PERMILLE,
+    "percent": PERCENT,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +50,19 @@ class ToolContext:
     raw_to_root: Sequence[Affine] = ()
     earlier: Sequence[int | None] = ()
 
+    def check_index(self, index: int) -> None:
+        """Raise ToolError, with the valid range, where there is no image of an index."""
+        if not 0 <= index < len(self.pictures):
+            raise ToolError(
+                f"there is no image {index}; images are numbered 0 to {len(self.pictures) - 1}"
+            )
+
     def picture(self, index: int) -> Picture:
         """The image a call names by its index, counted from 0.
 
         Raises ToolError, with the valid range, where there is none.
         """
-        if not 0 <= index < len(self.pictures):
-            raise ToolError(
-                f"there is no image {index}; images are numbered 0 to {len(self.pictures) - 1}"
-            )
+        self.check_index(index)
         return self.pictures[index]
 
     def frame_of(
@@ -62,6 +73,9 @@ class ToolContext:
         `values` are the coordinates themselves, and `cut_from` the size of the pixels that the
         tool works on: a published guess looks at them, a declared frame never does.
         """
+        self.check_index(index)
+        if self.frame in SIZELESS:
+            return SIZELESS[self.frame]
         picture = self.picture(index)
         match self.frame:
             case "guess_med" | "guess_med_older" | "guess_pixel_reasoner":
@@ -69,16 +83,10 @@ class ToolContext:
             case "pixels_model":
                 size = self.model_sizes.get(index, picture.sent)
                 return pixels(size.width_px, size.height_px, f"image {index}")
-            case "relative":
-                return RELATIVE
-            case "permille":
-                return PERMILLE
-            case "percent":
-                return PERCENT
-            case "pixels_raw":
-                return pixels(picture.raw.width_px, picture.raw.height_px, f"image {index}")
             case "pixels_sent":
                 return pixels(picture.sent.width_px, picture.sent.height_px, f"image {index}")
+            case _:
+                return pixels(picture.raw.width_px, picture.raw.height_px, f"image {index}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +115,9 @@ class Tool:
     `parameters` is a JSON Schema object, shown to the model word for word. `run` validates the
     arguments itself and raises ToolError where it refuses them; `check` does so as far as that
     goes without any image, for conversations whose images are not at hand. `settings` are
-    whatever else decides what a call gives; they are part of a cell's fingerprint.
+    whatever else decides what a call gives; they are part of a cell's fingerprint. With
+    `by_size` arguments, metadata and the sizes of images decide whether a call is carried out and
+    how large the image it makes is; without, the pixels may.
     """
 
     name: str
@@ -116,6 +126,7 @@ class Tool:
     run: Callable[[Mapping[str, JsonValue], ToolContext], ToolResult] = field(repr=False)
     settings: Mapping[str, JsonValue] = field(default_factory=dict)
     check: Callable[[Mapping[str, JsonValue]], None] = field(default=_unchecked, repr=False)
+    by_size: bool = False
 
     @property
     def schema(self) -> ToolSchema:

@@ -10,7 +10,7 @@ from medeval.boxes import PixelBox
 from medeval.errors import DefinitionError, ToolError
 from medeval.images import Picture, PixelBudget, whole_size
 from medeval.tools.arguments import check_names, read_number, seen
-from medeval.tools.base import Tool, ToolContext, ToolResult
+from medeval.tools.base import SIZELESS, Tool, ToolContext, ToolResult
 from medeval.tools.crop_recipe import Cut, CutFrom
 from medeval.tools.crop_rules import (
     DEFAULT_RULES,
@@ -19,6 +19,7 @@ from medeval.tools.crop_rules import (
     Place,
     Region,
     check_extent,
+    check_place,
     region,
 )
 from medeval.tools.recipes import budget_recipe
@@ -84,6 +85,7 @@ def crop_and_zoom(
         run=partial(_run, settings),
         settings=_described(settings),
         check=partial(_check, settings),
+        by_size=True,
     )
 
 
@@ -155,6 +157,10 @@ def _run(
     if settings.other_arguments == "refuse":
         check_names(arguments, (settings.box_argument, *settings.target.arguments))
     index = settings.target.index(arguments, context)
+    frame = SIZELESS.get(context.frame)
+    if frame is not None and rules.invalid == "refuse":
+        # What no size of the image would make right is refused before the image is looked at.
+        check_place(_corners(settings, arguments), frame, settings.box_argument, index, rules)
     source = _source(rules, context, index)
     size = context.picture(index).sent if source == "sent" else context.picture(index).raw
     try:

@@ -1,7 +1,7 @@
 """Which pixels a box means: the rules that published environments cut by, as parameters."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import Template
 from typing import Final, Literal
 
@@ -99,6 +99,28 @@ class Place:
 
 def region(corners: Corners, place: Place, rules: CropRules) -> Region:
     """The whole pixels that a box means, or ToolError."""
+    box = _placed(corners, place, rules)
+    if rules.small == "grow_in_proportion":
+        box = grown_in_proportion(box, rules.minimum_side_px, place.size)
+    whole = _sized(_rounded(box, rules), place, rules)
+    return Region(box=whole, width=box[2] - box[0], height=box[3] - box[1])
+
+
+def check_place(
+    corners: Corners, frame: Frame, argument: str, image: int, rules: CropRules
+) -> None:
+    """Raise ToolError for a box that is refused whatever the size of its image.
+
+    The frame is one of images of every size, such as per-mille.
+    """
+    whole = Size(round(frame.width), round(frame.height))
+    # a pixel less is of no weight here: how much of the frame it is hangs on the size
+    lenient = replace(rules, clamp="image" if rules.clamp == "last_pixel" else rules.clamp)
+    _placed(corners, Place(frame=frame, size=whole, argument=argument, image=image), lenient)
+
+
+def _placed(corners: Corners, place: Place, rules: CropRules) -> Corners:
+    """The box on the image before its corners are rounded, or ToolError."""
     across = place.size.width_px / place.frame.width
     down = place.size.height_px / place.frame.height
     x1, y1, x2, y2 = corners
@@ -110,11 +132,7 @@ def region(corners: Corners, place: Place, rules: CropRules) -> Region:
     box = _padded(box, place.size, rules)
     if not rules.swap_corners:
         check_extent(box, corners, place.argument)
-    box = _clamped(box, place, rules)
-    if rules.small == "grow_in_proportion":
-        box = grown_in_proportion(box, rules.minimum_side_px, place.size)
-    whole = _sized(_rounded(box, rules), place, rules)
-    return Region(box=whole, width=box[2] - box[0], height=box[3] - box[1])
+    return _clamped(box, place, rules)
 
 
 def _is_inside(box: Corners, size: Size) -> bool:

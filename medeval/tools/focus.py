@@ -145,6 +145,7 @@ def focus_tool(
         },
         run=partial(_run, axis, mode, rules, budget),
         settings={"rules": _rules_recipe(rules), "budget": budget_recipe(budget)},
+        by_size=True,
     )
 
 
@@ -161,6 +162,7 @@ def display(*, budget: PixelBudget | None = None) -> Tool:
         },
         run=partial(_display, budget),
         settings={"budget": budget_recipe(budget)},
+        by_size=True,
     )
 
 
@@ -200,15 +202,18 @@ def _run(
 ) -> ToolResult:
     check_names(arguments, ("image", "names", "boxes"))
     index = named_image(arguments.get("image", 0), "image", context)
-    parent = context.picture(index)
+    context.check_index(index)
     if context.raw_to_root and context.raw_to_root[index] != IDENTITY:
         raise ToolError(
             f"the {axis.replace('_', ' ')} of image {index} are not known: focus on an image that "
             "you were given, or on one that a focus tool made from it"
         )
     names = _names(required(arguments, "names", "a list of names"), mode, rules)
-    boxes = _boxes(arguments.get("boxes", _own_variable(axis)), rules, parent, context)
-    focused, painted = _chosen(axis, mode, rules, names, boxes)
+    sides, are_shares = _boxes(arguments.get("boxes", f"{axis}_bbox"), rules, context)
+    focused, painted = _chosen(axis, mode, rules, names, sides)
+    parent = context.picture(index)
+    scale = (parent.raw.width_px, parent.raw.height_px) if are_shares else (1, 1)
+    boxes = {name: in_pixels(box, *scale) for name, box in sides.items()}
     rectangles = _rectangles(axis, mode, rules, [boxes[name] for name in painted], parent)
     recipe: dict[str, JsonValue] = {
         "mode": mode,
@@ -228,10 +233,6 @@ def _run(
     )
 
 
-def _own_variable(axis: Axis) -> str:
-    return f"{axis}_bbox"
-
-
 def _names(value: JsonValue, mode: Mode, rules: FocusRules) -> list[str]:
     if not isinstance(value, list):
         raise ToolError(f"'names' is a list of names, not {seen(value)}")
@@ -243,17 +244,14 @@ def _names(value: JsonValue, mode: Mode, rules: FocusRules) -> list[str]:
 
 
 def _boxes(
-    value: JsonValue, rules: FocusRules, parent: Picture, context: ToolContext
-) -> dict[str, Sides]:
-    """The boxes that a call works with, in pixels of its image."""
+    value: JsonValue, rules: FocusRules, context: ToolContext
+) -> tuple[dict[str, Sides], bool]:
+    """The boxes that a call works with, and whether they are shares of its image or pixels."""
     if isinstance(value, str) and value in VARIABLES:
-        return boxes_of(value, regions_of(context.metadata), parent.raw)
+        return boxes_of(value, regions_of(context.metadata)), True
     if not isinstance(value, dict):
         raise ToolError(f"'boxes' is one of {', '.join(VARIABLES)}, not {seen(value)}")
-    width, height = (
-        (parent.raw.width_px, parent.raw.height_px) if rules.unit == "relative" else (1, 1)
-    )
-    return {name: in_pixels(_written(box), width, height) for name, box in value.items()}
+    return {name: _written(box) for name, box in value.items()}, rules.unit == "relative"
 
 
 def _written(box: JsonValue) -> Sides:

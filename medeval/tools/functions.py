@@ -206,12 +206,13 @@ def _run(
 ) -> ToolResult:
     check_names(arguments, (*parameters, IMAGE_ARGUMENT))
     index = read_image(arguments, IMAGE_ARGUMENT)
-    parent = context.picture(index)
+    context.check_index(index)
     given = {
         key: parameter.read(required(arguments, key, f"of the type {KINDS[parameter.kind]}"))
         for key, parameter in parameters.items()
         if parameter.is_required or key in arguments
     }
+    parent = context.picture(index)
     try:
         made = function(parent.pixels(), **given)
     except ValueError as error:

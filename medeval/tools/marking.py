@@ -84,6 +84,7 @@ def draw_line(
         },
         run=partial(_draw_line, (axis_argument, value_argument, image_argument), budget),
         settings={"budget": budget_recipe(budget)},
+        by_size=True,
     )
 
 
@@ -121,6 +122,7 @@ def draw_point(
         },
         run=partial(_draw_point, (x_argument, y_argument, image_argument), budget),
         settings={"budget": budget_recipe(budget)},
+        by_size=True,
     )
 
 
@@ -133,9 +135,11 @@ def _draw_line(
     axis_argument, value_argument, image_argument = names
     check_names(arguments, names)
     index = read_image(arguments, image_argument)
-    parent = context.picture(index)
+    context.check_index(index)
     axis = read_choice(required(arguments, axis_argument, AXIS), axis_argument, AXES)
-    value = _place(arguments, value_argument, axis, index, context)
+    place = _place(arguments, value_argument, axis, index, context)
+    parent = context.picture(index)
+    value = _in_pixels(place, parent.raw.width_px if axis == "x" else parent.raw.height_px)
     width = max(LEAST_LINE_PX, round(_shorter_side(parent.raw) * LINE_SHARE))
     return ToolResult(
         picture=_with_line(parent, axis, value, width, budget),
@@ -160,9 +164,12 @@ def _draw_point(
     x_argument, y_argument, image_argument = names
     check_names(arguments, names)
     index = read_image(arguments, image_argument)
+    context.check_index(index)
+    across = _place(arguments, x_argument, "x", index, context)
+    down = _place(arguments, y_argument, "y", index, context)
     parent = context.picture(index)
-    x = _place(arguments, x_argument, "x", index, context)
-    y = _place(arguments, y_argument, "y", index, context)
+    x = _in_pixels(across, parent.raw.width_px)
+    y = _in_pixels(down, parent.raw.height_px)
     radius = max(LEAST_RADIUS_PX, round(_shorter_side(parent.raw) * RADIUS_SHARE))
     return ToolResult(
         picture=_with_point(parent, x, y, radius, budget),
@@ -183,9 +190,9 @@ def _place(
     axis: str,
     index: int,
     context: ToolContext,
-) -> float:
-    """A coordinate along an axis, in raw pixels of the image, or ToolError where it is outside."""
-    frame, raw = context.frame_of(index), context.picture(index).raw
+) -> tuple[float, float]:
+    """A coordinate along an axis and where the axis ends, or ToolError where it is outside."""
+    frame = context.frame_of(index)
     end = frame.width if axis == "x" else frame.height
     number = read_number(required(arguments, argument, f"a number from 0 to {end:g}"), argument)
     if not 0 <= number <= end:
@@ -193,7 +200,12 @@ def _place(
             f"{argument!r} lies outside image {index}, whose {axis} goes from 0 to {end:g}, "
             f"got {number:g}"
         )
-    return number * (raw.width_px if axis == "x" else raw.height_px) / end
+    return number, end
+
+
+def _in_pixels(place: tuple[float, float], side_px: int) -> float:
+    number, end = place
+    return number * side_px / end
 
 
 def _with_line(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from medeval.errors import DataError
-from medeval.types import JsonValue, Size
+from medeval.types import JsonValue
 
 # Sides of a box: left, top, right, bottom.
 Sides = tuple[float, float, float, float]
@@ -90,8 +90,8 @@ def sides_of(box: Sequence[JsonValue]) -> Sides | None:
     return (x1, y1, x2, y2)
 
 
-def boxes_of(variable: str, regions: Sequence[Region], size: Size) -> dict[str, Sides]:
-    """The boxes behind one of the VARIABLES, by name, in pixels of an image of the given size.
+def boxes_of(variable: str, regions: Sequence[Region]) -> dict[str, Sides]:
+    """The boxes behind one of the VARIABLES, by name, from 0 to 1 of the image.
 
     A name that occurs twice keeps the later box in the earlier place, as a Python dictionary
     made of the pairs does. Of a chart, which has values along one axis and neither columns nor
@@ -101,11 +101,7 @@ def boxes_of(variable: str, regions: Sequence[Region], size: Size) -> dict[str, 
     axis = VARIABLES[variable]
     if axis in ("column", "row") and not any(each.axis in ("column", "row") for each in regions):
         axis = "x" if any(each.axis == "x" for each in regions) else "y"
-    return {
-        each.name: in_pixels(each.box, size.width_px, size.height_px)
-        for each in regions
-        if each.axis == axis
-    }
+    return {each.name: each.box for each in regions if each.axis == axis}
 
 
 def in_pixels(box: Sides, width: float, height: float) -> Sides:

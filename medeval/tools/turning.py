@@ -67,6 +67,7 @@ def rotate(
         },
         run=partial(_rotate, angle_argument, image_argument, budget),
         settings={"budget": budget_recipe(budget)},
+        by_size=True,
     )
 
 
@@ -105,6 +106,7 @@ def flip(
         },
         run=partial(_flip, direction_argument, image_argument, budget),
         settings={"budget": budget_recipe(budget)},
+        by_size=True,
     )
 
 
@@ -117,8 +119,9 @@ def _rotate(
 ) -> ToolResult:
     check_names(arguments, (angle_argument, image_argument))
     index = read_image(arguments, image_argument)
-    parent = context.picture(index)
+    context.check_index(index)
     angle = _right_angle(required(arguments, angle_argument, ANGLE), angle_argument)
+    parent = context.picture(index)
     return ToolResult(
         picture=_turned(parent, angle, budget),
         parent=index,
@@ -145,10 +148,11 @@ def _flip(
 ) -> ToolResult:
     check_names(arguments, (direction_argument, image_argument))
     index = read_image(arguments, image_argument)
-    parent = context.picture(index)
+    context.check_index(index)
     direction = read_choice(
         required(arguments, direction_argument, DIRECTION), direction_argument, DIRECTIONS
     )
+    parent = context.picture(index)
     return ToolResult(
         picture=_mirrored(parent, direction, budget),
         parent=index,

@@ -234,6 +234,38 @@ def test_validate_names_each_problem_on_stdout_and_exits_with_1(
     assert capsys.readouterr().err == "1 sample checked, 0 problems\n"
 
 
+def marked_benchmark(folder: Path) -> Path:
+    path = write_benchmark(folder, 2)
+    text = path.read_text().replace(
+        "Benchmark, DrawnRows", "Benchmark, Box, DrawnRows, Point, pixels"
+    )
+    marks = "target_boxes=(Box(1, 2, 3.5, 4, pixels(48, 40)),) * 6, "
+    marks += "target_points=(Point(5, 6, pixels(48, 40)),), transform='rotate_90',"
+    path.write_text(text.replace("        options=", f"        {marks}\n        options="))
+    return path
+
+
+def test_show_and_validate_tell_what_is_marked_in_the_image(
+    medeval_main: MedevalMain, capsys: Capture, tmp_path: Path, image: Path
+) -> None:
+    path = marked_benchmark(tmp_path)
+    assert medeval_main("validate", path) == 0
+    told = "12 target boxes, 2 target points in 2 samples\n2 samples checked, 0 problems\n"
+    assert capsys.readouterr().err == told
+    boxes = "; ".join(["[1, 2, 3.5, 4] pixels"] * 4)
+    marked = (
+        f"target boxes: {boxes}; and 2 more\ntarget points: (5, 6) pixels\ntransform: rotate_90\n"
+    )
+    assert medeval_main("show", path, "--sample-id", "s000") == 0
+    assert capsys.readouterr().out.endswith(marked)
+    asked = ("show", "crop_zoom", "--render", "--benchmark", path, "--sample-id", "s000")
+    assert medeval_main(*asked) == 0
+    assert f"--- what the model is not told\ntargets: ['A']\n{marked}" in capsys.readouterr().out
+    # another image has other places
+    assert medeval_main(*asked, "--image", image) == 0
+    assert "not told" not in capsys.readouterr().out
+
+
 def test_validate_says_where_it_stopped(
     medeval_main: MedevalMain, capsys: Capture, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -177,6 +178,18 @@ def table_plan(rows: list[dict[str, Any]]) -> Planned:
     return planned
 
 
+def focused(row: dict[str, Any]) -> tuple[float, float]:
+    """Precision and recall of the second column against the whole pixels nearest to it."""
+    sides = ("x1", "y1", "x2", "y2")
+    exact = [
+        row["columns_bbox"][1][side] * size
+        for side, size in zip(sides, row["image_size"] * 2, strict=True)
+    ]
+    (x1, y1, x2, y2), (left, top, right, bottom) = exact, map(round, exact)
+    shared = (min(x2, right) - max(x1, left)) * (min(y2, bottom) - max(y1, top))
+    return shared / ((x2 - x1) * (y2 - y1)), shared / ((right - left) * (bottom - top))
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason=NO_SHARED)
 def test_a_known_mixture_on_real_tables_is_found_again(tmp_path: Path) -> None:
     data = SHARED / "tablevqa_rendered"
@@ -234,7 +247,9 @@ def test_a_known_mixture_on_real_tables_is_found_again(tmp_path: Path) -> None:
     wrong = row_of(quality, step=0, criterion="no focus along the wrong axis", met=False)
     assert (wrong["n"], wrong["gain_quality"]) == (4, 0.0)
     focus = row_of(tables["process_focus"], step=0)
-    assert (focus["focus_precision"], focus["focus_recall"]) == pytest.approx((1, 1), abs=0.01)
+    precision, recall = (mean(each) for each in zip(*map(focused, rows[5:24:6]), strict=True))
+    assert focus["focus_precision"] == pytest.approx(precision, rel=1e-9)
+    assert focus["focus_recall"] == pytest.approx(recall, rel=1e-9)
 
     tools = tables["process_tools"]
     assert row_of(tools, step=0, tool="crop_and_zoom")["modf1"] == pytest.approx(8 / 20)
@@ -298,6 +313,16 @@ def test_known_turns_lines_and_points_are_found_again(drawn: Path) -> None:
     assert line["line"] == pytest.approx((2 / 3 + 1) / 2)
     assert "Process, orientation" in text
     assert "process_zoom" not in tables
+
+    calls = tables["process_calls"][tables["process_calls"]["step"] == 0].set_index("benchmark")
+    mean = calls.loc["mean of benchmarks"]
+    assert mean["attempted"] == pytest.approx(calls["attempted"][["turned", "marked"]].mean())
+    assert (mean["attempted_benchmarks"], mean["n"]) == (2, 22)
+    assert re.search("^mean of 2 +0 +22 ", text, re.MULTILINE)
+    assert "A mean of benchmarks is unweighted" in text
+    # the turned images' calls that gained ended upright, and those that harmed did not
+    signs = re.search("^turned +0 +upright, end +100 .*?] +(.) .*] +(.) ", text, re.MULTILINE)
+    assert signs is not None and signs.groups() == (">", "<")
 
 
 def test_groups_and_json(drawn: Path) -> None:

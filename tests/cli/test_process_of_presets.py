@@ -1,6 +1,7 @@
 """`native5` and `vtool_r1` on real tables: a known mixture of calls is found again, exactly."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,14 @@ def zoom(box: dict[str, float], image: int = 0) -> str:
     return call("zoom", bbox_2d=sides, image_index=image)
 
 
+# At the left edge, where no table has a column to look for.
+BAD = {"x1": 0.0, "y1": 0.0, "x2": 0.001, "y2": 1.0}
+
+
 def native5_plan(_: str, number: int, __: int) -> Plan:
     row = rows()[number]
     box = row["columns_bbox"][target(row)]
-    bad = zoom({"x1": 0.0, "y1": 0.0, "x2": 0.001, "y2": 1.0})
+    bad = zoom(BAD)
     whole = zoom({"x1": 0.0, "y1": 0.0, "x2": 1.0, "y2": 1.0})
     plans: list[Plan] = [
         (False, [zoom(box)], True),
@@ -98,6 +103,36 @@ def native5_plan(_: str, number: int, __: int) -> Plan:
     return plans[number % 4]
 
 
+# The least side of a zoom of native5, in pixels.
+LEAST = 28
+
+
+def cut(start: float, end: float, side: int) -> tuple[int, int]:
+    """A stretch, 0 to 1 of a side, in the pixels that a zoom cuts: rounded outwards, then grown."""
+    # a number that is whole but for the last digits of its thousandths stays whole
+    first, last = math.floor(start * side + 1e-6), math.ceil(end * side - 1e-6)
+    missing = max(0, LEAST - (last - first))
+    first = min(max(first - missing // 2, 0), side - LEAST) if missing else first
+    return first, max(last, first + LEAST)
+
+
+def zoomed(row: dict[str, Any], box: dict[str, float]) -> tuple[float, float, float]:
+    """ModF1, IoU and area over the target's, of the pixels that a zoom cuts, by hand."""
+    width, height = row["image_size"]
+    (left, right), (top, bottom) = (
+        cut(box["x1"], box["x2"], width),
+        cut(box["y1"], box["y2"], height),
+    )
+    wanted = row["columns_bbox"][target(row)]
+    x1, x2 = wanted["x1"] * width, wanted["x2"] * width
+    y1, y2 = wanted["y1"] * height, wanted["y2"] * height
+    shared = max(0.0, min(right, x2) - max(left, x1)) * max(0.0, min(bottom, y2) - max(top, y1))
+    area, needed = (right - left) * (bottom - top), (x2 - x1) * (y2 - y1)
+    extra, missed = area - shared, needed - shared
+    modf1 = 2 * shared / (2 * shared + 0.1 * extra + 1.0 * missed)
+    return modf1, shared / (area + needed - shared), area / needed
+
+
 def test_native5_zooms(tmp_path: Path) -> None:
     tables = run(tmp_path, "native5", native5_plan)
 
@@ -106,9 +141,19 @@ def test_native5_zooms(tmp_path: Path) -> None:
     assert (found["cropped"], found["modf1_best_n"], found["modf1_cited_n"]) == (0.75, 6, 6)
     for name in ("target_inside", "all_targets_inside", "hit_iou_50"):
         assert found[name] == pytest.approx(2 / 3), name
-    # a zoom is rounded out to whole pixels, of columns of a few dozen
+    good = [
+        zoomed(row, row["columns_bbox"][target(row)])
+        for number, row in enumerate(rows())
+        if number % 4 in (0, 2)
+    ]
+    bad = [zoomed(row, BAD) for row in rows()[1::4]]
+    assert [each[:2] for each in bad] == [(0.0, 0.0)] * 2
+    assert 0.97 < min(each[0] for each in good) < max(each[0] for each in good) < 1.0
     for name in ("modf1_best", "modf1_final", "modf1_cited"):
-        assert found[name] == pytest.approx(2 / 3, abs=0.005), name
+        assert found[name] == pytest.approx(sum(each[0] for each in good) / 6, rel=1e-9), name
+    assert found["target_iou"] == pytest.approx(sum(each[1] for each in good) / 6, rel=1e-9)
+    ratios = math.prod(each[2] for each in [*good, *bad]) ** (1 / 6)
+    assert found["crop_over_target"] == pytest.approx(ratios, rel=1e-9)
     outcomes = tables["process_outcomes"]
     inside = [
         row_of(outcomes, outcome=name)["target_inside"]

@@ -24,13 +24,18 @@ def test_the_shipped_series_is_ordinary_directories_of_twenty_megabytes_at_most(
     assert (SERIES_DIRECTORY / "README.md").is_file()
 
 
-def test_the_template_loops_over_messages_where_vllm_looks_for_it() -> None:
-    # It looks for a loop over `messages` whose `content` goes to a loop over its parts; where it
-    # finds none, it joins an image and a text with a line break that training never showed.
+def test_the_template_loops_where_vllm_looks_for_it() -> None:
+    # It looks for a loop over `messages` whose `content` goes to a macro that loops over its
+    # parts, by these very names; where it finds none, it joins an image and a text with a line
+    # break that training never showed.
     tree = jinja2.Environment().parse(CHAT_TEMPLATE)
     loops = [one for one in tree.find_all(nodes.For) if one.iter == nodes.Name("messages", "load")]
     content = nodes.Getattr(nodes.Name("message", "load"), "content", "load")
-    assert any([content] == call.args for loop in loops for call in loop.find_all(nodes.Call))
+    calls = [call for loop in loops for call in loop.find_all(nodes.Call) if call.args == [content]]
+    (macro,) = tree.find_all(nodes.Macro)
+    assert calls[0].node == nodes.Name(macro.name, "load")
+    (over_parts,) = macro.find_all(nodes.For)
+    assert over_parts.iter == nodes.Name(macro.args[0].name, "load")
     for path in shipped_checkpoints():
         assert (path / "chat_template.jinja").read_text() == CHAT_TEMPLATE
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from medeval.definitions import Pair
 from medeval.loader import shipped
+from medeval.recorded import Recording
 from medeval.replay import replay
 from medeval.tools.calls import CallRules, CallSyntax, find_calls
 from tests.tools.mutated_calls import BITS, SYNTAXES, WRITTEN, mutated
@@ -90,6 +91,8 @@ def test_any_conversation_can_be_replayed_under_any_preset(replies: list[str], w
     image = {"type": "image", "width": 60, "height": 40}
     messages = [{"role": "user", "content": [image]}]
     messages += [{"role": "assistant", "content": reply} for reply in replies]
+    recording = Recording.of(messages)
+    assert recording is not None
     for arm in pairs[which % len(pairs)].value.arms:
-        replayed = replay(messages, arm)
+        replayed = replay(recording, arm)
         assert replayed.n_replies == len(replies)

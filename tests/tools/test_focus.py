@@ -25,7 +25,7 @@ from medeval.tools.focus import (
     focus_tools,
 )
 from medeval.tools.regions import Region, boxes_of, regions_of
-from medeval.types import IDENTITY, Affine, JsonValue, Size
+from medeval.types import IDENTITY, Affine, JsonValue
 from tests.tools.numbered import plain, rows
 
 # The published highlight of pure green is (50, 205, 0): 50/255 of red over the rest.
@@ -207,9 +207,9 @@ def test_a_name_twice_keeps_the_later_box_in_the_earlier_place() -> None:
         Region("column", "Team", (0.1, 0.0, 0.2, 1.0)),
         Region("column", "Score", (0.2, 0.0, 0.5, 1.0)),
     ]
-    assert list(boxes_of("columns_bbox", regions, Size(10, 10)).items()) == [
-        ("Score", (2.0, 0.0, 5.0, 10.0)),
-        ("Team", (1.0, 0.0, 2.0, 10.0)),
+    assert list(boxes_of("columns_bbox", regions).items()) == [
+        ("Score", (0.2, 0.0, 0.5, 1.0)),
+        ("Team", (0.1, 0.0, 0.2, 1.0)),
     ]
 
 
@@ -217,7 +217,7 @@ def test_a_name_twice_keeps_the_later_box_in_the_earlier_place() -> None:
 @pytest.mark.parametrize("axis", ["x", "y"])
 def test_of_a_chart_both_variables_hold_its_values(variable: str, axis: str) -> None:
     regions = [Region(axis, "A", (0.0, 0.0, 0.5, 1.0))]
-    assert boxes_of(variable, regions, Size(10, 10)) == {"A": (0.0, 0.0, 5.0, 10.0)}
+    assert boxes_of(variable, regions) == {"A": (0.0, 0.0, 0.5, 1.0)}
 
 
 def test_a_wrong_axis_call_on_a_chart_is_carried_out() -> None:

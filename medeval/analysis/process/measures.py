@@ -75,7 +75,7 @@ def measured(trajectory: Trajectory, sample: Sample) -> Measured:
 
 
 def _name(call: ToolCall) -> str:
-    return call.name or "(unnamed)"
+    return call.name or "(unreadable)"
 
 
 def _counts(trajectory: Trajectory) -> dict[str, float]:

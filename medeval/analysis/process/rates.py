@@ -1,7 +1,7 @@
 """Means with intervals over rows that may share a cluster, and differences between such means."""
 
 import zlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, hypot, inf, sqrt
 
@@ -9,12 +9,10 @@ import numpy as np
 
 from medeval.analysis.bootstrap import percentile_interval
 from medeval.analysis.curves import Floats
-from medeval.analysis.intervals import LEVEL, binomial_interval
+from medeval.analysis.intervals import LEVEL, ROUNDING, binomial_interval
 from medeval.analysis.uncertainty import UNDEFINED, Rate
 
 CHUNK_ELEMENTS = 4_000_000
-# What rounding leaves of the variance of values that are all alike.
-ROUNDING = 1e-20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,52 +53,78 @@ class Observed:
         codes = self.codes()
         return np.stack([np.bincount(codes, weights=column) for column in columns], axis=1)
 
+    def residuals(self) -> Floats:
+        """Weighted distances from the mean, summed over each cluster, shape (n_clusters, 1)."""
+        return self.sums([(self.values - self.mean) * self.weights])
+
     def codes(self) -> list[int]:
         """The clusters as numbers from 0, in the order of their first row."""
         known = {cluster: code for code, cluster in enumerate(dict.fromkeys(self.clusters))}
         return [known[cluster] for cluster in self.clusters]
 
 
-def share(observed: Observed) -> Rate:
+def share(*strata: Observed) -> Rate:
     """A weighted mean of values in [0, 1] with the score interval of the other tables.
 
-    The binomial interval at p (1 - p) / V, with V the cluster-robust variance; where that tells
-    nothing, at the effective number of clusters (`medeval.analysis.intervals`). `n` is the sum of
-    the weights, rounded. Undefined where that is 0.
+    Of several strata, one a benchmark, the unweighted mean of their means. The binomial interval at
+    p (1 - p) / V, with V the cluster-robust variance; where that tells nothing, at the effective
+    number of clusters (`medeval.analysis.intervals`). `n` is the sum of the weights, rounded.
+    Undefined where it is 0 in a stratum.
     """
-    if observed.total <= 0.0:
+    if not _all_weigh(strata):
         return UNDEFINED
-    p = min(1.0, max(0.0, observed.mean))
-    residuals = (observed.values - observed.mean) * observed.weights
-    by_cluster = observed.sums([residuals, observed.weights])
-    variance, squares = (by_cluster**2).sum(axis=0) / observed.total**2
+    p = min(1.0, max(0.0, _mean_of_means(strata)))
+    variance = squares = 0.0
+    for stratum in strata:
+        scale = stratum.total * len(strata)
+        variance += float((stratum.residuals() ** 2).sum()) / scale**2
+        squares += float((stratum.sums([stratum.weights]) ** 2).sum()) / scale**2
     bernoulli = p * (1.0 - p)
     informative = variance > ROUNDING and bernoulli > 0.0
     low, high = binomial_interval(p, bernoulli / variance if informative else 1.0 / squares)
-    return Rate(value=p, low=low, high=high, n=round(observed.total))
+    return Rate(value=p, low=low, high=high, n=_size(strata))
 
 
-def geometric_mean(logarithms: Observed) -> Rate:
+def geometric_mean(*strata: Observed) -> Rate:
     """The geometric mean of positive values, given by their natural logarithms.
 
-    The interval is Student's about the mean logarithm, with the cluster-robust variance and one
-    degree of freedom less than there are clusters; with a single cluster it tells nothing: 0 to
-    infinity. Undefined where all weights are 0.
+    Of several strata, one a benchmark, the geometric mean of their geometric means. The interval is
+    Student's about the mean logarithm, with the cluster-robust variance and one degree of freedom
+    less than there are clusters (of several strata, Satterthwaite's); where a stratum is a single
+    cluster it tells nothing: 0 to infinity. Undefined where all weights of a stratum are 0.
     """
-    if logarithms.total <= 0.0:
+    if not _all_weigh(strata):
         return UNDEFINED
     from scipy.special import stdtrit
 
-    mean = logarithms.mean
-    sums = logarithms.sums([(logarithms.values - mean) * logarithms.weights, logarithms.weights])
-    n_clusters = int((sums[:, 1] > 0.0).sum())
-    low, high = 0.0, inf
-    if n_clusters > 1:
+    mean = _mean_of_means(strata)
+    variances, freedoms = [], []
+    for stratum in strata:
+        n_clusters = int((stratum.sums([stratum.weights]) > 0.0).sum())
+        if n_clusters < 2:
+            return Rate(value=exp(mean), low=0.0, high=inf, n=_size(strata))
         correction = n_clusters / (n_clusters - 1)
-        spread = sqrt(float((sums[:, 0] ** 2).sum()) * correction) / logarithms.total
-        reach = float(stdtrit(n_clusters - 1, (1.0 + LEVEL) / 2.0)) * spread
-        low, high = exp(mean - reach), exp(mean + reach)
-    return Rate(value=exp(mean), low=low, high=high, n=round(logarithms.total))
+        squares = float((stratum.residuals() ** 2).sum()) * correction
+        variances.append(squares / stratum.total**2)
+        freedoms.append(n_clusters - 1)
+    variance = sum(variances)
+    parts = sum(each**2 / freedom for each, freedom in zip(variances, freedoms, strict=True))
+    freedom = variance**2 / parts if parts > 0.0 else min(freedoms)
+    reach = float(stdtrit(freedom, (1.0 + LEVEL) / 2.0)) * sqrt(variance) / len(strata)
+    return Rate(value=exp(mean), low=exp(mean - reach), high=exp(mean + reach), n=_size(strata))
+
+
+def _all_weigh(strata: Sequence[Observed]) -> bool:
+    """Whether there is a stratum, and in each something that counts."""
+    return bool(strata) and all(stratum.total > 0.0 for stratum in strata)
+
+
+def _mean_of_means(strata: Sequence[Observed]) -> float:
+    return sum(stratum.mean for stratum in strata) / len(strata)
+
+
+def _size(strata: Sequence[Observed]) -> int:
+    return round(sum(stratum.total for stratum in strata))
 
 
 def difference(first: Rate, second: Rate) -> Rate:
@@ -128,18 +152,23 @@ class ClusterBootstrap:
         self.resamples = resamples
         self.seed = seed
 
-    def mean(self, observed: Observed, name: str) -> Rate:
-        """A weighted mean of counts, with its percentile interval.
+    def mean(self, strata: Mapping[str, Observed]) -> Rate:
+        """A weighted mean of counts, with its percentile interval; of strata, the mean of means.
 
-        Clusters that are alike are drawn together, so that few distinct values take little time.
+        Strata, by their names, are drawn each by itself. Clusters that are alike are drawn
+        together, so that few distinct values take little time.
         """
-        if observed.total <= 0.0:
+        observed = tuple(strata.values())
+        if not _all_weigh(observed):
             return UNDEFINED
-        totals = self._totals(
-            observed, [observed.values * observed.weights, observed.weights], name
-        )
-        low, high = percentile_interval(_ratio(totals[:, 0], totals[:, 1]))
-        return Rate(value=observed.mean, low=low, high=high, n=round(observed.total))
+        drawn: Floats = np.mean([self._means(each, name) for name, each in strata.items()], axis=0)
+        low, high = percentile_interval(drawn)
+        return Rate(value=_mean_of_means(observed), low=low, high=high, n=_size(observed))
+
+    def _means(self, observed: Observed, name: str) -> Floats:
+        columns = [observed.values * observed.weights, observed.weights]
+        totals = self._totals(observed, columns, name)
+        return _ratio(totals[:, 0], totals[:, 1])
 
     def _totals(self, observed: Observed, columns: Sequence[Floats], name: str) -> Floats:
         """The columns' sums in each resample, shape (resamples, n_columns)."""

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medeval.analysis.curves import Curve, Population
 from medeval.analysis.intervals import binomial_interval
 from medeval.analysis.process.rates import (
     ClusterBootstrap,
@@ -13,6 +14,7 @@ from medeval.analysis.process.rates import (
     geometric_mean,
     share,
 )
+from medeval.analysis.quantities import mean_share
 from medeval.analysis.uncertainty import UNDEFINED, Rate, mean_rate
 
 BOOTSTRAP = ClusterBootstrap(resamples=400, seed=0)
@@ -48,7 +50,7 @@ def test_rounding_is_no_spread() -> None:
 
 def test_no_weight_is_undefined() -> None:
     assert share(Observed.of([1.0], "a", [0.0])) == UNDEFINED
-    assert BOOTSTRAP.mean(Observed.of([1.0], "a", [0.0]), "") == UNDEFINED
+    assert BOOTSTRAP.mean({"": Observed.of([1.0], "a", [0.0])}) == UNDEFINED
 
 
 def test_rows_of_weight_0_count_for_nothing() -> None:
@@ -83,23 +85,23 @@ def test_the_bootstrap_is_near_the_normal_interval_and_repeats_itself() -> None:
     values = np.random.default_rng(1).poisson(3.0, 200).astype(float)
     observed = Observed.of(values.tolist(), range(200))
     bootstrap = ClusterBootstrap(resamples=4000, seed=3)
-    found = bootstrap.mean(observed, "calls")
+    found = bootstrap.mean({"calls": observed})
     reach = 1.96 * values.std() / np.sqrt(200)
     assert (found.value, found.n) == pytest.approx((values.mean(), 200))
     assert (found.low, found.high) == pytest.approx(
         (values.mean() - reach, values.mean() + reach), abs=0.03
     )
-    assert bootstrap.mean(observed, "calls") == found
+    assert bootstrap.mean({"calls": observed}) == found
 
 
 def test_the_bootstrap_draws_clusters_and_not_rows() -> None:
     values, clusters = [1.0] * 40 + [3.0] * 40, [at // 20 for at in range(80)]
-    found = BOOTSTRAP.mean(Observed.of(values, clusters), "few")
+    found = BOOTSTRAP.mean({"few": Observed.of(values, clusters)})
     assert (found.low, found.high) == (1.0, 3.0)
 
 
 def test_a_resample_without_weight_is_left_out() -> None:
-    found = BOOTSTRAP.mean(Observed.of([2.0, 5.0], "ab", [1.0, 0.0]), "one")
+    found = BOOTSTRAP.mean({"one": Observed.of([2.0, 5.0], "ab", [1.0, 0.0])})
     assert (found.value, found.low, found.high) == (2.0, 2.0, 2.0)
 
 
@@ -116,3 +118,69 @@ def test_a_geometric_mean_of_one_cluster_has_no_bounds() -> None:
     found = geometric_mean(Observed.of([0.0, 1.0], "aa"))
     assert (found.low, found.high) == (0.0, np.inf)
     assert geometric_mean(Observed.of([0.0], "a", [0.0])) == UNDEFINED
+
+
+def test_a_mean_of_benchmarks_is_unweighted_by_hand() -> None:
+    first, second = Observed.of([1.0, 0.0], "ab"), Observed.of([1.0, 1.0, 1.0, 0.0], "abcd")
+    found = share(first, second)
+    assert (found.value, found.n) == (0.625, 6)
+    # variances of the two means: (2 x 1/4) / 4 and (3 x 1/16 + 9/16) / 16, over 2 squared
+    variance = (0.125 + 0.046875) / 4
+    expected = binomial_interval(0.625, 0.625 * 0.375 / variance)
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert share(first, Observed.of([], "")) == share() == UNDEFINED
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=1, max_size=9), min_size=1, max_size=3))
+def test_a_mean_of_benchmarks_has_the_interval_of_the_measure_table(
+    verdicts: list[list[bool]],
+) -> None:
+    found = share(*(Observed.of([float(x) for x in each], range(len(each))) for each in verdicts))
+    curves = [curve_of(f"b{at}", each) for at, each in enumerate(verdicts)]
+    known = mean_share(Population(benchmark="m", group=None, curves=tuple(curves)), 0, "available")
+    assert found.value == pytest.approx(known.value)
+    assert found.n == known.n
+    assert (found.low, found.high) == pytest.approx((known.low, known.high), abs=1e-9)
+
+
+def curve_of(name: str, right: list[bool]) -> Curve:
+    counts = np.zeros((1, 7, len(right)), dtype=np.int32)
+    counts[0, 2] = right
+    return Curve(
+        benchmark=name,
+        group=None,
+        metric="share correct",
+        steps=(0,),
+        repeats=(1,),
+        ids=tuple(map(str, range(len(right)))),
+        groups=tuple({} for _ in right),
+        clusters=np.arange(len(right), dtype=np.int32),
+        counts=counts,
+    )
+
+
+def test_a_geometric_mean_of_benchmarks_by_hand() -> None:
+    first = Observed.of([0.0, np.log(4.0)], "ab")
+    second = Observed.of([np.log(16.0), np.log(4.0)], "ab")
+    found = geometric_mean(first, second)
+    assert found.value == pytest.approx(4.0)
+    # each mean logarithm has the spread log 2 and 1 degree of freedom: together
+    # log 2 / sqrt(2) and 2 of them, at which Student's is 4.303
+    reach = 4.303 / np.sqrt(2)
+    assert (found.low, found.high) == pytest.approx((2 ** (2 - reach), 2 ** (2 + reach)), rel=1e-3)
+    alone = geometric_mean(first, Observed.of([0.0], "a"))
+    assert alone.value == pytest.approx(2**0.5)
+    assert (alone.low, alone.high) == (0.0, np.inf)
+    alike = geometric_mean(Observed.of([1.0, 1.0], "ab"), Observed.of([1.0, 1.0], "ab"))
+    assert alike.low == alike.value == alike.high == pytest.approx(np.e)
+
+
+def test_a_mean_of_counts_over_benchmarks_draws_each_by_itself() -> None:
+    alike = {"a": Observed.of([1.0, 3.0], "ab"), "b": Observed.of([1.0, 3.0], "ab")}
+    found = BOOTSTRAP.mean(alike)
+    assert (found.value, found.low, found.high, found.n) == (2.0, 1.0, 3.0, 4)
+    wide = ClusterBootstrap(resamples=20_000, seed=0).mean(
+        {name: Observed.of(list(range(50)), range(50)) for name in "abcd"}
+    )
+    reach = 1.96 * np.sqrt((50**2 - 1) / 12 / 50 / 4)
+    assert (wide.low, wide.high) == pytest.approx((24.5 - reach, 24.5 + reach), abs=0.15)

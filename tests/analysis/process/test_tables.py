@@ -99,3 +99,62 @@ def test_every_number_lies_within_its_interval(tmp_path: Path) -> None:
                 if row[name] is not None:
                     assert row[f"{name}_low"] <= row[name] + 1e-9
                     assert row[name] <= row[f"{name}_high"] + 1e-9
+
+
+def test_a_mean_is_over_the_benchmarks_that_have_a_number_at_every_step(tmp_path: Path) -> None:
+    lines = [
+        outcome("a", "011", step=step, benchmark=benchmark)
+        for step in (0, 10)
+        for benchmark in ("first", "second", "third")
+    ]
+    tables = analyze(run_of(tmp_path, lines).path, resamples=20).tabulations[0]
+    good, bad = {"cropped": 1.0, "target_inside": 1.0}, {"cropped": 1.0, "target_inside": 0.0}
+    values: dict[tuple[str, int], dict[str, float]] = {
+        ("first", 0): good,
+        ("second", 0): bad,
+        ("first", 10): good,
+        ("second", 10): {"cropped": 0.0},
+        ("third", 0): {"point_best": 1.0},
+        ("third", 10): {},
+    }
+    rows = process_rows(
+        tables,
+        {
+            key: [process("a", free=0.0, right=True, called=True, **each)]
+            for key, each in values.items()
+        },
+    )
+    means = {
+        (name, row["step"]): row
+        for name in ("process_calls", "process_zoom", "process_outcomes", "process_quality")
+        for row in rows[name]
+        if row["benchmark"] == "mean of benchmarks"
+        and row.get("outcome", "call gain") == "call gain"
+    }
+    calls, zoom = means["process_calls", 0], means["process_zoom", 0]
+    assert (calls["attempted"], calls["attempted_benchmarks"], calls["n"]) == (1.0, 3, 3)
+    assert (zoom["target_inside"], zoom["target_inside_benchmarks"]) == (0.5, 2)
+    assert means["process_outcomes", 0]["target_inside"] == 0.5
+    # at step 10 the second has no crop: never an average of some
+    later = means["process_zoom", 10]
+    assert (later["cropped"], later["cropped_benchmarks"]) == (0.5, 2)
+    assert (later["target_inside"], later["target_inside_benchmarks"]) == (None, None)
+    # what one benchmark alone has is no mean, and tools and transitions have none
+    for name in ("process_marks", "process_tools", "process_transitions", "process_misuse"):
+        assert all(row["benchmark"] != "mean of benchmarks" for row in rows[name])
+
+
+def test_misuse_of_several_sets_is_averaged_in_shares_and_not_in_totals(tmp_path: Path) -> None:
+    lines = [outcome("a", "011", step=None, benchmark=name) for name in ("first", "second")]
+    tables = analyze(run_of(tmp_path, lines).path, resamples=20).tabulations[0]
+
+    def focused(wrong: float) -> Process:
+        values = {"focus_attempted": 4.0, "misused_attempted": wrong, "misused": float(wrong > 0)}
+        values |= {"focus_executed": 4.0, "misused_executed": wrong, "wrong_axis": 1.0}
+        return process("a", free=0.0, right=True, called=True, **values)
+
+    rows = process_rows(tables, {("first", None): [focused(1)], ("second", None): [focused(0)]})
+    mean = rows["process_misuse"][-1]
+    assert (mean["benchmark"], mean["n"]) == ("mean of benchmarks", 2)
+    assert (mean["attempted_wrong"], mean["sample_misused"]) == (0.125, 0.5)
+    assert "focus_attempted" not in mean

@@ -1,0 +1,63 @@
+"""`medeval validate`: whether a benchmark's rows are sound."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from medeval.validation import Marks
+
+
+@click.command("validate")
+@click.argument("name")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The rows from a local folder, not the hub.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.")
+@click.pass_context
+def validate_command(
+    ctx: click.Context, name: str, data_dir: Path | None, limit: int | None
+) -> None:
+    """Load a benchmark and check its count, ids, images and targets.
+
+    Every image is decoded, every target must be correct by the benchmark's own judge, and target
+    boxes, lines and points must lie in the image. Problems go to stdout, one a line; the exit code
+    is 1 where there are any.
+    """
+    from medeval.plan import PlanFile, plan_benchmarks
+    from medeval.validation import Marks, find_problems
+
+    options = PlanFile(
+        benchmarks=(name,), data_dir=() if data_dir is None else (str(data_dir),), limit=limit
+    )
+    planned = plan_benchmarks(options)[0]
+    marks = Marks()
+    samples, problems = find_problems(planned, options, marks)
+    click.echo(f"{planned.name}: {samples.count} rows, {samples.origin.description}")
+    n_problems = 0
+    n_samples = n_checked = samples.count if limit is None else min(limit, samples.count)
+    for problem in problems:
+        n_problems += 1
+        n_checked = n_checked if problem.n_checked is None else problem.n_checked
+        click.echo(f"{problem.sample_id or 'all'}: {problem.what}")
+    if marks.samples:
+        click.echo(_marked(marks), err=True)
+    click.echo(_checked(n_checked, n_samples, n_problems), err=True)
+    ctx.exit(1 if n_problems else 0)
+
+
+def _marked(marks: "Marks") -> str:
+    counts = (("box", "es", marks.boxes), ("line", "s", marks.lines), ("point", "s", marks.points))
+    told = [f"{n} target {one}{'' if n == 1 else more}" for one, more, n in counts if n]
+    return f"{', '.join(told)} in {marks.samples} sample{'' if marks.samples == 1 else 's'}"
+
+
+def _checked(n_checked: int, n_samples: int, n_problems: int) -> str:
+    problems = "1 problem" if n_problems == 1 else f"{n_problems} problems"
+    if n_checked < n_samples:
+        return f"stopped after {n_checked} of {n_samples} samples, {problems}"
+    return f"{n_samples} sample{'' if n_samples == 1 else 's'} checked, {problems}"
