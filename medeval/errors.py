@@ -6,6 +6,7 @@ MedevalError
 ├── DataError             rows, samples and images
 ├── ModelError            a request that did not become a reply; the sample stays unscored
 │   ├── TransientModelError   the same request may succeed when sent again
+│   │   └── OverloadedModelError  with fewer beside it, or later
 │   └── FatalModelError       no request of this cell can succeed; the cell stops at once
 ├── ToolError             a tool call that is refused; the model reads the message
 ├── JudgeError            an answer that a judge could not look at
@@ -57,6 +58,10 @@ class TransientModelError(ModelError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
+
+
+class OverloadedModelError(TransientModelError):
+    """A server that has more to do than it takes on, or than it can do in time."""
 
 
 class FatalModelError(ModelError):

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +25,13 @@ from medeval.evaluation import Group
 from medeval.forecast import Kind
 from medeval.interruption import Interrupt, Interruption
 from medeval.plan import Plan, PlanFile
-from medeval.walk import Progress, n_missing
+from medeval.walk import Cell, Progress, n_missing, wanted
 
 LOGS = "logs"
-# A checkpoint at which so many workers died is given up: it would take the rest with it.
-MAX_LOST = 2
+# A checkpoint at which so many workers died, with nothing made in between or in all, is given up:
+# it would take the rest with it.
+MAX_LOST_IN_A_ROW = 2
+MAX_LOST = 10
 LONGEST_MESSAGE = 1 << 24
 # How long a worker that has nothing more to do may take to end its engine.
 CLOSING_S = 60.0
@@ -139,7 +141,7 @@ class _Crew:
     table: _Table
     progress: Progress
     at_work: dict[int, Worker] = field(default_factory=dict)
-    lost: Counter[str] = field(default_factory=Counter)
+    lost: dict[int, "_Losses"] = field(default_factory=dict)
     ending: set[asyncio.Task[None]] = field(default_factory=set)
 
     def end(self, reason: Interruption) -> None:
@@ -174,13 +176,31 @@ class _Crew:
         checkpoint, cells = group
         if self.table.is_over:
             return True
-        self.lost[checkpoint.id] += 1
-        if self.lost[checkpoint.id] < MAX_LOST:
+        # by identity: a checkpoint's parts are lost each for itself
+        losses = self.lost.setdefault(id(cells), _Losses())
+        losses.add(cells)
+        if losses.in_a_row < MAX_LOST_IN_A_ROW and losses.in_all < MAX_LOST:
             self.progress.tell(f"{checkpoint.id}: {reason}; another worker takes over")
             return False
         for cell in cells:
-            cell.stop(f"{MAX_LOST} workers were lost at it: {reason}", self.progress)
+            cell.stop(f"{losses.in_all} workers were lost at it: {reason}", self.progress)
         return True
+
+
+@dataclass(slots=True)
+class _Losses:
+    """The workers that a checkpoint, or a part of one, has cost; `left` is what they left of it."""
+
+    in_all: int = 0
+    in_a_row: int = 0
+    left: int | None = None
+
+    def add(self, cells: Sequence[Cell]) -> None:
+        """Count one more, in a row with the one before where nothing was made since."""
+        left = sum(len(wanted(cell) - cell.done - cell.folder.done()) for cell in cells)
+        self.in_all += 1
+        self.in_a_row = self.in_a_row + 1 if left == self.left else 1
+        self.left = left
 
 
 class LocalWorkers:

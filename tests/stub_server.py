@@ -85,7 +85,8 @@ def _with_header(response: web.Response, name: str, value: str) -> web.Response:
 class StubServer:
     """Answers chat completions.
 
-    `places` requests are worked on at once, each for `latency_s`. `call` is said, where `answer`
+    `places` requests are worked on at once, each for `latency_s`; where `room` is set, a request
+    beside so many others is refused with 429 instead of waiting. `call` is said, where `answer`
     is set, to a conversation in which the model has not spoken yet. `faults` names the fault of
     the nth chat request, counted from 0: a function, or a sequence after whose end all is well.
     `respond` replaces a fault's or a reply's response where it returns one. `answer` is said
@@ -96,6 +97,7 @@ class StubServer:
 
     latency_s: float = 0.0
     places: int = 1000
+    room: int | None = None
     faults: Faults = ()
     respond: Callable[[int, Body], web.Response | None] | None = None
     answer: str | None = None
@@ -110,7 +112,9 @@ class StubServer:
     headers: list[dict[str, str]] = field(default_factory=list)
     keep: bool = True
     requests: int = 0
+    refused: int = 0
     in_flight: int = 0
+    working: int = 0
     most_in_flight: int = 0
     started: list[float] = field(default_factory=list)
     ended_at: float = 0.0
@@ -147,7 +151,8 @@ class StubServer:
         return web.json_response({"version": self.version})
 
     async def tell_stats(self, request: web.Request) -> web.Response:
-        return web.json_response({"requests": self.requests, "most_in_flight": self.most_in_flight})
+        counts = ("requests", "refused", "most_in_flight")
+        return web.json_response({name: getattr(self, name) for name in counts})
 
     async def tell_timing(self, request: web.Request) -> web.Response:
         """What was served since this was last asked, by the machine's monotonic clock."""
@@ -169,12 +174,22 @@ class StubServer:
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             raw = await request.read()
+            if self.room is not None and self.working >= self.room:
+                self.refused += 1
+                return _refusal(429, "Too many requests at once")
+            return await self._work(request, index, raw)
+        finally:
+            self.in_flight -= 1
+            self.ended_at = time.monotonic()
+
+    async def _work(self, request: web.Request, index: int, raw: bytes) -> web.StreamResponse:
+        self.working += 1
+        try:
             async with self._slots:
                 await asyncio.sleep(self.latency_s)
                 return await self._answer(request, index, raw)
         finally:
-            self.in_flight -= 1
-            self.ended_at = time.monotonic()
+            self.working -= 1
 
     async def _answer(self, request: web.Request, index: int, raw: bytes) -> web.StreamResponse:
         body: Body = json.loads(raw) if self.answer is None else {}
@@ -326,6 +341,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds a reply takes")
     parser.add_argument("--places", type=int, default=1000, help="requests worked on at once")
+    parser.add_argument("--room", type=int, help="refuse a request beside so many others")
     parser.add_argument("--mode", choices=MODES, default=OK, help="the fault to show")
     parser.add_argument("--fault-every", type=int, default=1, help="one request in so many")
     parser.add_argument("--fault-first", type=int, default=None, help="only so many first requests")
@@ -351,6 +367,7 @@ async def _serve(options: argparse.Namespace) -> None:
         port=options.port,
         latency_s=options.latency,
         places=options.places,
+        room=options.room,
         faults=_schedule(options),
         answer=options.answer,
         call=options.call,

@@ -3,8 +3,8 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import Popen
 
@@ -15,7 +15,7 @@ from medeval.devices import gpu_groups
 from medeval.errors import UsageError
 from medeval.plan import PlanFile, resolve
 from medeval.workers import devices_of, options_of_worker
-from tests.medeval_processes import MedevalMain, Serve, run_medeval, start_medeval
+from tests.medeval_processes import MedevalMain, Serve, run_medeval, start_medeval, stub_process
 from tests.small_benchmark import scripted, write_benchmark, write_pair
 from tests.stub_server import StubServer
 from tests.test_kill_and_resume import lines
@@ -25,12 +25,14 @@ MODELS = ("a", "b", "c", "d")
 Capture = pytest.CaptureFixture[str]
 
 
-def asked(folder: Path, server: StubServer, name: str, *more: object) -> list[object]:
+def asked(
+    folder: Path, server: StubServer, name: str, *more: object, models: Sequence[str] = MODELS
+) -> list[object]:
     write_benchmark(folder, N_SAMPLES)
     write_pair(folder)
-    models = [item for model in MODELS for item in ("--model", model)]
+    flags = [item for model in models for item in ("--model", model)]
     return [
-        *("run", *models, "--base-url", server.base_url),
+        *("run", *flags, "--base-url", server.base_url),
         *("--benchmarks", folder / "small.py", "--pairs", folder / "small_pair.py"),
         *("--output-dir", folder / name, "--concurrency", 4, *more),
     ]
@@ -116,6 +118,52 @@ def test_what_a_killed_worker_leaves_another_does_and_nothing_is_lost_or_twice(
     assert "ended with SIGKILL at" in errors
     assert "another worker takes over" in errors
     check_complete(tmp_path / "run")
+
+
+@pytest.mark.parametrize("more", [(), ("--workers", 2)], ids=["alone", "workers"])
+def test_a_server_that_is_killed_and_comes_back_costs_no_sample(
+    more: tuple[object, ...], tmp_path: Path
+) -> None:
+    models = [item for model in MODELS for item in ("--model", model)]
+    with ExitStack() as until_killed:
+        url = until_killed.enter_context(stub_process("--latency", 0.05, *models))
+        port = int(url.removesuffix("/v1").rpartition(":")[2])
+        arguments = asked(tmp_path, StubServer(port=port), "run", *more)
+        with at_work(arguments, tmp_path / "run") as process:
+            until_killed.close()
+            before = n_done(tmp_path / "run")
+            with stub_process("--port", port, *models):
+                _, errors = process.communicate(timeout=120)
+    assert before < 2 * N_SAMPLES * len(MODELS)
+    assert process.returncode == 0, errors
+    assert not list((tmp_path / "run").glob("cells/**/failures.jsonl"))
+    check_complete(tmp_path / "run")
+
+
+def test_workers_lost_one_after_the_other_cost_a_checkpoint_nothing_while_it_goes_on(
+    tmp_path: Path, serve: Serve
+) -> None:
+    server = served(serve, latency_s=0.15)
+    more = ("--workers", 1, "--concurrency", 2)
+    arguments = asked(tmp_path, server, "run", *more, models=MODELS[:1])
+    with at_work(arguments, tmp_path / "run", n=2) as process:
+        for _ in range(3):
+            before = n_done(tmp_path / "run")
+            os.kill(next(iter(await_workers(process))), signal.SIGKILL)
+            while n_done(tmp_path / "run") < before + 2:
+                assert process.poll() is None, process.stderr and process.stderr.read()
+                time.sleep(0.02)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert errors.count("another worker takes over") == 3
+    trajectories = medeval.load_run(tmp_path / "run").trajectories
+    assert len(trajectories) == n_done(tmp_path / "run") == 2 * N_SAMPLES
+
+
+def await_workers(process: "Popen[str]") -> list[int]:
+    while not (workers := workers_of(process)):
+        time.sleep(0.02)
+    return workers
 
 
 def check_complete(run: Path) -> None:

@@ -119,7 +119,8 @@ NAMES = CommaSeparated()
     metavar="N",
     default=32,
     show_default=True,
-    help="Samples in flight at once; in each worker, where there are several.",
+    help="Samples in flight at once; in each worker, where there are several. A server that has "
+    "too many is sent fewer at once until it takes them again.",
 )
 @click.option(
     "--repeats",

@@ -35,6 +35,8 @@ IMAGE_PLACE_PATTERN = re.compile(f"{IMAGE_PLACE}([0-9]+)-")
 SHOWN_CHARACTERS = 600
 
 RETRIED_STATUSES = frozenset({408, 409, 425, 429})
+# Too many requests, nothing free, a gateway's time-out, and what Anthropic calls overloaded.
+OVERLOAD_STATUSES = frozenset({429, 503, 504, 529})
 EXHAUSTED_CODES = frozenset({"insufficient_quota"})
 FILTER_CODES = frozenset({"content_filter", "content_policy_violation"})
 CONTEXT_CODES = frozenset(
@@ -158,6 +160,11 @@ class Refusal:
         return not self.codes & EXHAUSTED_CODES and (
             self.status in RETRIED_STATUSES or self.status >= 500
         )
+
+    @property
+    def is_overload(self) -> bool:
+        """Whether fewer requests at once would have been taken."""
+        return self.status in OVERLOAD_STATUSES
 
     def unsupported(self, sent: Collection[str]) -> set[str]:
         """Those of the sent parameters that the server says it does not take."""

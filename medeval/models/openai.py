@@ -2,27 +2,28 @@
 
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
-import tenacity
 
-from medeval.errors import FatalModelError, ModelError, TransientModelError
+from medeval.errors import (
+    FatalModelError,
+    ModelError,
+    OverloadedModelError,
+    TransientModelError,
+)
 from medeval.models.address import normalised_base_url, proxy_for
 from medeval.models.base import Reply, Request
 from medeval.models.completions import Refusal, decode, encode, parameters, read_refusal
 from medeval.models.final_turn import FINAL_TURN_SETTINGS, HINT, FinalTurnCheck
+from medeval.models.places import Places
 from medeval.models.request_body import Body
+from medeval.models.retries import Retries, retry_after_s
 from medeval.types import JsonValue
 
-# A server may ask for a longer wait than this; it is asked again after this long all the same.
-MAX_RETRY_AFTER_S = 120.0
-MAX_BACKOFF_S = 60.0
 CONNECT_TIMEOUT_S = 30.0
 # For requests that generate nothing: the list of models, the version.
 QUESTION_TIMEOUT_S = 30.0
@@ -32,8 +33,6 @@ KEEP_ALIVE_S = 4.0
 NO_KEY = "EMPTY"
 # The two names of the same setting.
 BOUNDS = frozenset({"max_tokens", "max_completion_tokens"})
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +44,6 @@ class _Answer:
     retry_after_s: float | None
 
 
-def retry_after_s(header: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header, a number or an HTTP date; None where it says none.
-
-    >>> retry_after_s("1.5")
-    1.5
-    """
-    if header is None:
-        return None
-    try:
-        seconds = float(header)
-    except ValueError:
-        seconds = _seconds_until(header)
-    return seconds if seconds >= 0 else None
-
-
-def _seconds_until(date: str) -> float:
-    """Seconds until an HTTP date, 0 for one that is past, -1 for text that is none."""
-    try:
-        moment = parsedate_to_datetime(date)
-    except ValueError:
-        return -1.0
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
-
-
 class OpenAIModel:
     """One model on an OpenAI-compatible server.
 
@@ -79,6 +52,7 @@ class OpenAIModel:
     `retry_wait_s` and then twice as long each time, drawn out at random to at most twice that, or
     after what Retry-After asks for (at most `MAX_RETRY_AFTER_S`). `extra_body` is sent with each
     request and wins over the request's own settings. `name` stands for the model in messages.
+    With `adaptive`, a server that has too much to do is sent fewer requests at once.
 
     A turn may take as many tokens as its `max_tokens` and the context allow: a server that
     refuses a prompt which fits, because `max_tokens` does not fit beside it, is asked again
@@ -100,6 +74,7 @@ class OpenAIModel:
         retry_wait_s: float = 0.5,
         extra_body: Mapping[str, JsonValue] | None = None,
         name: str | None = None,
+        adaptive: bool = True,
     ) -> None:
         self._model = model or ""
         self._name = name
@@ -107,8 +82,7 @@ class OpenAIModel:
         self._proxy = proxy_for(self._base_url)
         self._api_key_variable = api_key_variable
         self._timeout_s = timeout_s
-        self._max_retries = max_retries
-        self._retry_wait_s = retry_wait_s
+        self._retries = Retries(max_retries + 1, first_wait_s=retry_wait_s)
         self._extra_body = dict(extra_body or {})
         self._key = NO_KEY
         self._session: aiohttp.ClientSession | None = None
@@ -117,6 +91,7 @@ class OpenAIModel:
         self._left_out: dict[str, str] = {}
         self._room_note: str | None = None
         self._final_turn = FinalTurnCheck(self.label)
+        self._places = Places(adapts=adaptive)
 
     async def start(self) -> None:
         """Connect, and check the model's name against the server's list where it has one."""
@@ -150,7 +125,8 @@ class OpenAIModel:
         while True:
             settings = self._settings(request, is_bounded=no_room is None)
             body = encode(request, {"model": self._model, **settings, **self._extra_body})
-            outcome = await self._retried(partial(self._complete, body, request.stop))
+            complete = partial(self._complete, body, request.stop)
+            outcome = await self._retries.of(partial(self._places.send, complete))
             if isinstance(outcome, Reply):
                 self._note_room(no_room)
                 return outcome
@@ -213,7 +189,9 @@ class OpenAIModel:
 
     def _standing(self, refusal: Refusal, answer: _Answer) -> Refusal:
         if refusal.is_transient and not refusal.is_context:
-            raise self._transient(refusal.shown, answer.retry_after_s)
+            raise self._transient(
+                refusal.shown, answer.retry_after_s, is_overload=refusal.is_overload
+            )
         return refusal
 
     async def _send(
@@ -234,7 +212,8 @@ class OpenAIModel:
                 wait_s = retry_after_s(response.headers.get("Retry-After"))
                 return _Answer(response.status, content, wait_s)
         except TimeoutError as error:
-            raise self._transient(f"no answer in time ({type(error).__name__})") from error
+            cause = f"no answer in time ({type(error).__name__})"
+            raise self._transient(cause, is_overload=True) from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._transient(f"{type(error).__name__}: {error}") from error
 
@@ -242,46 +221,10 @@ class OpenAIModel:
         total_s = self._timeout_s if generates else min(self._timeout_s, QUESTION_TIMEOUT_S)
         return aiohttp.ClientTimeout(total=total_s, sock_connect=min(total_s, CONNECT_TIMEOUT_S))
 
-    async def _retried(self, attempt: Callable[[], Awaitable[Result]]) -> Result:
-        """What an attempt comes to; tenacity, a tenth of a request's time, sees failures alone."""
-        try:
-            return await attempt()
-        except TransientModelError as error:
-            failures = [error]
-
-        async def once() -> Result:
-            if failures:
-                raise failures.pop()
-            return await attempt()
-
-        tries = self._max_retries + 1
-        retrying = tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(tries),
-            wait=self._wait_s,
-            retry=tenacity.retry_if_exception_type(TransientModelError),
-            reraise=True,
-        )
-        try:
-            return await retrying(once)
-        except TransientModelError as error:
-            raise type(error)(
-                f"{error.message} (tried {tries!r} times)", retry_after_s=error.retry_after_s
-            ) from error
-
-    def _wait_s(self, state: tenacity.RetryCallState) -> float:
-        """The back-off, or what the server asked for where that is longer."""
-        error = state.outcome.exception() if state.outcome else None
-        asked_s = error.retry_after_s if isinstance(error, TransientModelError) else None
-        # Many requests that failed together must not come back together.
-        backoff = tenacity.wait_exponential(
-            self._retry_wait_s, max=MAX_BACKOFF_S
-        ) + tenacity.wait_random_exponential(self._retry_wait_s, max=MAX_BACKOFF_S)
-        return max(backoff(state), min(asked_s or 0.0, MAX_RETRY_AFTER_S))
-
     async def _listed(self) -> list[dict[str, Any]]:
         """The server's list of models, empty where it has none."""
         try:
-            answer = await self._retried(lambda: self._question("/models"))
+            answer = await self._retries.of(lambda: self._question("/models"))
         except TransientModelError as error:
             raise FatalModelError(
                 error.message, hint="is the server up, and --base-url its address?"
@@ -315,7 +258,7 @@ class OpenAIModel:
         """What vLLM answers on /version; None for servers that do not tell."""
         root = self._base_url.removesuffix("/v1")
         try:
-            answer = await self._retried(lambda: self._question("/version", root=root))
+            answer = await self._retries.of(lambda: self._question("/version", root=root))
             document = json.loads(answer.content)
         except (ModelError, ValueError):
             return None
@@ -339,9 +282,16 @@ class OpenAIModel:
         }
 
     def notes(self) -> tuple[str, ...]:
-        """Settings left out, and turns that had to do with less room than asked for."""
-        told = (self._room_note, self._final_turn.note)
+        """Settings left out, turns with less room than asked for, and a server's overload."""
+        overload = self._places.note()
+        busy = None if overload is None else f"the server of {self.label} {overload}"
+        told = (self._room_note, self._final_turn.note, busy)
         return (*self._left_out.values(), *(note for note in told if note is not None))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a further request would wait until the server has less to do."""
+        return self._places.is_full
 
     @property
     def label(self) -> str:
@@ -351,10 +301,11 @@ class OpenAIModel:
     def _redacted(self, text: str) -> str:
         return text if self._key == NO_KEY else text.replace(self._key, "[key]")
 
-    def _transient(self, cause: str, wait_s: float | None = None) -> TransientModelError:
-        return TransientModelError(
-            f"no reply from {self.label}: {self._redacted(cause)}", retry_after_s=wait_s
-        )
+    def _transient(
+        self, cause: str, wait_s: float | None = None, *, is_overload: bool = False
+    ) -> TransientModelError:
+        kind = OverloadedModelError if is_overload else TransientModelError
+        return kind(f"no reply from {self.label}: {self._redacted(cause)}", retry_after_s=wait_s)
 
     def _fatal(self, refusal: Refusal) -> FatalModelError:
         hints = {

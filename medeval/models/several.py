@@ -6,10 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from medeval.errors import FatalModelError, TransientModelError
+from medeval.errors import FatalModelError, OverloadedModelError, TransientModelError
 from medeval.fingerprints import differences
 from medeval.models.base import Reply, Request
-from medeval.models.openai import MAX_RETRY_AFTER_S, OpenAIModel
+from medeval.models.openai import OpenAIModel
+from medeval.models.retries import MAX_RETRY_AFTER_S
 from medeval.types import JsonValue
 
 FIRST_REST_S = 1.0
@@ -29,9 +30,9 @@ class _Server:
 
     @property
     def takes_requests(self) -> bool:
-        """Whether it is well, or has rested and nobody tries it yet."""
+        """Whether it is well and has room, or has rested and nobody tries it yet."""
         if not self.failures:
-            return True
+            return not self.client.is_full
         return not self.in_flight and time.monotonic() >= self.resting_until
 
 
@@ -40,7 +41,8 @@ class SeveralServers:
 
     A request goes to the server with the fewest in flight. One that fails rests, for longer each
     time, and is then tried with one request; what it failed at goes to the others, and is given
-    up after `max_tries` on each. The clients are to repeat nothing themselves.
+    up after `max_tries` on each. One that has too much to do is sent fewer requests at once. The
+    clients are to repeat nothing themselves.
     """
 
     def __init__(
@@ -95,7 +97,9 @@ class SeveralServers:
             try:
                 reply = await self._ask(server, request)
             except TransientModelError as error:
-                self._rest(server, seen, error)
+                # one that is busy with others needs no rest, only fewer of them
+                if not isinstance(error, OverloadedModelError) or server.in_flight == 1:
+                    self._rest(server, seen, error)
                 if not remaining:
                     raise
             else:

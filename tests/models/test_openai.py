@@ -19,7 +19,8 @@ from aiohttp import web
 
 from medeval.errors import FatalModelError, ModelError, TransientModelError
 from medeval.models.base import Model, Reply, Request, Sampling, ToolSchema
-from medeval.models.openai import OpenAIModel, retry_after_s
+from medeval.models.openai import OpenAIModel
+from medeval.models.retries import retry_after_s
 from medeval.types import EncodedImage, ImageRef, Message, NativeCall, Text, Usage
 from tests.stub_server import (
     CONTEXT_MESSAGE,
@@ -371,7 +372,7 @@ def test_a_wait_the_server_asks_for_is_honoured() -> None:
 
 
 def test_a_wait_the_server_asks_for_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medeval.models.openai.MAX_RETRY_AFTER_S", 0.01)
+    monkeypatch.setattr("medeval.models.retries.MAX_RETRY_AFTER_S", 0.01)
 
     def respond(index: int, body: Body) -> web.Response | None:
         if index:
@@ -654,4 +655,4 @@ def test_the_stub_runs_as_a_program_that_prints_its_address_first() -> None:
         finally:
             program.kill()
     assert [reply.finish for reply in replies] == ["stop"] * 4
-    assert told == {"requests": 6, "most_in_flight": 1}
+    assert told == {"requests": 6, "refused": 0, "most_in_flight": 1}

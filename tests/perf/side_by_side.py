@@ -4,8 +4,10 @@
 
 The server takes `--latency` seconds for a request and works on `--places` at once, so that the
 ideal rate is known. Each client is a process of its own; within a round they take turns, so that a
-busy machine slows all alike. Clients: plain aiohttp as the lower bound, medeval, and Inspect AI
-where MEDEVAL_INSPECT_PYTHON names a Python that has it (single turns). Any other is named by
+busy machine slows all alike. Clients: plain aiohttp as the lower bound, medeval, and for single
+turns Inspect AI and lmms-eval where MEDEVAL_INSPECT_PYTHON and MEDEVAL_LMMS_EVAL_PYTHON name a
+Python that has them. Each has its fastest settings for a server: Inspect AI keeps no images in its
+log, and lmms-eval sends JPEG, not PNG, by its asynchronous client. Any other is named by
 MEDEVAL_OTHER_CLIENT, a command in which {url}, {folder}, {n} and {concurrency} are filled in.
 
 With `--turns 2` the model first asks for a crop. What the crop itself takes is measured beside it,
@@ -39,6 +41,7 @@ from medeval.tools.base import ToolContext  # noqa: E402
 from medeval.tools.crop_and_zoom import crop_and_zoom  # noqa: E402
 
 CLIENTS = Path(__file__).parent / "clients"
+PEERS = {"Inspect AI": "MEDEVAL_INSPECT_PYTHON", "lmms-eval": "MEDEVAL_LMMS_EVAL_PYTHON"}
 BOX = (200, 200, 600, 600)
 CALL = (
     '<tool_call>\n{"name": "crop_and_zoom", "arguments": {"bbox_2d": [200, 200, 600, 600]}}\n'
@@ -135,6 +138,10 @@ def measured(command: list[str], url: str, n: int, turns: int, folder: Path) -> 
         "OMP_NUM_THREADS": "1",
         "STUB_API_KEY": "x",
         "STUB_BASE_URL": url,
+        # lmms-eval's: the key it insists on, its faster encoding, no other place for its data
+        "OPENAI_API_KEY": "x",
+        "LMMS_IMAGE_ENCODE_FORMAT": "JPEG",
+        "HF_HOME": str(folder / "hub"),
     }
     timing(url)
     began_at = time.monotonic()
@@ -175,9 +182,17 @@ def command_of(
             *("--data-dir", str(images)),
             *("--concurrency", places, "--output-dir", str(folder / "run"), "--fresh"),
         ]
+    if client == "lmms-eval":
+        arguments = f"model_version=stub,base_url={url},num_cpus={places}"
+        return [
+            *(os.environ[PEERS[client]], "-m", "lmms_eval", "--model", "async_openai"),
+            *("--model_args", arguments, "--tasks", "files", "--limit", str(n)),
+            *("--include_path", str(CLIENTS / "lmms_eval"), "--log_samples"),
+            *("--batch_size", "1", "--output_path", str(folder / "lmms_eval")),
+        ]
     if client == "Inspect AI":
         task = f"{CLIENTS / 'inspect_task.py'}@stub"
-        python = os.environ["MEDEVAL_INSPECT_PYTHON"]
+        python = os.environ[PEERS[client]]
         return [
             *(python, "-m", "inspect_ai", "eval", task, "-T", f"folder={images}", "-T", f"n={n}"),
             *("--model", "openai-api/stub/stub", "--display", "none", "--log-dir", str(folder)),
@@ -218,8 +233,8 @@ def main() -> None:
     parser.add_argument("--only", help="one client")
     how = parser.parse_args()
     clients = ["plain aiohttp", "medeval"]
-    if how.turns == 1 and os.environ.get("MEDEVAL_INSPECT_PYTHON"):
-        clients.append("Inspect AI")
+    if how.turns == 1:
+        clients += [peer for peer, variable in PEERS.items() if os.environ.get(variable)]
     if os.environ.get("MEDEVAL_OTHER_CLIENT"):
         clients.append("other")
     clients = [how.only] if how.only else clients
