@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from medeval.checkpoints import Checkpoint
 from medeval.errors import UsageError
 from medeval.models.base import Model
-from medeval.plan import Plan
+from medeval.plan import Backend, Plan
 
 if TYPE_CHECKING:
     from medeval.models.living import Berth
@@ -22,6 +22,14 @@ OWN_FLAGS = frozenset({"model", "base_url", "path", "processor_path", "name"})
 LOGS = "logs"
 # As often as one server's client repeats a request.
 MAX_RETRIES = 5
+# Samples in flight where none are asked for. An engine of our own has full batches of each arm and
+# turn to choose from; a server's owner may have others to serve.
+CONCURRENCY: Mapping[Backend, int] = {
+    "openai": 32,
+    "transformers": 96,
+    "vllm": 256,
+    "vllm-server": 256,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,11 @@ async def end_engines(open_model: Callable[[Checkpoint], Model]) -> None:
     """End the engines that a run's opener kept for further checkpoints."""
     if isinstance(open_model, LivingEngines):
         await open_model.aclose()
+
+
+def concurrency_of(plan: Plan) -> int:
+    """How many samples a process has in flight: as many as asked for, or as suit its backend."""
+    return plan.options.concurrency or CONCURRENCY[plan.backend]
 
 
 def model_opener(plan: Plan) -> Callable[[Checkpoint], Model]:

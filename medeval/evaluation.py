@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from medeval.cell_settings import cell_fields, refusal_of
 from medeval.checkpoints import Checkpoint
-from medeval.engines import end_engines
+from medeval.engines import concurrency_of, end_engines
 from medeval.errors import ModelError, RecordError
 from medeval.interruption import Interrupt
 from medeval.judge_client import opened
@@ -123,7 +123,7 @@ class Evaluation:
             progress=self.progress,
             interrupt=self.interrupt,
             seed=options.seed,
-            concurrency=options.concurrency,
+            concurrency=concurrency_of(self.plan),
             keep_images=options.keep_images,
             defer_grading=options.defer_grading,
             judge_concurrency=options.judge_concurrency,
@@ -136,7 +136,7 @@ class Evaluation:
         fields = {**cell_fields(self.plan, cell), "model": dict(model.identity())}
         recorded = {
             "backend": self.plan.backend,
-            "concurrency": self.plan.options.concurrency,
+            "concurrency": concurrency_of(self.plan),
             "base_url": self.plan.options.base_url,
             "repeats": self.plan.options.repeats,
             "samples": len(cell.samples.ids),

@@ -70,7 +70,7 @@ class PlanFile(BaseModel):
     cluster: Literal["ray"] | None = None
     workers: int | None = Field(default=None, ge=1)
     gpus_per_worker: int | None = Field(default=None, ge=1)
-    concurrency: int = Field(default=32, ge=1)
+    concurrency: int | None = Field(default=None, ge=1)
     repeats: int = Field(default=1, ge=1)
     seed: int = 0
     max_tokens: int | None = Field(default=None, ge=1)

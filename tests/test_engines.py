@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from medeval.engines import model_opener
+from medeval.engines import concurrency_of, model_opener
 from medeval.errors import UsageError
 from medeval.models.openai import OpenAIModel
 from medeval.plan import Plan, read_options, resolve
@@ -35,6 +35,22 @@ def test_a_server_is_asked_for_the_checkpoints_name(tmp_path: Path) -> None:
     model = model_opener(resolved)(resolved.checkpoints[0])
     assert isinstance(model, OpenAIModel)
     assert model.identity()["model"] == "m"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 96),
+        ({"backend": "vllm"}, 256),
+        ({"backend": "vllm-server"}, 256),
+        ({"base_url": "http://127.0.0.1:9"}, 32),
+        ({"backend": "vllm", "concurrency": 7}, 7),
+    ],
+)
+def test_samples_in_flight_suit_the_backend_unless_asked_for(
+    tmp_path: Path, changes: dict[str, Any], expected: int
+) -> None:
+    assert concurrency_of(plan(tmp_path, **changes)) == expected
 
 
 def test_a_local_engine_gets_the_checkpoints_folder_and_its_processor(tmp_path: Path) -> None:

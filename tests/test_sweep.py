@@ -336,7 +336,7 @@ def test_concurrency_address_and_judge_may_change(tmp_path: Path) -> None:
     assert report.exit_code == 0
     cell = RunFolder(tmp_path / "run").cell(report.folder.cells()[0]).record()
     assert cell is not None
-    assert [entry["concurrency"] for entry in cell.recorded] == [32, 3]
+    assert [entry["concurrency"] for entry in cell.recorded] == [96, 3]
     assert len(medeval.load_run(tmp_path / "run").outcomes) == 4
 
 

@@ -20,8 +20,6 @@ FAST_LIMIT = 40
 FULL_LIMIT = 200
 # A call takes 37 tokens, an answer 4.
 MAX_TOKENS = 48
-# Enough that both arms and both turns have full batches to wait in.
-CONCURRENCY = 128
 TELL_EVERY = 20
 
 
@@ -74,7 +72,6 @@ def _evaluate(output_dir: Path, fast: bool) -> int:
         benchmarks=("markers",),
         limit=FAST_LIMIT if fast else FULL_LIMIT,
         max_tokens=MAX_TOKENS,
-        concurrency=CONCURRENCY,
         keep_images=5,
         output_dir=str(output_dir),
     )

@@ -117,10 +117,9 @@ NAMES = CommaSeparated()
     "--concurrency",
     type=click.IntRange(min=1),
     metavar="N",
-    default=32,
-    show_default=True,
     help="Samples in flight at once; in each worker, where there are several. A server that has "
-    "too many is sent fewer at once until it takes them again.",
+    "too many is sent fewer at once until it takes them again.  [default: 32 for a server by its "
+    "address, 96 for transformers, 256 for vLLM]",
 )
 @click.option(
     "--repeats",
