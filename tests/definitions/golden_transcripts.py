@@ -17,9 +17,10 @@ from PIL import Image
 from medeval.definitions import EvalProtocol, Pair
 from medeval.images import Picture, prepare
 from medeval.loader import load
+from medeval.models.base import Reply
 from medeval.models.scripted import ScriptedModel
 from medeval.rollout import Rollout, roll_out
-from medeval.types import ImageRef, ImageSource, Message, Sample, Text
+from medeval.types import ImageRef, ImageSource, Message, NativeCall, Sample, Text
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -69,6 +70,11 @@ TABLE = replace(
 
 def hermes(name: str, **arguments: object) -> str:
     return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
+
+
+def native(name: str, **arguments: object) -> Reply:
+    call = NativeCall(id="call-1", name=name, arguments=json.dumps(arguments))
+    return Reply(text="", finish="tool_calls", native_calls=(call,))
 
 
 def glm(name: str, **arguments: object) -> str:
@@ -169,6 +175,34 @@ SCRIPTS: Mapping[str, Sequence[str]] = {
         FOCUS.format(mode="draw", names='"2006"').replace("x_values_bbox", "rows_bbox"),
         "ANSWER: It is red. FINAL ANSWER: B. TERMINATE",
     ],
+    "vtool_r1": [TABLE_FOCUS, "ANSWER: It is red. FINAL ANSWER: B. TERMINATE"],
+    "vtool_r1_chart": [
+        FOCUS.format(mode="mask", names='"2006"').replace("x_values", "columns"),
+        "ANSWER: It is red. FINAL ANSWER: B. TERMINATE",
+    ],
+    "iapo": [
+        FOCUS.format(mode="highlight", names='"2006"').replace("x_values", "columns"),
+        "ANSWER: It is red. FINAL ANSWER: B. TERMINATE",
+    ],
+    "refocus": [
+        TABLE_FOCUS,
+        TABLE_FOCUS.replace('"Flag"', '"Weight"'),
+        "ANSWER: It is red. FINAL ANSWER: B. TERMINATE",
+    ],
+    "crop_zoom": [
+        hermes("crop_and_zoom", bbox_2d=[240, 240, 360, 340]),
+        hermes("crop_and_zoom", bbox_2d=[0, 0, 500, 500], image_index=1),
+        hermes("crop_and_zoom", bbox_2d=[500, 500, 0, 0]),
+        TAGGED,
+    ],
+    "native5": [
+        hermes("rotate", angle=90),
+        hermes("flip", direction="horizontal", image_index=1),
+        hermes("draw_line", axis="y", value=500, image_index=2),
+        hermes("draw_point", x=250, y=125),
+        hermes("zoom", bbox_2d=[0, 0, 500, 500], image_index=1),
+        TAGGED,
+    ],
     "refocus_chart": [
         FOCUS.format(mode="highlight", names='"2006"'),
         FOCUS.format(mode="draw", names='"2007"'),
@@ -179,11 +213,31 @@ SCRIPTS: Mapping[str, Sequence[str]] = {
 }
 
 
+# The same for pairs whose calls come in a server's own field.
+NATIVE_SCRIPTS: Mapping[str, Sequence[Reply | str]] = {
+    "crop_zoom_native": [
+        native("crop_and_zoom", bbox_2d=[240, 240, 360, 340]),
+        native("crop_and_zoom", bbox_2d=[0, 0, 500, 500], image_index=7),
+        TAGGED,
+    ],
+    "native5_native": [
+        native("rotate", angle=180),
+        native("draw_point", x=1200, y=5),
+        native("zoom", bbox_2d=[240, 240, 360, 340]),
+        TAGGED,
+    ],
+}
+
+OF_TABLES = frozenset({"refocus", "vtool_r1", "vtool_r1_v1"})
+
+
 def pictures_of(protocol: EvalProtocol) -> list[Picture]:
     return [prepare(DATA, name="drawn", budget=protocol.pixel_budget)]
 
 
-def rolled(protocol: EvalProtocol, script: Sequence[str], sample: Sample = SAMPLE) -> Rollout:
+def rolled(
+    protocol: EvalProtocol, script: Sequence[str | Reply], sample: Sample = SAMPLE
+) -> Rollout:
     pictures = pictures_of(protocol) * len(sample.images)
     return asyncio.run(roll_out(sample, pictures, protocol, ScriptedModel(script)))
 
@@ -194,7 +248,7 @@ def shown(message: Message) -> list[str]:
         part.text if isinstance(part, Text) else f"<image {part.index}>" for part in message.content
     ]
     assert all(isinstance(part, Text | ImageRef) for part in message.content)
-    return [message.role, *parts]
+    return [message.role, *parts, *(f"{one.name} {one.arguments}" for one in message.native_calls)]
 
 
 def pixels_hash(picture: Picture) -> str:
@@ -205,7 +259,7 @@ def pixels_hash(picture: Picture) -> str:
 
 
 def transcript(
-    protocol: EvalProtocol, script: Sequence[str], sample: Sample = SAMPLE
+    protocol: EvalProtocol, script: Sequence[str | Reply], sample: Sample = SAMPLE
 ) -> dict[str, Any]:
     """A conversation, with all that decides it, as JSON."""
     rollout = rolled(protocol, script, sample)
@@ -224,8 +278,8 @@ def transcript(
 def transcripts(name: str) -> dict[str, Any]:
     """Both arms of a pair."""
     pair = load(name, Pair).value
-    script = SCRIPTS[name]
-    sample = TABLE if name == "vtool_r1_v1" else SAMPLE
+    script = SCRIPTS[name] if name in SCRIPTS else NATIVE_SCRIPTS[name]
+    sample = TABLE if name in OF_TABLES else SAMPLE
     return {
         "free": transcript(pair.free, script[-1:], sample),
         "available": transcript(pair.available, script, sample),
@@ -234,7 +288,7 @@ def transcripts(name: str) -> dict[str, Any]:
 
 def main() -> None:
     """Write the golden files anew."""
-    for name in SCRIPTS:
+    for name in (*SCRIPTS, *NATIVE_SCRIPTS):
         text = json.dumps(transcripts(name), indent=1, ensure_ascii=False)
         (GOLDEN / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
