@@ -3,17 +3,16 @@
 import importlib.util
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import medeval
-from tests.medeval_processes import Serve, run_medeval, start_medeval
+from tests.medeval_processes import Serve, run_medeval
 from tests.stub_server import StubServer
 from tests.test_kill_and_resume import lines
-from tests.test_workers import MODELS, N_SAMPLES, asked, check_complete, n_done
+from tests.test_workers import MODELS, N_SAMPLES, asked, at_work, check_complete, n_done
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="ray is not installed"
@@ -68,10 +67,7 @@ def test_what_a_lost_worker_leaves_another_does_and_nothing_is_lost_or_twice(
 ) -> None:
     server = serve(StubServer(models=MODELS, latency_s=0.3))
     arguments = asked(tmp_path, server, "run", *ON_RAY)
-    with start_medeval(*arguments) as process:
-        while n_done(tmp_path / "run") < 8:
-            assert process.poll() is None, process.stderr and process.stderr.read()
-            time.sleep(0.02)
+    with at_work(arguments, tmp_path / "run", n=8) as process:
         os.kill(next(actors(mark)), signal.SIGKILL)
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
@@ -84,15 +80,12 @@ def test_a_checkpoint_survives_the_loss_of_all_its_workers_at_once(
 ) -> None:
     server = serve(StubServer(models=MODELS, latency_s=0.3))
     arguments = asked(tmp_path, server, "run", *ON_RAY, models=MODELS[:1])
-    with start_medeval(*arguments) as process:
-        while n_done(tmp_path / "run") < 4:
-            assert process.poll() is None, process.stderr and process.stderr.read()
-            time.sleep(0.02)
-        at_work = list(actors(mark))
-        for actor in at_work:
+    with at_work(arguments, tmp_path / "run", n=4) as process:
+        lost = list(actors(mark))
+        for actor in lost:
             os.kill(actor, signal.SIGKILL)
         _, errors = process.communicate(timeout=120)
-    assert len(at_work) == 2
+    assert len(lost) == 2
     assert process.returncode == 0, errors
     assert len(medeval.load_run(tmp_path / "run").trajectories) == 2 * N_SAMPLES
     assert n_done(tmp_path / "run") == 2 * N_SAMPLES
@@ -103,10 +96,7 @@ def test_a_signal_drains_the_workers_on_ray_and_a_single_checkpoint_is_shared(
 ) -> None:
     server = serve(StubServer(models=MODELS, latency_s=0.3))
     arguments = asked(tmp_path, server, "run", *ON_RAY, models=MODELS[:1])
-    with start_medeval(*arguments) as process:
-        while n_done(tmp_path / "run") < 4:
-            assert process.poll() is None, process.stderr and process.stderr.read()
-            time.sleep(0.02)
+    with at_work(arguments, tmp_path / "run", n=4) as process:
         assert len(list(actors(mark))) == 2, "both have a part of the one checkpoint"
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)

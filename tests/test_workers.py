@@ -71,14 +71,19 @@ def n_done(run: Path) -> int:
     return sum(path.read_bytes().count(b"\n") for path in paths)
 
 
+def await_done(process: "Popen[str]", run: Path, n: int) -> None:
+    """Wait until a command, still running, has made so many trajectories."""
+    while n_done(run) < n:
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.02)
+
+
 @contextmanager
 def at_work(arguments: list[object], run: Path, n: int = 8) -> Iterator["Popen[str]"]:
     """The command once it has made so many trajectories."""
     with start_medeval(*arguments) as process:
         try:
-            while n_done(run) < n:
-                assert process.poll() is None, process.stderr and process.stderr.read()
-                time.sleep(0.02)
+            await_done(process, run, n)
             yield process
         finally:
             process.kill()
@@ -150,9 +155,7 @@ def test_workers_lost_one_after_the_other_cost_a_checkpoint_nothing_while_it_goe
         for _ in range(3):
             before = n_done(tmp_path / "run")
             os.kill(next(iter(await_workers(process))), signal.SIGKILL)
-            while n_done(tmp_path / "run") < before + 2:
-                assert process.poll() is None, process.stderr and process.stderr.read()
-                time.sleep(0.02)
+            await_done(process, tmp_path / "run", before + 2)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert errors.count("another worker takes over") == 3
