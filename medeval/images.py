@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from medeval.errors import DataError, DefinitionError
@@ -28,6 +29,7 @@ from medeval.image_files import (
     upright,
     upright_size,
 )
+from medeval.packed import Table
 from medeval.pixel_room import PixelRoom
 from medeval.types import Affine, EncodedImage, MediaType, Size
 
@@ -285,25 +287,35 @@ class Digests:
     """The SHA-256 of files that are read more than once in a run, computed once for each.
 
     Found again by what the file holds, not by its name, so that a file that changes gets its new
-    one: by a checksum of 128 bits, which takes a fraction of the time. Some 250 bytes of memory
-    a file; small files are not kept.
+    one: by a checksum of 128 bits, which takes a fraction of the time. Some 80 bytes of memory
+    a file; small files are not kept. Safe to use from threads.
     """
 
     def __init__(self) -> None:
-        self._known: dict[bytes, bytes] = {}
+        self._known = Table()
+        self._digests = bytearray()
+        self._lock = Lock()
 
     def first(self, data: bytes) -> str:
         """The SHA-256 of a file that was not read before."""
         digest = hashlib.sha256(data).digest()
         if len(data) >= MIN_KEPT_BYTES:
-            self._known[_checksum(data)] = digest
+            checksum = _checksum(data)
+            with self._lock:
+                place = self._known.add(checksum)
+                self._digests[32 * place : 32 * place + 32] = digest
         return digest.hex()
 
     def again(self, data: bytes) -> str:
         """The SHA-256 of a file that may have been read before."""
         is_kept = bool(self._known) and len(data) >= MIN_KEPT_BYTES
-        known = self._known.get(_checksum(data)) if is_kept else None
+        known = self._kept(_checksum(data)) if is_kept else None
         return sha256_of(data) if known is None else known.hex()
+
+    def _kept(self, checksum: bytes) -> bytearray | None:
+        with self._lock:
+            place = self._known.place(checksum)
+            return None if place is None else self._digests[32 * place : 32 * place + 32]
 
 
 def _checksum(data: bytes) -> bytes:

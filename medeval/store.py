@@ -10,6 +10,7 @@ from medeval.durable import explained, make_folder, read_lines, write_whole
 from medeval.errors import RecordError
 from medeval.keys import CellKey, OutcomeKey, quoted, unquoted
 from medeval.locks import Lock
+from medeval.packed import Table, packed_text
 from medeval.records import OutcomeRecord, RunRecord, SampleRecord
 from medeval.schema import parse_record
 from medeval.types import MediaType
@@ -123,20 +124,21 @@ class RunFolder:
 
     def _merged(self, benchmark: str, samples: Iterable[SampleRecord]) -> Iterator[bytes]:
         """The lines that are there, then those of new samples."""
-        known: dict[str, bytes] = {}
+        known, digests = Table(), bytearray()
         for record in self._samples(benchmark):
             line = record.line()
-            known[record.id] = hashlib.sha256(line).digest()
+            place = known.add(packed_text(record.id))
+            digests[32 * place : 32 * place + 32] = hashlib.sha256(line).digest()
             yield line
-        given: set[str] = set()
-        for sample in samples:
-            if sample.id in given:
+        given = Table()
+        for number, sample in enumerate(samples):
+            name = packed_text(sample.id)
+            if given.add(name) < number:
                 raise RecordError(f"benchmark {benchmark!r} has sample id {sample.id!r} twice")
-            given.add(sample.id)
-            line = sample.line()
-            if sample.id not in known:
+            line, before = sample.line(), known.place(name)
+            if before is None:
                 yield line
-            elif known[sample.id] != hashlib.sha256(line).digest():
+            elif digests[32 * before : 32 * before + 32] != hashlib.sha256(line).digest():
                 raise self._conflict(benchmark, sample)
 
     def _conflict(self, benchmark: str, sample: SampleRecord) -> RecordError:

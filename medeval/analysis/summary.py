@@ -1,11 +1,13 @@
 """The table a run ends with: one row a cell, every rate with its n and interval."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
-from medeval.analysis.pairs import Result
+from medeval.analysis.held import Result
 from medeval.analysis.uncertainty import Rate, mean_rate
 from medeval.costs import Cost
+from medeval.packed import Table, packed_text
 
 TRUNCATED = frozenset({"length", "context"})
 
@@ -54,16 +56,21 @@ def summarize(
     results: Iterable[Result],
     *,
     expected: int,
-    cluster_of: Callable[[str], Hashable],
+    cluster_of: Callable[[str], str],
 ) -> CellSummary:
     """A cell's summary; `expected` is how many trajectories it should have."""
-    found = list(results)
-    decided = [result for result in found if result.score is not None]
-    clusters = [cluster_of(result.sample_id) for result in found]
-
-    def share(holds: Callable[[Result], bool]) -> Rate:
-        return mean_rate([float(holds(result)) for result in found], clusters)
-
+    clusters = Table()
+    of_all, of_decided = array("i"), array("i")
+    scores, events = array("d"), [array("b") for _ in EVENTS]
+    for result in results:
+        cluster = clusters.add(packed_text(cluster_of(result.sample_id)))
+        of_all.append(cluster)
+        for event, happens in zip(events, EVENTS, strict=True):
+            event.append(happens(result))
+        if result.score is not None:
+            scores.append(result.score)
+            of_decided.append(cluster)
+    called, truncated, unanswered, not_offered = (mean_rate(event, of_all) for event in events)
     return CellSummary(
         checkpoint=name.checkpoint,
         series=name.series,
@@ -71,21 +78,27 @@ def summarize(
         benchmark=name.benchmark,
         protocol=name.protocol,
         judge=name.judge,
-        score=mean_rate(
-            [result.score for result in decided if result.score is not None],
-            [cluster_of(result.sample_id) for result in decided],
-        ),
-        called=share(lambda result: result.called),
-        truncated=share(lambda result: result.stop in TRUNCATED),
-        unanswered=share(_is_unanswered),
-        not_offered=share(lambda result: result.stop == "not_offered"),
-        undecided=len(found) - len(decided),
-        unscored=max(0, expected - len(found)),
+        score=mean_rate(scores, of_decided),
+        called=called,
+        truncated=truncated,
+        unanswered=unanswered,
+        not_offered=not_offered,
+        undecided=len(of_all) - len(of_decided),
+        unscored=max(0, expected - len(of_all)),
     )
 
 
 def _is_unanswered(result: Result) -> bool:
     return result.answer is None and result.stop not in {*TRUNCATED, "not_offered"}
+
+
+# What the shares called, truncated, unanswered and not_offered are of.
+EVENTS: Sequence[Callable[[Result], bool]] = (
+    lambda result: result.called,
+    lambda result: result.stop in TRUNCATED,
+    _is_unanswered,
+    lambda result: result.stop == "not_offered",
+)
 
 
 def as_columns(summaries: Sequence[CellSummary]) -> list[dict[str, object]]:

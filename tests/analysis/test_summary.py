@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from medeval.analysis.pairs import Result
+from medeval.analysis.held import Result
 from medeval.analysis.summary import CellName, CellSummary, as_columns, summarize
 from medeval.types import StopReason
 
