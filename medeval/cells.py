@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 WRITER_NAME = re.compile(r"[A-Za-z0-9_-]+")
 SHORT_WAIT_S = 60.0
+MAX_LINES = 1 << 40
 
 LineKind = Literal["trajectory", "verdict"]
 
@@ -240,15 +241,16 @@ class CellFolder:
     def _verdict_lines(self, judge: str | None = None) -> Iterator[tuple[str, VerdictKey, bytes]]:
         files = self._files("verdicts")
         last: dict[str, Numbered] = {}
-        for place, _, (sample_id, repeat, by), _ in _verdict_places(files):
+        for place, (sample_id, repeat, by), _ in _verdict_places(files):
             if judge in (None, by):
                 if by not in last:
                     last[by] = Numbered()
                 last[by][sample_id, repeat] = place
-        for place, where, key, line in _verdict_places(files):
+        for place, key, line in _verdict_places(files):
             sample_id, repeat, by = key
             if by in last and last[by].get((sample_id, repeat)) == place:
-                yield where, key, line
+                index, number = divmod(place, MAX_LINES)
+                yield _where(files[index], number), key, line
 
     def judged(self) -> AbstractSet[VerdictKey]:
         """The sample id, repeat and judge identity of each verdict."""
@@ -297,14 +299,11 @@ def _trajectory_key(path: Path, number: int, line: bytes) -> SampleKey:
     return record.sample_id, record.repeat
 
 
-def _verdict_places(
-    files: Sequence[Path],
-) -> Iterator[tuple[int, str, VerdictKey, bytes]]:
-    """Each verdict's line: a number for its place in the files, the place in words, its key."""
+def _verdict_places(files: Sequence[Path]) -> Iterator[tuple[int, VerdictKey, bytes]]:
+    """Each verdict's line with its key, and a number for its place: the file's and its own."""
     for index, path in enumerate(files):
         for number, line in read_lines(path):
-            key = _verdict_key(path, number, line)
-            yield index << 40 | number, _where(path, number), key, line
+            yield index * MAX_LINES + number, _verdict_key(path, number, line), line
 
 
 def _verdict_keys(path: Path) -> Iterator[tuple[int, VerdictKey]]:

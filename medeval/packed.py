@@ -50,12 +50,13 @@ class Table:
         slot = self._slot(item)
         if found := self._slots[slot]:
             return found - 1
+        n = len(self._ends)
         self._data += item
         self._ends.append(len(self._data))
-        self._slots[slot] = len(self)
-        if 2 * len(self) > len(self._slots):
+        self._slots[slot] = n
+        if 2 * n > len(self._slots):
             self._spread()
-        return len(self) - 1
+        return n - 1
 
     def _slot(self, item: bytes) -> int:
         """The slot that an item is in, or the free one that it would take."""
@@ -67,13 +68,16 @@ class Table:
         return slot
 
     def _spread(self) -> None:
+        """Double the slots."""
         slots = array("i", bytes(2 * self._slots.itemsize * len(self._slots)))
-        last = len(slots) - 1
-        for number, item in enumerate(self, start=1):
-            slot = hash(item) & last
-            while slots[slot]:
-                slot = (slot + 1) & last
-            slots[slot] = number
+        data, last, start = bytes(self._data), len(slots) - 1, 0
+        for number, end in enumerate(self._ends):
+            if number:
+                slot = hash(data[start:end]) & last
+                while slots[slot]:
+                    slot = (slot + 1) & last
+                slots[slot] = number
+            start = end
         self._slots = slots
 
 

@@ -12,9 +12,9 @@ from medeval.analysis.aggregates import ScoredResults, official_score
 from medeval.analysis.breakdowns import Breakdowns, CellScores
 from medeval.analysis.held import HeldLabels, HeldResults
 from medeval.analysis.pairs import PairName, join_verdicts, pair_outcomes
-from medeval.analysis.summary import CellName, CellSummary, as_columns, summarize
+from medeval.analysis.summary import CellName, CellSummary, Summarizer, as_columns
 from medeval.checkpoints import BASELINE
-from medeval.costs import Cost, Tally
+from medeval.costs import Tally
 from medeval.errors import RecordError
 from medeval.records import RunRecord
 from medeval.shards import asked_of
@@ -38,9 +38,10 @@ def write_results(
 
     def write(found: _CheckpointResults) -> None:
         _write_outcomes(folder, record, found)
-        for key, scored in found.scored.items():
-            if scored:
-                part = record.benchmarks[key.benchmark]
+        for key, results in found.results.items():
+            part = record.benchmarks[key.benchmark]
+            is_broken_down = found.samples.has_groups or part.cluster_size or part.suite
+            if is_broken_down and (scored := ScoredResults(results, found.samples)):
                 tables.add(CellScores(key=key, part=part, scored=scored))
 
     summaries = _summaries(folder, record, every, judge, write)
@@ -83,12 +84,7 @@ class _CheckpointResults:
     samples: HeldLabels
     keys: Sequence[CellKey]
     results: Mapping[CellKey, HeldResults]
-    costs: Mapping[CellKey, Cost]
-
-    @property
-    def scored(self) -> dict[CellKey, ScoredResults]:
-        """The decided results of each cell."""
-        return {key: ScoredResults(found, self.samples) for key, found in self.results.items()}
+    summaries: Sequence[CellSummary]
 
 
 def _summaries(
@@ -104,14 +100,15 @@ def _summaries(
     would take the memory of all its samples times all its checkpoints.
     """
     identities = {key.benchmark: judge or _primary_judge(record, key.benchmark) for key in cells}
-    summaries = []
+    summaries: list[CellSummary] = []
     for benchmark, identity in identities.items():
         keys = [key for key in cells if key.benchmark == benchmark]
         samples = HeldLabels(folder.samples(benchmark))
         for checkpoint in dict.fromkeys(key.checkpoint for key in keys):
             found = _read(folder, record, keys, checkpoint, identity, samples)
             visit(found)
-            summaries += [_summary(folder.cell(key), found, record) for key in found.results]
+            summaries += found.summaries
+            # or it would be held while the next is read
             del found
     order = {key.checkpoint: position for position, key in enumerate(cells)}
     available = {arm for _, arm in record.pairs.values()}
@@ -133,7 +130,11 @@ def _read(
     judge: str,
     samples: HeldLabels,
 ) -> _CheckpointResults:
-    read = {key: _results(folder.cell(key), judge) for key in keys if key.checkpoint == checkpoint}
+    read = {
+        key: _results(folder.cell(key), record, judge, samples)
+        for key in keys
+        if key.checkpoint == checkpoint
+    }
     is_primary = judge == record.judges.get(keys[0].benchmark)
     return _CheckpointResults(
         judge=judge,
@@ -141,7 +142,7 @@ def _read(
         samples=samples,
         keys=keys,
         results={key: results for key, (results, _) in read.items()},
-        costs={key: cost for key, (_, cost) in read.items()},
+        summaries=[summary for _, summary in read.values()],
     )
 
 
@@ -151,7 +152,38 @@ def _primary_judge(record: RunRecord, benchmark: str) -> str:
     return record.judges[benchmark]
 
 
-def _expected(cell: CellFolder, record: RunRecord, n_samples: int) -> int:
+def _results(
+    cell: CellFolder, record: RunRecord, judge: str, samples: HeldLabels
+) -> tuple[HeldResults, CellSummary]:
+    """Each trajectory's result, and what all of them come to, from one reading."""
+    tally, summarizer = Tally(), Summarizer(samples.cluster)
+    endings = tally.passing(cell.endings())
+    joined = join_verdicts(endings, cell.verdicts(judge), judge)
+    results = HeldResults(summarizer.passing(joined))
+    begun = cell.record()
+    told = [entry.get("concurrency") for entry in begun.recorded] if begun else []
+    cost = tally.cost(max((number for number in told if isinstance(number, int)), default=None))
+    key = cell.key
+    summary = summarizer.summary(
+        CellName(
+            checkpoint=key.checkpoint,
+            series=key.series,
+            step=key.step,
+            benchmark=key.benchmark,
+            protocol=key.protocol,
+            judge=judge,
+        ),
+        expected=_expected(cell, record, len(samples), cost.n_trajectories),
+        cost=cost,
+    )
+    aggregate, scored = record.benchmarks[key.benchmark].aggregate, ScoredResults(results, samples)
+    if aggregate == "mean over samples" or not scored:
+        return results, summary
+    official = replace(summary.score, value=official_score(aggregate, scored))
+    return results, replace(summary, score=official)
+
+
+def _expected(cell: CellFolder, record: RunRecord, n_samples: int, n_done: int) -> int:
     """How many trajectories were asked of a cell; of one never begun, by the last session.
 
     A sample whose tries all failed was asked for, whatever else was.
@@ -159,50 +191,9 @@ def _expected(cell: CellFolder, record: RunRecord, n_samples: int) -> int:
     begun = cell.record()
     entries = [record.sessions[-1].plan] if begun is None else begun.recorded
     asked = asked_of(entries, n_samples)
-    done = cell.done()
-    failed = {
-        key
-        for failure in cell.failures()
-        if (key := (failure.sample_id, failure.repeat)) not in done
-    }
-    return max(asked, len(done) + len(failed))
-
-
-def _results(cell: CellFolder, judge: str) -> tuple[HeldResults, Cost]:
-    """Each trajectory's result, and what all of them took, from one reading."""
-    tally = Tally()
-    endings = tally.passing(cell.endings())
-    results = HeldResults(join_verdicts(endings, cell.verdicts(judge), judge))
-    begun = cell.record()
-    told = [entry.get("concurrency") for entry in begun.recorded] if begun else []
-    at_once = [number for number in told if isinstance(number, int)]
-    return results, tally.cost(max(at_once, default=None))
-
-
-def _summary(cell: CellFolder, found: _CheckpointResults, record: RunRecord) -> CellSummary:
-    key, samples, results = cell.key, found.samples, found.results[cell.key]
-    aggregate = record.benchmarks[key.benchmark].aggregate
-    name = CellName(
-        checkpoint=key.checkpoint,
-        series=key.series,
-        step=key.step,
-        benchmark=key.benchmark,
-        protocol=key.protocol,
-        judge=found.judge,
-    )
-
-    def cluster_of(sample_id: str) -> str:
-        return samples[sample_id].cluster or sample_id
-
-    summary = summarize(
-        name, results, expected=_expected(cell, record, len(samples)), cluster_of=cluster_of
-    )
-    summary = replace(summary, cost=found.costs[key])
-    scored = ScoredResults(results, samples)
-    if aggregate == "mean over samples" or not scored:
-        return summary
-    official = replace(summary.score, value=official_score(aggregate, scored))
-    return replace(summary, score=official)
+    failed = {(failure.sample_id, failure.repeat) for failure in cell.failures()}
+    done = cell.done() if failed else ()
+    return max(asked, n_done + sum(key not in done for key in failed))
 
 
 def _write_outcomes(folder: RunFolder, record: RunRecord, found: _CheckpointResults) -> None:

@@ -81,7 +81,7 @@ class HeldResults(Collection[Result]):
         return len(self._scores)
 
     def __iter__(self) -> Iterator[Result]:
-        return (self._at(place) for place in range(len(self)))
+        return (self._at(place, key) for place, key in enumerate(self._keys))
 
     def __contains__(self, result: object) -> bool:
         return isinstance(result, Result) and self.get((result.sample_id, result.repeat)) == result
@@ -98,10 +98,10 @@ class HeldResults(Collection[Result]):
     def get(self, key: SampleKey) -> Result | None:
         """The result of a sample and repeat, None where there is none."""
         place = self._keys.place(key)
-        return None if place is None else self._at(place)
+        return None if place is None else self._at(place, key)
 
-    def _at(self, place: int) -> Result:
-        sample_id, repeat = self._keys[place]
+    def _at(self, place: int, key: SampleKey) -> Result:
+        sample_id, repeat = key
         status, stop, called = (column[place] for column in self._kinds)
         answer, judge, attempted, executed, observed = (column[place] for column in self._numbers)
         score = self._scores[place]
@@ -128,10 +128,16 @@ class HeldLabels(Mapping[str, Labels]):
         # many samples have all but their ids in common
         self._contents = Table()
         self._numbers = array("i")
+        self._cluster_names = Table()
+        self._clusters = array("i")
+        self.has_groups = False
         for sample in samples:
+            self.has_groups = self.has_groups or bool(sample.groups)
             content = json.dumps([sample.options, sample.targets, sample.groups, sample.cluster])
             place = self._ids.add(packed_text(sample.id))
             self._numbers[place : place + 1] = array("i", [self._contents.add(content.encode())])
+            cluster = self._cluster_names.add(packed_text(sample.cluster or sample.id))
+            self._clusters[place : place + 1] = array("i", [cluster])
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -140,10 +146,18 @@ class HeldLabels(Mapping[str, Labels]):
         return map(unpacked_text, self._ids)
 
     def __getitem__(self, sample_id: str) -> Labels:
-        place = self._ids.place(packed_text(sample_id))
-        if place is None:
-            raise KeyError(sample_id)
-        options, targets, groups, cluster = json.loads(self._contents[self._numbers[place]])
+        number = self._numbers[self._place(sample_id)]
+        options, targets, groups, cluster = json.loads(self._contents[number])
         return Labels(
             id=sample_id, options=options, targets=tuple(targets), groups=groups, cluster=cluster
         )
+
+    def cluster(self, sample_id: str) -> int:
+        """The number of a sample's cluster; a sample without one is its own."""
+        return self._clusters[self._place(sample_id)]
+
+    def _place(self, sample_id: str) -> int:
+        place = self._ids.place(packed_text(sample_id))
+        if place is None:
+            raise KeyError(sample_id)
+        return place

@@ -1,13 +1,12 @@
 """The table a run ends with: one row a cell, every rate with its n and interval."""
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 from medeval.analysis.held import Result
 from medeval.analysis.uncertainty import Rate, mean_rate
 from medeval.costs import Cost
-from medeval.packed import Table, packed_text
 
 TRUNCATED = frozenset({"length", "context"})
 
@@ -51,41 +50,48 @@ class CellName:
     judge: str
 
 
-def summarize(
-    name: CellName,
-    results: Iterable[Result],
-    *,
-    expected: int,
-    cluster_of: Callable[[str], str],
-) -> CellSummary:
-    """A cell's summary; `expected` is how many trajectories it should have."""
-    clusters = Table()
-    of_all, of_decided = array("i"), array("i")
-    scores, events = array("d"), [array("b") for _ in EVENTS]
-    for result in results:
-        cluster = clusters.add(packed_text(cluster_of(result.sample_id)))
-        of_all.append(cluster)
-        for event, happens in zip(events, EVENTS, strict=True):
-            event.append(happens(result))
-        if result.score is not None:
-            scores.append(result.score)
-            of_decided.append(cluster)
-    called, truncated, unanswered, not_offered = (mean_rate(event, of_all) for event in events)
-    return CellSummary(
-        checkpoint=name.checkpoint,
-        series=name.series,
-        step=name.step,
-        benchmark=name.benchmark,
-        protocol=name.protocol,
-        judge=name.judge,
-        score=mean_rate(scores, of_decided),
-        called=called,
-        truncated=truncated,
-        unanswered=unanswered,
-        not_offered=not_offered,
-        undecided=len(of_all) - len(of_decided),
-        unscored=max(0, expected - len(of_all)),
-    )
+class Summarizer:
+    """Counts a cell's results as they pass by; `cluster_of` numbers a sample's cluster."""
+
+    def __init__(self, cluster_of: Callable[[str], int]) -> None:
+        self._cluster_of = cluster_of
+        self._clusters, self._decided_clusters = array("q"), array("q")
+        self._scores = array("d")
+        self._events = [array("b") for _ in EVENTS]
+
+    def passing(self, results: Iterable[Result]) -> Iterator[Result]:
+        """The same results, each counted."""
+        for result in results:
+            cluster = self._cluster_of(result.sample_id)
+            self._clusters.append(cluster)
+            for event, happens in zip(self._events, EVENTS, strict=True):
+                event.append(happens(result))
+            if result.score is not None:
+                self._scores.append(result.score)
+                self._decided_clusters.append(cluster)
+            yield result
+
+    def summary(self, name: CellName, *, expected: int, cost: Cost) -> CellSummary:
+        """The summary so far; `expected` is how many trajectories the cell should have."""
+        called, truncated, unanswered, not_offered = (
+            mean_rate(event, self._clusters) for event in self._events
+        )
+        return CellSummary(
+            checkpoint=name.checkpoint,
+            series=name.series,
+            step=name.step,
+            benchmark=name.benchmark,
+            protocol=name.protocol,
+            judge=name.judge,
+            score=mean_rate(self._scores, self._decided_clusters),
+            called=called,
+            truncated=truncated,
+            unanswered=unanswered,
+            not_offered=not_offered,
+            undecided=len(self._clusters) - len(self._scores),
+            unscored=max(0, expected - len(self._clusters)),
+            cost=cost,
+        )
 
 
 def _is_unanswered(result: Result) -> bool:
