@@ -221,34 +221,39 @@ class CellFolder:
 
     def done(self) -> AbstractSet[SampleKey]:
         """The sample id and repeat of each trajectory, without reading the conversations."""
-        return SampleKeys(
-            key for path in self._files("trajectories") for key in _trajectory_keys(path)
-        )
+        return SampleKeys(self.done_keys())
 
-    def verdicts(self, judge: str | None = None) -> Iterator[Verdict]:
-        """The last verdict on each sample and repeat by each judge, by writer's name.
+    def done_keys(self) -> Iterator[SampleKey]:
+        """Those of `done` one after the other, as they lie in the files."""
+        return (key for path in self._files("trajectories") for key in _trajectory_keys(path))
 
-        `judge` names one whose verdicts alone are asked for.
-        """
-        for where, _, line in self._verdict_lines(judge):
+    def verdicts(self) -> Iterator[Verdict]:
+        """The last verdict on each sample and repeat by each judge, by writer's name."""
+        for where, _, line in self._verdict_lines():
             yield parse_record(VerdictRecord, line, where).verdict()
+
+    def verdicts_by(self, judge: str) -> Iterator[Verdict]:
+        """Every verdict of one judge; of two on a sample and repeat, the last one holds."""
+        for path in self._files("verdicts"):
+            for number, line in read_lines(path):
+                if _verdict_key(path, number, line)[2] == judge:
+                    yield parse_record(VerdictRecord, line, _where(path, number)).verdict()
 
     def verdict_lines(self) -> Iterator[tuple[VerdictKey, bytes]]:
         """The sample id, repeat and judge, and the line as it is written, of each of `verdicts`."""
         for _, key, line in self._verdict_lines():
             yield key, line
 
-    def _verdict_lines(self, judge: str | None = None) -> Iterator[tuple[str, VerdictKey, bytes]]:
+    def _verdict_lines(self) -> Iterator[tuple[str, VerdictKey, bytes]]:
         files = self._files("verdicts")
         last: dict[str, Numbered] = {}
-        for place, (sample_id, repeat, by), _ in _verdict_places(files):
-            if judge in (None, by):
-                if by not in last:
-                    last[by] = Numbered()
-                last[by][sample_id, repeat] = place
+        for place, (sample_id, repeat, judge), _ in _verdict_places(files):
+            if judge not in last:
+                last[judge] = Numbered()
+            last[judge][sample_id, repeat] = place
         for place, key, line in _verdict_places(files):
-            sample_id, repeat, by = key
-            if by in last and last[by].get((sample_id, repeat)) == place:
+            sample_id, repeat, judge = key
+            if judge in last and last[judge].get((sample_id, repeat)) == place:
                 index, number = divmod(place, MAX_LINES)
                 yield _where(files[index], number), key, line
 

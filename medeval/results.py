@@ -158,7 +158,7 @@ def _results(
     """Each trajectory's result, and what all of them come to, from one reading."""
     tally, summarizer = Tally(), Summarizer(samples.cluster)
     endings = tally.passing(cell.endings())
-    joined = join_verdicts(endings, cell.verdicts(judge), judge)
+    joined = join_verdicts(endings, cell.verdicts_by(judge), judge)
     results = HeldResults(summarizer.passing(joined))
     begun = cell.record()
     told = [entry.get("concurrency") for entry in begun.recorded] if begun else []
@@ -214,7 +214,7 @@ def _write_outcomes(folder: RunFolder, record: RunRecord, found: _CheckpointResu
                         pair=pair,
                     )
                     outcomes = pair_outcomes(
-                        name, found.samples.values(), found.results[other], results
+                        name, found.samples.labels(), found.results[other], results
                     )
                     folder.write_outcomes(
                         series, key.step, key.benchmark, pair, outcomes, judge=judge

@@ -127,18 +127,20 @@ class RunFolder:
         known, digests = Table(), bytearray()
         for record in self._samples(benchmark):
             line = record.line()
-            place = known.add(packed_text(record.id))
-            digests[32 * place : 32 * place + 32] = hashlib.sha256(line).digest()
+            at = known.add(packed_text(record.id))
+            digests[32 * at : 32 * at + 32] = hashlib.sha256(line).digest()
             yield line
-        given = Table()
-        for number, sample in enumerate(samples):
-            name = packed_text(sample.id)
-            if given.add(name) < number:
+        given, new = bytearray(len(known)), Table()
+        for sample in samples:
+            line, name = sample.line(), packed_text(sample.id)
+            place, n_new = known.place(name), len(new)
+            if given[place] if place is not None else new.add(name) < n_new:
                 raise RecordError(f"benchmark {benchmark!r} has sample id {sample.id!r} twice")
-            line, before = sample.line(), known.place(name)
-            if before is None:
+            if place is None:
                 yield line
-            elif digests[32 * before : 32 * before + 32] != hashlib.sha256(line).digest():
+                continue
+            given[place] = True
+            if digests[32 * place : 32 * place + 32] != hashlib.sha256(line).digest():
                 raise self._conflict(benchmark, sample)
 
     def _conflict(self, benchmark: str, sample: SampleRecord) -> RecordError:

@@ -128,16 +128,22 @@ class HeldLabels(Mapping[str, Labels]):
         # many samples have all but their ids in common
         self._contents = Table()
         self._numbers = array("i")
-        self._cluster_names = Table()
-        self._clusters = array("i")
         self.has_groups = False
+        cluster_names, clusters = Table(), array("i")
         for sample in samples:
             self.has_groups = self.has_groups or bool(sample.groups)
             content = json.dumps([sample.options, sample.targets, sample.groups, sample.cluster])
             place = self._ids.add(packed_text(sample.id))
             self._numbers[place : place + 1] = array("i", [self._contents.add(content.encode())])
-            cluster = self._cluster_names.add(packed_text(sample.cluster or sample.id))
-            self._clusters[place : place + 1] = array("i", [cluster])
+            name = sample.cluster and packed_text(sample.cluster)
+            clusters[place : place + 1] = array("i", [cluster_names.add(name) if name else -1])
+        if len(cluster_names):
+            for place, sample_id in enumerate(self._ids):
+                if clusters[place] < 0:
+                    clusters[place] = cluster_names.add(sample_id)
+            self._clusters: Sequence[int] = clusters
+        else:
+            self._clusters = range(len(self._ids))
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -146,8 +152,14 @@ class HeldLabels(Mapping[str, Labels]):
         return map(unpacked_text, self._ids)
 
     def __getitem__(self, sample_id: str) -> Labels:
-        number = self._numbers[self._place(sample_id)]
-        options, targets, groups, cluster = json.loads(self._contents[number])
+        return self._at(self._place(sample_id), sample_id)
+
+    def labels(self) -> Iterator[Labels]:
+        """The labels of each sample."""
+        return (self._at(place, sample_id) for place, sample_id in enumerate(self))
+
+    def _at(self, place: int, sample_id: str) -> Labels:
+        options, targets, groups, cluster = json.loads(self._contents[self._numbers[place]])
         return Labels(
             id=sample_id, options=options, targets=tuple(targets), groups=groups, cluster=cluster
         )
