@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from medeval.definitions import Benchmark
 from medeval.errors import DataError
-from medeval.images import Digests, sent_as
+from medeval.images import KnownFiles, sent_as, sha256_of
 from medeval.plan import PlanFile, PlannedBenchmark
 from medeval.records import SampleImagePart, SampleRecord
 from medeval.rows import Origin, Row, Rows, open_rows
@@ -24,8 +24,8 @@ UNEXPECTED = (LookupError, ValueError, TypeError, AttributeError, ArithmeticErro
 class BenchmarkSamples:
     """The samples a run asks for, in the order of the rows; iterating reads them anew.
 
-    Of a shard, only its own. `count` is the number of rows there are, asked for or not; `digests`
-    are those of the images that `records` has read.
+    Of a shard, only its own. `count` is the number of rows there are, asked for or not;
+    `known_files` are the images that `records` has read.
     Raises DataError where the number of rows is not the published one, unless the options
     allow it, where a column is missing or `to_sample` fails, or where two rows give one id.
     """
@@ -38,7 +38,7 @@ class BenchmarkSamples:
         self._shard = Shard.read(options.shard or "1/1")
         self.count = len(self._rows)
         self._seen: tuple[str, ...] | None = None
-        self.digests = Digests()
+        self.known_files = KnownFiles()
         check_count(self.benchmark, self.count, allow=self._is_part or options.allow_count_mismatch)
 
     @property
@@ -96,7 +96,8 @@ class BenchmarkSamples:
             try:
                 for sample in self._checked():
                     found = [
-                        pool.submit(inspect_image, source, self.digests) for source in sample.images
+                        pool.submit(inspect_image, source, self.known_files)
+                        for source in sample.images
                     ]
                     ahead.append((sample, found))
                     if len(ahead) > 2 * INSPECTORS:
@@ -143,14 +144,20 @@ def check_count(benchmark: Benchmark, count: int, *, allow: bool) -> None:
         )
 
 
-def inspect_image(source: ImageSource, digests: Digests) -> SampleImagePart:
+def inspect_image(source: ImageSource, known: KnownFiles) -> SampleImagePart:
     """Size, type and hash of an image's own bytes; an unreadable one is recorded with its error."""
     found: dict[str, str | int | None] = dict.fromkeys(SampleImagePart.model_fields)
     try:
         data = source.read()
-        found |= {"sha256": digests.first(data), "size_bytes": len(data)}
-        size, media_type = sent_as(data, name=source.name)
-        found |= {"width_px": size.width_px, "height_px": size.height_px, "media_type": media_type}
+        sha256 = sha256_of(data)
+        found |= {"sha256": sha256, "size_bytes": len(data)}
+        sent = sent_as(data, name=source.name)
+        known.note(data, sha256, sent)
+        found |= {
+            "width_px": sent.size.width_px,
+            "height_px": sent.size.height_px,
+            "media_type": sent.media_type,
+        }
     except DataError as error:
         found["error"] = error.message
     return SampleImagePart.model_validate({**found, "source": source.name})
