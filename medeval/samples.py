@@ -19,12 +19,16 @@ from medeval.types import ImageSource, Sample
 INSPECTORS = min(4, max(2, os.cpu_count() or 2))
 # Handing one image at a time to another thread takes a tenth of what looking into it takes.
 INSPECTED_AT_ONCE = 8
+# Of a benchmark with more samples none are kept, and its rows are read again for each checkpoint.
+MOST_KEPT = 2500
 # What a definition's own code raises at a row that is not as it expects.
 UNEXPECTED = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
 
 
 class BenchmarkSamples:
-    """The samples a run asks for, in the order of the rows; iterating reads them anew.
+    """The samples a run asks for, in the order of the rows.
+
+    Once read they are kept, up to `MOST_KEPT`; of more, iterating reads the rows anew.
 
     Of a shard, only its own. `count` is the number of rows there are, asked for or not;
     `known_files` are the images that `records` has read.
@@ -40,6 +44,7 @@ class BenchmarkSamples:
         self._shard = Shard.read(options.shard or "1/1")
         self.count = len(self._rows)
         self._seen: tuple[str, ...] | None = None
+        self._kept: list[tuple[int, Sample]] | None = None
         self.known_files = KnownFiles()
         check_count(self.benchmark, self.count, allow=self._is_part or options.allow_count_mismatch)
 
@@ -56,7 +61,8 @@ class BenchmarkSamples:
     def ids(self) -> tuple[str, ...]:
         """The ids of the samples, in order; the rows are read for them once."""
         if self._seen is None:
-            self._seen = tuple(sample.id for sample in self)
+            deque(self._checked(), maxlen=0)
+        assert self._seen is not None, "all samples were seen"
         return self._seen
 
     def __iter__(self) -> Iterator[Sample]:
@@ -64,6 +70,8 @@ class BenchmarkSamples:
 
     def numbered(self) -> Iterator[tuple[int, Sample]]:
         """Each sample with its place, from 0, among those that all shards together ask for."""
+        if self._kept is not None:
+            return iter(self._kept)
         return (item for item in enumerate(self._asked()) if self._shard.holds(item[0]))
 
     def _asked(self) -> Iterator[Sample]:
@@ -117,6 +125,7 @@ class BenchmarkSamples:
         """Each sample, with ids that are asked for and none of them twice."""
         seen: set[str] = set()
         own: list[str] = []
+        kept: list[tuple[int, Sample]] = []
         for position, sample in enumerate(self._asked()):
             if sample.id in seen:
                 raise DataError(
@@ -126,6 +135,8 @@ class BenchmarkSamples:
             seen.add(sample.id)
             if self._shard.holds(position):
                 own.append(sample.id)
+                if len(own) <= MOST_KEPT:
+                    kept.append((position, sample))
                 yield sample
         absent = sorted(self._ids - seen)
         if absent:
@@ -134,6 +145,7 @@ class BenchmarkSamples:
                 hint="--sample-id takes ids as in samples/<benchmark>.jsonl",
             )
         self._seen = tuple(own)
+        self._kept = kept if len(kept) == len(own) else None
 
 
 def _in_batches(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
