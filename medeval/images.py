@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 # Of PNG's levels, the fastest that still shrinks a chart several times.
 PNG_COMPRESS_LEVEL: Final = 1
 
+# What Pillow takes for a pixel in RGB.
+DECODED_BYTES: Final = 4
+
 # Below this, computing an image's hash anew takes less than a tenth of a millisecond or two.
 MIN_KEPT_BYTES: Final = 1 << 15
 
@@ -139,13 +142,20 @@ class Picture:
     """One image of a conversation: what is sent, and the pixels that tools work on.
 
     `raw` is the size before any resize for sending, upright. `exif_orientation` is the tag that
-    was applied, None where there was none to apply.
+    was applied, None where there was none to apply. `kept_bytes` is what its pixels take where they
+    stay decoded.
     """
 
     encoded: EncodedImage
     raw: Size
     exif_orientation: int | None = None
+    kept_bytes: int = 0
     read_pixels: "Callable[[], Image.Image]" = field(repr=False, compare=False)
+
+    @property
+    def held_bytes(self) -> int:
+        """How much memory it takes, a file that it was read from aside."""
+        return len(self.encoded.data) + self.kept_bytes
 
     @property
     def sent(self) -> Size:
@@ -265,11 +275,14 @@ def made_picture(
     own = to_rgb(pixels, "made by a tool")
     resample = resample or ("bicubic" if budget is None else budget.resample)
     encoded = _as_png(resampled(own, sent, resample))
+    kept_bytes = 0
     if again is not None:
         read_pixels = again
+    elif sent == raw:
+        read_pixels = partial(decode, encoded.data, "made by a tool")
     else:
-        read_pixels = partial(decode, encoded.data, "made by a tool") if sent == raw else own.copy
-    return Picture(encoded=encoded, raw=raw, read_pixels=read_pixels)
+        read_pixels, kept_bytes = own.copy, DECODED_BYTES * raw.area_px
+    return Picture(encoded=encoded, raw=raw, kept_bytes=kept_bytes, read_pixels=read_pixels)
 
 
 def sha256_of(data: bytes) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 
 from medeval.definitions import EvalProtocol
 from medeval.images import Digests, Picture, prepare
+from medeval.made_room import MadeRoom
 from medeval.pixel_room import PixelRoom
 from medeval.types import ImageSource, Sample
 
@@ -22,17 +23,21 @@ class Holding:
 
     What a sample's images take is known once they are read. Until then as much is set aside as the
     largest took, and all of `limit_bytes` for the first. Where none is under way, one may always
-    begin.
+    begin. Images that tools make have as much again, in `made`.
     """
 
     limit_bytes: int
     room: PixelRoom = field(default_factory=PixelRoom)
+    made: MadeRoom = field(init=False)
     held_bytes: int = 0
     _largest_bytes: int | None = None
     _being_read: int = 0
     _under_way: int = 0
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.made = MadeRoom(self.limit_bytes)
 
     @classmethod
     def of_places(cls, places: int) -> "Holding":

@@ -16,7 +16,7 @@ from typing import Protocol
 from medeval.cells import CellFolder, CellWriter
 from medeval.checkpoints import Checkpoint
 from medeval.definitions import EvalProtocol
-from medeval.errors import DataError, FatalModelError, ModelError
+from medeval.errors import DataError, FatalModelError, ModelError, RecordError
 from medeval.forecast import Kind
 from medeval.interruption import Interrupt
 from medeval.judging import JudgeQueue, failure, first_error_alone
@@ -28,7 +28,7 @@ from medeval.rollout import Rollout, roll_out
 from medeval.samples import BenchmarkSamples
 from medeval.shared_pictures import Holding, SharedPictures
 from medeval.store import RunFolder
-from medeval.types import Sample
+from medeval.types import Sample, Trajectory
 
 SampleKey = tuple[str, int]
 
@@ -171,7 +171,9 @@ class Walk:
     async def _do(self, job: Job, queue: JudgeQueue) -> None:
         """One job to its end; nothing but a run folder that cannot be written raises."""
         try:
-            rollout = await self._converse(job)
+            trajectory = await self._converse(job)
+        except RecordError:
+            raise
         except FatalModelError as error:
             self._fail(job, "model", error)
             job.cell.stop(str(error), self.progress)
@@ -182,17 +184,20 @@ class Walk:
         except Exception as error:  # noqa: BLE001 - the boundary of one sample's rollout
             self._fail(job, "internal", error)
         else:
-            if rollout is not None:
-                await self._keep(job, rollout, queue)
+            if trajectory is not None:
+                await self._keep(job, trajectory, queue)
 
-    async def _converse(self, job: Job) -> Rollout | None:
-        """A job's conversation; None where the walk was interrupted before its images were read."""
+    async def _converse(self, job: Job) -> Trajectory | None:
+        """A job's conversation; None where the walk was interrupted before its images were read.
+
+        No image of it is held any more: none waits for a judge.
+        """
         protocol = job.cell.protocol.value
         async with job.pictures.used(protocol) as pictures:
             if self.interrupt.reason is not None:
                 return None
             self.progress.begin()
-            return await roll_out(
+            rollout = await roll_out(
                 job.sample,
                 pictures,
                 protocol,
@@ -200,18 +205,23 @@ class Walk:
                 repeat=job.repeat,
                 seed=self.seed,
                 room=self.holding.room,
+                made_room=self.holding.made,
             )
+            self._keep_images(job, rollout)
+            return rollout.trajectory
 
-    async def _keep(self, job: Job, rollout: Rollout, queue: JudgeQueue) -> None:
-        writer = _open(job.cell)
+    def _keep_images(self, job: Job, rollout: Rollout) -> None:
         if self.keep_images < 0 or job.position < self.keep_images:
             for picture in rollout.made.values():
                 encoded = picture.encoded
                 self.folder.keep_image(encoded.sha256, encoded.media_type, encoded.data)
-        writer.append_trajectory(rollout.trajectory)
+
+    async def _keep(self, job: Job, trajectory: Trajectory, queue: JudgeQueue) -> None:
+        writer = _open(job.cell)
+        writer.append_trajectory(trajectory)
         if not self.defer_grading:
-            await queue.judge(writer, job.sample, rollout.trajectory, job.cell.planned.judges)
-        self.progress.advance(job.cell.kind, seconds=rollout.trajectory.seconds)
+            await queue.judge(writer, job.sample, trajectory, job.cell.planned.judges)
+        self.progress.advance(job.cell.kind, seconds=trajectory.seconds)
 
     def _fail(self, job: Job, kind: FailureKind, error: Exception) -> None:
         key = (job.sample.id, job.repeat)

@@ -1,17 +1,20 @@
 """Peak memory and CPU of `medeval run` by the number of samples: neither may grow with it.
 
     python tests/perf/memory.py [--samples 200,2000] [--size 1024x1024] [--pictures N]
-        [--resized] [--concurrency 32] [--latency 0]
+        [--resized] [--rotations N] [--concurrency 32] [--latency 0]
 
 Each number of samples is one run of its own process against a stub server, both arms. Images are
 drawn beforehand, `--pictures` different ones in turn (as many as samples, unless said); each sample
-reads its own anew. `--resized` sends them within a pixel budget. Prints one line a number of
+reads its own anew. `--resized` sends them within a pixel budget. With `--rotations N` there is one
+arm, in which each conversation has the image turned so many times. Prints one line a number of
 samples: peak resident memory, the bytes a sample by which it grew since the line before, CPU time a
 trajectory, and start-up's alone.
 
     python tests/perf/memory.py --samples 100,1000,10000,100000 --size 64x64 --pictures 10
     python tests/perf/memory.py --samples 96,192 --size 7680x4320 --pictures 4 --concurrency 64 \
         --latency 2
+    python tests/perf/memory.py --samples 20,40 --size 7680x4320 --pictures 4 --concurrency 64 \
+        --latency 2 --rotations 2
 """
 
 import argparse
@@ -35,6 +38,20 @@ from medeval import EvalProtocol, PixelBudget
 
 ARM = EvalProtocol(name="{name}", user="$question", call_syntax="hermes", pixel_budget={budget})
 """
+TURNING = """
+from medeval import EvalProtocol, rotate
+
+ARM = EvalProtocol(
+    name="turning",
+    user="$question",
+    call_syntax="hermes",
+    system="$tools",
+    tools=(rotate(),),
+    max_calls=10,
+    max_generations=11,
+)
+"""
+TURN = '<tool_call>\n{"name": "rotate", "arguments": {"angle": 180}}\n</tool_call>'
 RESIZED = "PixelBudget(min_px=784, max_px=1120 * 840, factor=28)"
 
 
@@ -50,10 +67,11 @@ def draw(folder: Path, n: int, size: tuple[int, int]) -> list[str]:
 
 def measure(n: int, folder: Path, url: str, how: argparse.Namespace) -> tuple[float, float]:
     """Peak memory in MB and CPU seconds of one run."""
+    arms = ",".join(str(folder / f"{name}.py") for name in arms_of(how))
     command = [
         *(sys.executable, "-m", "medeval", "run", "--model", "stub", "--base-url", url),
         *("--benchmarks", str(folder / "files.py"), "--data-dir", str(folder / "images")),
-        *("--protocols", str(folder / "free.py") + "," + str(folder / "again.py")),
+        *("--protocols", arms),
         *("--limit", str(n), "--concurrency", str(how.concurrency)),
         *("--output-dir", str(folder / f"run_{n}")),
     ]
@@ -66,6 +84,10 @@ def measure(n: int, folder: Path, url: str, how: argparse.Namespace) -> tuple[fl
     return usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
 
 
+def arms_of(how: argparse.Namespace) -> tuple[str, ...]:
+    return ("turning",) if how.rotations else ("free", "again")
+
+
 def prepare(folder: Path, counts: list[int], how: argparse.Namespace) -> None:
     images = folder / "images"
     images.mkdir()
@@ -75,9 +97,9 @@ def prepare(folder: Path, counts: list[int], how: argparse.Namespace) -> None:
         for index in range(max(counts)):
             rows.write(json.dumps({"image": names[index % len(names)]}) + "\n")
     (folder / "files.py").write_text(DEFINITION)
-    for name in ("free", "again"):
+    for name in arms_of(how):
         text = PROTOCOL.format(name=name, budget=RESIZED if how.resized else "None")
-        (folder / f"{name}.py").write_text(text)
+        (folder / f"{name}.py").write_text(TURNING if how.rotations else text)
 
 
 def main() -> None:
@@ -86,13 +108,14 @@ def main() -> None:
     parser.add_argument("--size", default="1024x1024")
     parser.add_argument("--pictures", type=int)
     parser.add_argument("--resized", action="store_true")
+    parser.add_argument("--rotations", type=int, default=0)
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--latency", type=float, default=0.0)
     how = parser.parse_args()
     counts = [int(count) for count in how.samples.split(",")]
     with (
         tempfile.TemporaryDirectory() as name,
-        server(how.latency, how.concurrency, 1) as url,
+        server(how.latency, how.concurrency, 1 + how.rotations, TURN) as url,
     ):
         folder = Path(name)
         prepare(folder, counts, how)
@@ -107,9 +130,10 @@ def main() -> None:
                 else f"{(peak_mb - before[1]) * 2**20 / (n - before[0]):8.0f} B"
             )
             before = (n, peak_mb)
+            each_s = (cpu_s - start_s) / (n * len(arms_of(how)))
             print(
                 f"{n:>7} samples  peak {peak_mb:7.1f} MB  grown by {grown or 'nothing yet':>11} "
-                f"a sample  CPU a trajectory {1000 * (cpu_s - start_s) / (2 * n):6.2f} ms "
+                f"a sample  CPU a trajectory {1000 * each_s:6.2f} ms "
                 f"beyond {start_s:.1f} s of start-up  {time.monotonic() - began_at:.0f} s",
                 flush=True,
             )

@@ -112,11 +112,12 @@ def hash_cpu_s(folder: Path, n: int = 50) -> float:
 
 
 @contextmanager
-def server(latency_s: float, places: int, turns: int) -> Iterator[str]:
+def server(latency_s: float, places: int, turns: int, call: str = CALL) -> Iterator[str]:
+    """A stub server that says the call in all turns but the last; gives its address."""
     command = [
         *(sys.executable, str(ROOT / "tests/stub_server.py"), "--places", str(places)),
         *("--latency", str(latency_s), "--answer", "<answer>A</answer>"),
-        *(("--call", CALL) if turns == 2 else ()),
+        *(("--call", call, "--calls", str(turns - 1)) if turns > 1 else ()),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
