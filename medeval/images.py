@@ -272,7 +272,8 @@ def made_picture(
         raise DataError(f"a tool made an image of {raw.width_px} x {raw.height_px} pixels")
     if sent is None:
         sent = raw if budget is None else budget.size_of(raw)
-    own = to_rgb(pixels, "made by a tool")
+    # what can be made again is nobody else's: a copy of an 8K image takes 133 MB
+    own = pixels if again and _is_bare(pixels) else to_rgb(pixels, "made by a tool")
     resample = resample or ("bicubic" if budget is None else budget.resample)
     encoded = _as_png(resampled(own, sent, resample))
     kept_bytes = 0
@@ -283,6 +284,11 @@ def made_picture(
     else:
         read_pixels, kept_bytes = own.copy, DECODED_BYTES * raw.area_px
     return Picture(encoded=encoded, raw=raw, kept_bytes=kept_bytes, read_pixels=read_pixels)
+
+
+def _is_bare(pixels: "Image.Image") -> bool:
+    """Whether an image is pixels in RGB and nothing else."""
+    return pixels.mode == "RGB" and not pixels.info
 
 
 def sha256_of(data: bytes) -> str:
