@@ -26,7 +26,7 @@ from medeval.plan import PlannedBenchmark
 from medeval.records import FailureKind
 from medeval.rollout import Rollout, roll_out
 from medeval.samples import BenchmarkSamples
-from medeval.shared_pictures import Holding, SharedPictures
+from medeval.shared_pictures import Holding, NotBegunError, SharedPictures
 from medeval.store import RunFolder
 from medeval.types import Sample, Trajectory
 
@@ -115,7 +115,7 @@ class Walk:
     holding: Holding = field(init=False)
 
     def __post_init__(self) -> None:
-        self.holding = Holding.of_places(self.concurrency)
+        self.holding = Holding.of_places(self.concurrency, self._is_over)
 
     async def run(self) -> None:
         """Make every trajectory that is missing, and have each judged.
@@ -137,10 +137,13 @@ class Walk:
                 queue = JudgeQueue(
                     group,
                     places=self.judge_concurrency,
-                    is_over=lambda: self.interrupt.reason is not None,
+                    is_over=self._is_over,
                 )
                 for _ in range(self.concurrency):
                     group.create_task(self._work(jobs, queue))
+
+    def _is_over(self) -> bool:
+        return self.interrupt.reason is not None
 
     def _jobs(self) -> Iterator[Job]:
         """All missing trajectories, every benchmark's spread evenly over the whole.
@@ -161,7 +164,7 @@ class Walk:
 
     async def _work(self, jobs: Iterator[Job], queue: JudgeQueue) -> None:
         for job in jobs:
-            if self.interrupt.reason is not None:
+            if self._is_over():
                 return
             if job.cell.stopped is None:
                 await self._do(job, queue)
@@ -172,6 +175,8 @@ class Walk:
         """One job to its end; nothing but a run folder that cannot be written raises."""
         try:
             trajectory = await self._converse(job)
+        except NotBegunError:
+            pass
         except RecordError:
             raise
         except FatalModelError as error:
@@ -184,18 +189,17 @@ class Walk:
         except Exception as error:  # noqa: BLE001 - the boundary of one sample's rollout
             self._fail(job, "internal", error)
         else:
-            if trajectory is not None:
-                await self._keep(job, trajectory, queue)
+            await self._keep(job, trajectory, queue)
 
-    async def _converse(self, job: Job) -> Trajectory | None:
-        """A job's conversation; None where the walk was interrupted before its images were read.
+    async def _converse(self, job: Job) -> Trajectory:
+        """A job's conversation, of which no image is held any more: none waits for a judge.
 
-        No image of it is held any more: none waits for a judge.
+        Raises NotBegunError where the walk was interrupted before its images were read.
         """
         protocol = job.cell.protocol.value
         async with job.pictures.used(protocol) as pictures:
-            if self.interrupt.reason is not None:
-                return None
+            if self._is_over():
+                raise NotBegunError
             self.progress.begin()
             rollout = await roll_out(
                 job.sample,
