@@ -205,8 +205,8 @@ class RayWorker:
         match message:
             case {"advance": {"benchmark": benchmark, "protocol": protocol, "seconds": seconds}}:
                 self._progress.advance(Kind(benchmark, protocol), seconds=seconds)
-            case {"begin": _}:
-                self._progress.begin()
+            case {"begin": {"benchmark": benchmark, "protocol": protocol}}:
+                self._progress.begin(Kind(benchmark, protocol))
             case {"engine_ready": seconds}:
                 self._progress.engine_ready(seconds)
             case {"tell": text}:

@@ -40,7 +40,7 @@ class Progress(Protocol):
         """An engine has started, and took so long."""
         ...
 
-    def begin(self) -> None:
+    def begin(self, kind: Kind) -> None:
         """A conversation has begun."""
         ...
 
@@ -200,7 +200,7 @@ class Walk:
         async with job.pictures.used(protocol) as pictures:
             if self._is_over():
                 raise NotBegunError
-            self.progress.begin()
+            self.progress.begin(job.cell.kind)
             rollout = await roll_out(
                 job.sample,
                 pictures,

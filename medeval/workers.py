@@ -306,7 +306,7 @@ class LocalWorker:
             kind = Kind(message["advance"]["benchmark"], message["advance"]["protocol"])
             self._progress.advance(kind, seconds=message["advance"]["seconds"])
         elif "begin" in message:
-            self._progress.begin()
+            self._progress.begin(Kind(**message["begin"]))
         elif "engine_ready" in message:
             self._progress.engine_ready(message["engine_ready"])
         elif "tell" in message:

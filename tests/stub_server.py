@@ -86,10 +86,10 @@ class StubServer:
     """Answers chat completions.
 
     `places` requests are worked on at once, each for `latency_s`; where `room` is set, a request
-    beside so many others is refused with 429 instead of waiting. `call` is said, where `answer`
-    is set, to a conversation in which the model has not spoken `n_calls` times yet. `faults` names
-    the fault of the nth chat request, counted from 0: a function, or a sequence after whose end
-    all is well.
+    beside so many others is refused with 429 instead of waiting. A conversation that offers tools
+    gets `n_calls` calls before an answer, and any, where `answer` is set, as often `call`. `faults`
+    names the fault of the nth chat request, counted from 0: a function, or a sequence after whose
+    end all is well.
     `respond` replaces a fault's or a reply's response where it returns one. `answer` is said
     without reading the request; otherwise one of `answers` is chosen by the request's content.
     `keys` are accepted keys, empty for any. `models` None leaves out the list of models.
@@ -230,7 +230,7 @@ class StubServer:
             return web.json_response(_completion(body, {"content": self.answer}, "stop"))
         if self.models is not None and body["model"] not in self.models:
             return FAULTS["404"]()
-        message, finish = reply_to(body, self.answers)
+        message, finish = reply_to(body, self.answers, self.n_calls)
         return web.json_response(_completion(body, message, finish))
 
 
@@ -253,10 +253,10 @@ def _completion(body: Body, message: Body, finish: str) -> Body:
     }
 
 
-def reply_to(body: Body, answers: Sequence[str]) -> tuple[Body, str]:
+def reply_to(body: Body, answers: Sequence[str], n_calls: int = 1) -> tuple[Body, str]:
     """The assistant message and finish reason for a request, a function of its content."""
     messages = body["messages"]
-    spoken = any(message["role"] == "assistant" for message in messages)
+    spoken = sum(message["role"] == "assistant" for message in messages) >= n_calls
     schemas = body.get("tools") or []
     if schemas and not spoken:
         return {"content": None, "tool_calls": [native_call(schemas[0])]}, "tool_calls"
