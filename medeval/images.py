@@ -237,12 +237,19 @@ def _prepared(
     )
 
 
-def sent_as(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Size, MediaType]:
+def sent_as(
+    data: bytes, *, name: str, max_pixels: int = MAX_PIXELS, room: PixelRoom | None = None
+) -> tuple[Size, MediaType]:
     """The upright size and the type of what `prepare` makes where no resize is due.
 
     Raises DataError as `prepare` does, but neither hashes nor encodes anything.
     """
     image = open_image(data, name, max_pixels)
+    with nullcontext() if room is None else room.taken(image.width * image.height):
+        return _sent_as(image, data, name)
+
+
+def _sent_as(image: "ImageFile", data: bytes, name: str) -> tuple[Size, MediaType]:
     orientation = orientation_of(image, data, name)
     raw = upright_size(image, orientation)
     if orientation is not None or not is_plain(image, data, name):

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from medeval.definitions import Benchmark
 from medeval.errors import DataError
 from medeval.images import Digests, sent_as
+from medeval.pixel_room import PixelRoom
 from medeval.plan import PlanFile, PlannedBenchmark
 from medeval.records import SampleImagePart, SampleRecord
 from medeval.rows import Origin, Row, Rows, open_rows
@@ -91,12 +92,14 @@ class BenchmarkSamples:
 
     def records(self) -> Iterator[SampleRecord]:
         """Every sample in full, its images read once for size and hash, a few at a time."""
+        room = PixelRoom()
         with ThreadPoolExecutor(INSPECTORS, thread_name_prefix="inspect") as pool:
             ahead: deque[tuple[Sample, list[Future[SampleImagePart]]]] = deque()
             try:
                 for sample in self._checked():
                     found = [
-                        pool.submit(inspect_image, source, self.digests) for source in sample.images
+                        pool.submit(inspect_image, source, self.digests, room)
+                        for source in sample.images
                     ]
                     ahead.append((sample, found))
                     if len(ahead) > 2 * INSPECTORS:
@@ -143,13 +146,13 @@ def check_count(benchmark: Benchmark, count: int, *, allow: bool) -> None:
         )
 
 
-def inspect_image(source: ImageSource, digests: Digests) -> SampleImagePart:
+def inspect_image(source: ImageSource, digests: Digests, room: PixelRoom) -> SampleImagePart:
     """Size, type and hash of an image's own bytes; an unreadable one is recorded with its error."""
     found: dict[str, str | int | None] = dict.fromkeys(SampleImagePart.model_fields)
     try:
         data = source.read()
         found |= {"sha256": digests.first(data), "size_bytes": len(data)}
-        size, media_type = sent_as(data, name=source.name)
+        size, media_type = sent_as(data, name=source.name, room=room)
         found |= {"width_px": size.width_px, "height_px": size.height_px, "media_type": media_type}
     except DataError as error:
         found["error"] = error.message
