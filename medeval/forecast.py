@@ -63,6 +63,10 @@ class _Seen:
             self.seconds += seconds
             self.squares += seconds * seconds
 
+    def behind_s(self, now: float) -> float:
+        """What those under way have behind them, together."""
+        return max(0.0, self.n_under_way * now - self.sum_of_starts)
+
     def mean_s(self, now: float) -> float:
         """How long one takes, where at least one has ended.
 
@@ -70,10 +74,9 @@ class _Seen:
         count as well. By renewal theory, a place that has been busy for t has ended
         t / mean - (1 - cv**2) / 2 of them, where cv is their standard deviation over their mean.
         """
-        behind_s = max(0.0, self.n_under_way * now - self.sum_of_starts)
         squared_cv = self.n_ended * self.squares / self.seconds**2 - 1 if self.seconds else 0.0
         part = min(max(0.0, (1 - squared_cv) / 2), 0.5)
-        return (self.seconds + behind_s) / (self.n_ended + part * self.n_under_way)
+        return (self.seconds + self.behind_s(now)) / (self.n_ended + part * self.n_under_way)
 
 
 @dataclass(slots=True)
@@ -169,23 +172,28 @@ class Forecast:
     def _mean_s(self, kind: Kind) -> float:
         """The mean of a kind; before one has ended, that of its arm, or of all.
 
-        That is as much more for a benchmark as its other arms tell, where one of those has ended.
+        That is as much more for a benchmark as its other arms tell, where one of those has ended,
+        and at least twice what those under way have behind them: they are halfway on average.
         """
-        seen = self._seen[kind]
+        now, seen = self.clock(), self._seen[kind]
         if seen.n_ended:
-            return seen.mean_s(self.clock())
+            return seen.mean_s(now)
         ratios = [
-            other.seconds / other.n_ended / self._mean_of_arm_s(one.protocol)
+            other.mean_s(now) / self._mean_of_arm_s(one.protocol)
             for one, other in self._seen.items()
             if one.benchmark == kind.benchmark and other.seconds
         ]
-        return self._mean_of_arm_s(kind.protocol) * (sum(ratios) / len(ratios) if ratios else 1.0)
+        ratio = sum(ratios) / len(ratios) if ratios else 1.0
+        least_s = 2 * seen.behind_s(now) / max(1, seen.n_under_way)
+        return max(least_s, ratio * self._mean_of_arm_s(kind.protocol))
 
     def _mean_of_arm_s(self, protocol: str) -> float:
+        now = self.clock()
         ended = [(kind, seen) for kind, seen in self._seen.items() if seen.n_ended]
         alike = [seen for kind, seen in ended if kind.protocol == protocol]
         alike = alike or [seen for _, seen in ended]
-        return sum(seen.seconds for seen in alike) / sum(seen.n_ended for seen in alike)
+        n_ended = sum(seen.n_ended for seen in alike)
+        return sum(seen.n_ended * seen.mean_s(now) for seen in alike) / n_ended
 
 
 class Foresight:
