@@ -10,6 +10,13 @@ from typing import Final, Protocol
 # Of so many conversations, the latest to end, it is known how long each took.
 N_LATEST: Final = 512
 
+# How much conversations of a kind differ is taken to be as so many more of them would tell that
+# differ as much as their mean.
+N_ASSUMED: Final = 4
+
+# What conversations with earlier checkpoints count of those with the one that has just started.
+FADED: Final = 0.25
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -43,7 +50,7 @@ class Progress(Protocol):
 class _Seen:
     """Conversations of a kind: those that have ended, and those under way."""
 
-    n_ended: int = 0
+    n_ended: float = 0
     seconds: float = 0.0
     squares: float = 0.0
     n_under_way: int = 0
@@ -63,6 +70,12 @@ class _Seen:
             self.seconds += seconds
             self.squares += seconds * seconds
 
+    def fade(self) -> None:
+        """Have those that have ended count less from now on."""
+        self.n_ended *= FADED
+        self.seconds *= FADED
+        self.squares *= FADED
+
     def behind_s(self, now: float) -> float:
         """What those under way have behind them, together."""
         return max(0.0, self.n_under_way * now - self.sum_of_starts)
@@ -74,9 +87,11 @@ class _Seen:
         count as well. By renewal theory, a place that has been busy for t has ended
         t / mean - (1 - cv**2) / 2 of them, where cv is their standard deviation over their mean.
         """
-        squared_cv = self.n_ended * self.squares / self.seconds**2 - 1 if self.seconds else 0.0
+        n = self.n_ended
+        squared_cv = n * self.squares / self.seconds**2 - 1 if self.seconds else 0.0
+        squared_cv = (n * squared_cv + N_ASSUMED) / (n + N_ASSUMED)
         part = min(max(0.0, (1 - squared_cv) / 2), 0.5)
-        return (self.seconds + self.behind_s(now)) / (self.n_ended + part * self.n_under_way)
+        return (self.seconds + self.behind_s(now)) / (n + part * self.n_under_way)
 
 
 @dataclass(slots=True)
@@ -106,6 +121,8 @@ class Forecast:
         self.n_engines = max(0, self.n_engines - 1)
         self._starts_s.append(seconds)
         self._at = None
+        for seen in self._seen.values():
+            seen.fade()
 
     def begun(self, kind: Kind) -> None:
         """A conversation has begun."""

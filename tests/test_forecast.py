@@ -178,6 +178,20 @@ def test_the_last_conversations_take_longer_the_more_of_them_are_under_way() -> 
     assert left == pytest.approx([4.0, 7.41, 8.89], abs=0.01)
 
 
+def test_a_checkpoint_that_writes_more_counts_more_than_those_before_it() -> None:
+    clock = Clock()
+    forecast = Forecast(Counter({FREE: 40}), n_engines=2, clock=clock)
+    left = []
+    for seconds in (2.0, 6.0):
+        forecast.engine_ready(0.0)
+        for _ in range(10):
+            forecast.begun(FREE)
+            clock.now += seconds
+            forecast.ended(FREE, seconds)
+        left.append(forecast.left_s())
+    assert left == pytest.approx([30 * 2.0, 20 * (0.25 * 2.0 + 6.0) / 1.25])
+
+
 def test_each_further_engine_adds_its_start_and_the_last_conversation_before_it() -> None:
     clock = Clock()
     forecast = Forecast(Counter({FREE: 40}), n_engines=2, clock=clock)
