@@ -17,6 +17,9 @@ N_ASSUMED: Final = 4
 # What conversations with earlier checkpoints count of those with the one that has just started.
 FADED: Final = 0.25
 
+# What counts of how many were under way with each beginning or end after it: some 100 tell.
+RECENT: Final = 0.99
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -99,7 +102,7 @@ class Forecast:
     """What is waiting, by kind, and what was learnt of how long it takes.
 
     `n_engines` are still to start, `n_at_once` of them beside each other. The time left is that of
-    the conversations still to begin, divided by how many are under way at once while any wait;
+    the conversations still to begin, divided by how many were of late under way at once;
     then that until the last of those has ended; and for each further engine its start, and what the
     last conversation of the one before takes beyond the others.
     """
@@ -144,8 +147,9 @@ class Forecast:
         """Note how many were under way since the last event."""
         now = self.clock()
         if self._at is not None and is_full:
-            self._full_s += now - self._at
-            self._full_work_s += self._n_under_way * (now - self._at)
+            passed_s = now - self._at
+            self._full_s = RECENT * self._full_s + passed_s
+            self._full_work_s = RECENT * self._full_work_s + self._n_under_way * passed_s
         self._at = now
 
     @property
