@@ -199,7 +199,7 @@ def test_what_waits_for_room_for_its_image_is_not_begun_after_the_time_limit(
     tmp_path: Path, serve: Serve
 ) -> None:
     """With more time where a busy machine has not begun within so little."""
-    for seconds in (3, 6, 12, 24):
+    for seconds in (4, 12, 36):
         server = Gate(answers=("A",))
         serve(server)
         asked = heavy(tmp_path, server)
