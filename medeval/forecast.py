@@ -143,6 +143,11 @@ class Forecast:
         if seconds is not None:
             self._latest_s.append(seconds)
 
+    def dropped(self, kind: Kind) -> None:
+        """A conversation was lost with its worker, and waits again."""
+        self._pass(is_full=False)
+        self._seen[kind].end(self.clock(), None)
+
     def _pass(self, *, is_full: bool) -> None:
         """Note how many were under way since the last event."""
         now = self.clock()
@@ -232,6 +237,10 @@ class Foresight:
     def begin(self, kind: Kind) -> None:
         """A conversation has begun."""
         self._forecast.begun(kind)
+
+    def drop(self, kind: Kind) -> None:
+        """A conversation was lost with its worker."""
+        self._forecast.dropped(kind)
 
     def advance(self, kind: Kind, *, seconds: float | None) -> None:
         """One sample is done, after so long; None where it is left unscored."""

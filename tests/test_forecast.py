@@ -14,6 +14,7 @@ from medeval.forecast import Forecast, Foresight, Kind
 from medeval.models.scripted import ScriptedModel
 from medeval.sweep import carry_out
 from medeval.walk import _shares
+from medeval.workers import Conversations
 from tests.medeval_processes import MedevalMain, Serve
 from tests.small_benchmark import play, write_benchmark, write_pair
 from tests.stub_server import StubServer
@@ -144,6 +145,23 @@ def test_a_conversation_that_fails_is_no_longer_waited_for() -> None:
     assert forecast.left_s() == pytest.approx(4.0)
     forecast.ended(FREE, None)
     assert forecast.left_s() == 0.0
+
+
+def test_conversations_that_are_lost_with_their_worker_wait_again() -> None:
+    clock = Clock()
+    forecast = Forecast(Counter({FREE: 5}), clock=clock)
+    foresight = Foresight(Told(), forecast)
+    foresight.engine_ready(0.0)
+    worker = Conversations(foresight)
+    worker.begin(FREE)
+    clock.now = 4.0
+    worker.advance(FREE, seconds=4.0)
+    worker.begin(FREE)
+    clock.now = 100.0
+    worker.lose()
+    assert forecast.left_s() == pytest.approx(16.0)
+    worker.lose()
+    assert forecast.waiting == {FREE: 4}
 
 
 def test_what_is_under_way_tells_of_long_ones_before_they_end() -> None:
