@@ -26,15 +26,22 @@ from medeval.plan import Plan
 from medeval.records import FailureRecord
 from medeval.schema import parse_record
 from medeval.store import RunFolder
-from medeval.walk import Cell, Progress, is_complete
-from medeval.workers import Worker, WorkerLostError, employ, options_of_worker
+from medeval.walk import Cell, is_complete
+from medeval.workers import (
+    Conversations,
+    Overview,
+    Worker,
+    WorkerLostError,
+    employ,
+    options_of_worker,
+)
 
 
 async def deal_out_on_ray(
     plan: Plan,
     folder: RunFolder,
     groups: Sequence[Group],
-    progress: Progress,
+    progress: Overview,
     interrupt: Interrupt,
 ) -> None:
     """Bring checkpoints up to date on a Ray cluster, until something interrupts.
@@ -127,7 +134,7 @@ class Scribe:
 class RayWorkers:
     """Ray actors, each with an engine and its GPUs, anywhere in the cluster."""
 
-    def __init__(self, plan: Plan, scribe: Scribe, progress: Progress) -> None:
+    def __init__(self, plan: Plan, scribe: Scribe, progress: Overview) -> None:
         ray = require_ray()
         if not ray.is_initialized():
             ray.init(log_to_driver=False, include_dashboard=False)
@@ -159,11 +166,12 @@ class RayWorkers:
 class RayWorker:
     """One actor, as its employer sees it."""
 
-    def __init__(self, name: str, actor: Any, scribe: Scribe, progress: Progress) -> None:
+    def __init__(self, name: str, actor: Any, scribe: Scribe, progress: Overview) -> None:
         self._name = name
         self._actor = actor
         self._scribe = scribe
         self._progress = progress
+        self._conversations = Conversations(progress)
 
     async def evaluate(self, group: Group) -> None:
         """Have a checkpoint, or a part of it, brought up to date, writing down what is made."""
@@ -209,9 +217,9 @@ class RayWorker:
     def _pass_on(self, message: Mapping[str, Any]) -> None:
         match message:
             case {"advance": {"benchmark": benchmark, "protocol": protocol, "seconds": seconds}}:
-                self._progress.advance(Kind(benchmark, protocol), seconds=seconds)
-            case {"begin": _}:
-                self._progress.begin()
+                self._conversations.advance(Kind(benchmark, protocol), seconds=seconds)
+            case {"begin": {"benchmark": benchmark, "protocol": protocol}}:
+                self._conversations.begin(Kind(benchmark, protocol))
             case {"engine_ready": seconds}:
                 self._progress.engine_ready(seconds)
             case {"tell": text}:
@@ -223,6 +231,7 @@ class RayWorker:
 
     async def close(self) -> None:
         """Give the actor's place back."""
+        self._conversations.lose()
         self.kill()
         await asyncio.sleep(0)
 

@@ -8,13 +8,11 @@ for: a tool call is rare, and a decoded image is many times the size of its file
 import hashlib
 import io
 import math
-import struct
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Lock
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from medeval.errors import DataError, DefinitionError
 from medeval.image_files import (
@@ -30,7 +28,7 @@ from medeval.image_files import (
     upright,
     upright_size,
 )
-from medeval.packed import Table
+from medeval.known_files import KnownFiles, SentAs
 from medeval.pixel_room import PixelRoom
 from medeval.types import Affine, EncodedImage, MediaType, Size
 
@@ -41,12 +39,8 @@ if TYPE_CHECKING:
 # Of PNG's levels, the fastest that still shrinks a chart several times.
 PNG_COMPRESS_LEVEL: Final = 1
 
-# Below this, computing an image's hash anew takes less than a tenth of a millisecond or two.
-MIN_KEPT_BYTES: Final = 1 << 15
-
-# What is kept of a known file: its SHA-256, width, height, and the place of its type in this list.
-_FOUND: Final = struct.Struct("<32sIIB")
-_MEDIA_TYPES: Final = tuple(MEDIA_TYPES.values())
+# What Pillow takes for a pixel in RGB.
+DECODED_BYTES: Final = 4
 
 ResizeRule: TypeAlias = Literal["smart", "area"]
 Resample: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -146,13 +140,20 @@ class Picture:
     """One image of a conversation: what is sent, and the pixels that tools work on.
 
     `raw` is the size before any resize for sending, upright. `exif_orientation` is the tag that
-    was applied, None where there was none to apply.
+    was applied, None where there was none to apply. `kept_bytes` is what its pixels take where they
+    stay decoded.
     """
 
     encoded: EncodedImage
     raw: Size
     exif_orientation: int | None = None
+    kept_bytes: int = 0
     read_pixels: "Callable[[], Image.Image]" = field(repr=False, compare=False)
+
+    @property
+    def held_bytes(self) -> int:
+        """How much memory it takes, a file that it was read from aside."""
+        return len(self.encoded.data) + self.kept_bytes
 
     @property
     def sent(self) -> Size:
@@ -184,7 +185,7 @@ def prepare(
     name: str,
     budget: PixelBudget | None = None,
     max_pixels: int = MAX_PIXELS,
-    known: "KnownFiles | None" = None,
+    known: KnownFiles | None = None,
     room: PixelRoom | None = None,
 ) -> Picture:
     """A sample's image, ready to be sent; `name` tells people which one it is.
@@ -233,20 +234,19 @@ def _prepared(image: "ImageFile", data: bytes, name: str, budget: PixelBudget | 
     )
 
 
-class SentAs(NamedTuple):
-    """What an image is sent as where no resize is due; `is_own` where that is its own file."""
-
-    size: Size
-    media_type: MediaType
-    is_own: bool
-
-
-def sent_as(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> SentAs:
+def sent_as(
+    data: bytes, *, name: str, max_pixels: int = MAX_PIXELS, room: PixelRoom | None = None
+) -> SentAs:
     """The upright size and the type of what `prepare` makes where no resize is due.
 
     Raises DataError as `prepare` does, but neither hashes nor encodes anything.
     """
     image = open_image(data, name, max_pixels)
+    with nullcontext() if room is None else room.taken(image.width * image.height):
+        return _sent_as(image, data, name)
+
+
+def _sent_as(image: "ImageFile", data: bytes, name: str) -> SentAs:
     orientation = orientation_of(image, data, name)
     raw = upright_size(image, orientation)
     if orientation is not None or not is_plain(image, data, name):
@@ -276,14 +276,23 @@ def made_picture(
         raise DataError(f"a tool made an image of {raw.width_px} x {raw.height_px} pixels")
     if sent is None:
         sent = raw if budget is None else budget.size_of(raw)
-    own = to_rgb(pixels, "made by a tool")
+    # what can be made again is nobody else's: a copy of an 8K image takes 133 MB
+    own = pixels if again and _is_bare(pixels) else to_rgb(pixels, "made by a tool")
     resample = resample or ("bicubic" if budget is None else budget.resample)
     encoded = _as_png(resampled(own, sent, resample))
+    kept_bytes = 0
     if again is not None:
         read_pixels = again
+    elif sent == raw:
+        read_pixels = partial(decode, encoded.data, "made by a tool")
     else:
-        read_pixels = partial(decode, encoded.data, "made by a tool") if sent == raw else own.copy
-    return Picture(encoded=encoded, raw=raw, read_pixels=read_pixels)
+        read_pixels, kept_bytes = own.copy, DECODED_BYTES * raw.area_px
+    return Picture(encoded=encoded, raw=raw, kept_bytes=kept_bytes, read_pixels=read_pixels)
+
+
+def _is_bare(pixels: "Image.Image") -> bool:
+    """Whether an image is pixels in RGB and nothing else."""
+    return pixels.mode == "RGB" and not pixels.info
 
 
 def sha256_of(data: bytes) -> str:
@@ -293,56 +302,6 @@ def sha256_of(data: bytes) -> str:
     'e3b0c442'
     """
     return hashlib.sha256(data).hexdigest()
-
-
-class KnownFiles:
-    """Image files that are sent as they are and read more than once in a run: looked into once.
-
-    Found again by what the file holds, not by its name, so that a file that changes is another: by
-    a checksum of 128 bits, which takes a fraction of the SHA-256's time. Some 90 bytes of memory
-    a file; small files are not kept. Safe to use from threads.
-    """
-
-    def __init__(self) -> None:
-        self._known = Table()
-        self._found = bytearray()
-        self._lock = Lock()
-
-    def note(self, data: bytes, sha256: str, sent: SentAs) -> None:
-        """Remember what a file was found to be, if it is sent as it is."""
-        if sent.is_own and len(data) >= MIN_KEPT_BYTES:
-            size, kind = sent.size, _MEDIA_TYPES.index(sent.media_type)
-            found = _FOUND.pack(bytes.fromhex(sha256), size.width_px, size.height_px, kind)
-            checksum = _checksum(data)
-            with self._lock:
-                place = _FOUND.size * self._known.add(checksum)
-                self._found[place : place + _FOUND.size] = found
-
-    def find(self, data: bytes) -> EncodedImage | None:
-        """What a file was found to be when it was read before; None where it was not."""
-        is_kept = bool(self._known) and len(data) >= MIN_KEPT_BYTES
-        place = self._place(_checksum(data)) if is_kept else None
-        if place is None:
-            return None
-        sha256, width_px, height_px, kind = _FOUND.unpack_from(self._found, place)
-        return EncodedImage(
-            data=data,
-            media_type=_MEDIA_TYPES[kind],
-            sha256=sha256.hex(),
-            width_px=width_px,
-            height_px=height_px,
-        )
-
-    def _place(self, checksum: bytes) -> int | None:
-        with self._lock:
-            place = self._known.place(checksum)
-            return None if place is None else _FOUND.size * place
-
-
-def _checksum(data: bytes) -> bytes:
-    import xxhash
-
-    return xxhash.xxh3_128_digest(data)
 
 
 def encoded_image(data: bytes, media_type: MediaType, size: Size) -> EncodedImage:

@@ -105,9 +105,9 @@ class RemoteEvaluation:
         """An engine has started, and took so long."""
         self._messages.put_nowait({"engine_ready": seconds})
 
-    def begin(self) -> None:
+    def begin(self, kind: Kind) -> None:
         """A conversation has begun."""
-        self._messages.put_nowait({"begin": True})
+        self._messages.put_nowait({"begin": asdict(kind)})
 
     def advance(self, kind: Kind, *, seconds: float | None) -> None:
         """One sample further."""

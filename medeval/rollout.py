@@ -27,6 +27,7 @@ from medeval.call_rulings import (
 from medeval.errors import ToolError
 from medeval.eval_protocol import EvalProtocol
 from medeval.images import Picture
+from medeval.made_room import MadeRoom, Share
 from medeval.models.base import Model, Reply, Request, Sampling, TokenHistory
 from medeval.pixel_room import PixelRoom
 from medeval.protocol_parts import Observed
@@ -77,23 +78,26 @@ async def roll_out(
     repeat: int = 0,
     seed: int = 0,
     room: PixelRoom | None = None,
+    made_room: MadeRoom | None = None,
 ) -> Rollout:
     """Put a sample, with its images prepared, to a model and follow the conversation to its end.
 
-    `seed` is the run's; tools decode images in `room`. Raises what `model.generate` raises, and
+    `seed` is the run's; tools decode images in `room`, and what they make is held in `made_room`
+    until the end. Raises what `model.generate` raises, and
     DataError where a sample's image turns out to be damaged once a tool decodes it.
     """
-    conversation = _Conversation(
-        sample=sample, protocol=protocol, model=model, room=room or PixelRoom()
-    )
-    conversation.open(pictures)
     started = time.monotonic()
-    stop: StopReason | None = None
-    answer: Answer | None = None
-    while stop is None:
-        turn_seed = request_seed(seed, sample.id, repeat, len(conversation.turns))
-        reply = await conversation.generate(turn_seed)
-        stop, answer = await conversation.follow(reply)
+    with (made_room or MadeRoom()).share() as share:
+        conversation = _Conversation(
+            sample=sample, protocol=protocol, model=model, room=room or PixelRoom(), share=share
+        )
+        conversation.open(pictures)
+        stop: StopReason | None = None
+        answer: Answer | None = None
+        while stop is None:
+            turn_seed = request_seed(seed, sample.id, repeat, len(conversation.turns))
+            reply = await conversation.generate(turn_seed)
+            stop, answer = await conversation.follow(reply)
     return Rollout(
         trajectory=Trajectory(
             sample_id=sample.id,
@@ -117,6 +121,7 @@ class _Conversation:
     protocol: EvalProtocol
     model: Model
     room: PixelRoom
+    share: Share
     messages: list[Message] = field(default_factory=list)
     album: Album = field(default_factory=Album)
     turns: list[Turn] = field(default_factory=list)
@@ -310,8 +315,7 @@ class _Conversation:
         started = time.monotonic()
         try:
             tool = offered_tool(self.protocol, call.name)
-            # decoding and resizing a large image must not hold up the other conversations
-            result = await asyncio.to_thread(self._run, tool, call.arguments or {})
+            result = await self._make(tool, call.arguments or {})
         except ToolError as error:
             seconds = time.monotonic() - started
             self._record(call, "rejected", error=error.message, seconds=seconds)
@@ -327,6 +331,16 @@ class _Conversation:
             raw=result.picture.raw,
             sent=result.picture.sent,
         )
+
+    async def _make(self, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolResult:
+        set_aside, taken = await self.share.set_aside(self.album.largest_px), 0
+        try:
+            # decoding and resizing a large image must not hold up the other conversations
+            result = await asyncio.to_thread(self._run, tool, arguments)
+            taken = result.picture.held_bytes
+            return result
+        finally:
+            self.share.made(set_aside, taken)
 
     def _run(self, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolResult:
         with self.room.taken(self.album.largest_px):

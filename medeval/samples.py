@@ -8,8 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from medeval.definitions import Benchmark
 from medeval.errors import DataError
-from medeval.images import KnownFiles, sent_as, sha256_of
+from medeval.images import sent_as, sha256_of
+from medeval.known_files import KnownFiles
 from medeval.packed import Table, Texts, packed_text
+from medeval.pixel_room import PixelRoom
 from medeval.plan import PlanFile, PlannedBenchmark
 from medeval.records import SampleImagePart, SampleRecord
 from medeval.rows import Origin, Row, Rows, open_rows
@@ -102,11 +104,12 @@ class BenchmarkSamples:
 
     def records(self) -> Iterator[SampleRecord]:
         """Every sample in full, its images read once for size and hash, a few at a time."""
+        room = PixelRoom()
         with ThreadPoolExecutor(INSPECTORS, thread_name_prefix="inspect") as pool:
             ahead: deque[Future[list[SampleRecord]]] = deque()
             try:
                 for samples in _in_batches(self._checked(), INSPECTED_AT_ONCE):
-                    ahead.append(pool.submit(self._inspected, samples))
+                    ahead.append(pool.submit(self._inspected, samples, room))
                     if len(ahead) > INSPECTORS:
                         yield from ahead.popleft().result()
                 while ahead:
@@ -114,10 +117,11 @@ class BenchmarkSamples:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _inspected(self, samples: Sequence[Sample]) -> list[SampleRecord]:
+    def _inspected(self, samples: Sequence[Sample], room: PixelRoom) -> list[SampleRecord]:
+        known = self.known_files
         return [
             SampleRecord.from_sample(
-                sample, [inspect_image(source, self.known_files) for source in sample.images]
+                sample, [inspect_image(source, known, room) for source in sample.images]
             )
             for sample in samples
         ]
@@ -163,14 +167,14 @@ def check_count(benchmark: Benchmark, count: int, *, allow: bool) -> None:
         )
 
 
-def inspect_image(source: ImageSource, known: KnownFiles) -> SampleImagePart:
+def inspect_image(source: ImageSource, known: KnownFiles, room: PixelRoom) -> SampleImagePart:
     """Size, type and hash of an image's own bytes; an unreadable one is recorded with its error."""
     found: dict[str, str | int | None] = dict.fromkeys(SampleImagePart.model_fields)
     try:
         data = source.read()
         sha256 = sha256_of(data)
         found |= {"sha256": sha256, "size_bytes": len(data)}
-        sent = sent_as(data, name=source.name)
+        sent = sent_as(data, name=source.name, room=room)
         known.note(data, sha256, sent)
         found |= {
             "width_px": sent.size.width_px,

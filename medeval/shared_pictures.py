@@ -1,13 +1,15 @@
 """The images of samples that are under way: each read once, and so many bytes of them at once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from medeval.definitions import EvalProtocol
-from medeval.images import KnownFiles, Picture, prepare
+from medeval.images import Picture, prepare
+from medeval.known_files import KnownFiles
+from medeval.made_room import MadeRoom
 from medeval.pixel_room import PixelRoom
 from medeval.types import ImageSource, Sample
 
@@ -16,17 +18,28 @@ BYTES_A_PLACE: Final = 4 << 20
 LEAST_BYTES: Final = 128 << 20
 
 
+class NotBegunError(Exception):
+    """Nothing more is begun, and no image is read: not a failure."""
+
+
+def _never() -> bool:
+    return False
+
+
 @dataclass(slots=True)
 class Holding:
     """How many bytes of images are held by the conversations under way; who finds no room waits.
 
     What a sample's images take is known once they are read. Until then as much is set aside as the
     largest took, and all of `limit_bytes` for the first. Where none is under way, one may always
-    begin.
+    begin. Images that tools make have as much again, in `made`. Once `is_over` says so, nobody who
+    waits begins any more.
     """
 
     limit_bytes: int
+    is_over: Callable[[], bool] = _never
     room: PixelRoom = field(default_factory=PixelRoom)
+    made: MadeRoom = field(init=False)
     held_bytes: int = 0
     _largest_bytes: int | None = None
     _being_read: int = 0
@@ -34,21 +47,33 @@ class Holding:
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def __post_init__(self) -> None:
+        self.made = MadeRoom(self.limit_bytes)
+
     @classmethod
-    def of_places(cls, places: int) -> "Holding":
+    def of_places(cls, places: int, is_over: Callable[[], bool] = _never) -> "Holding":
         """What so many conversations at once may hold."""
-        return cls(max(LEAST_BYTES, places * BYTES_A_PLACE))
+        return cls(max(LEAST_BYTES, places * BYTES_A_PLACE), is_over)
 
     async def set_aside(self) -> int:
-        """Set bytes aside for images that will be read, after waiting for them; how many."""
+        """Set bytes aside for images that will be read, after waiting for them; how many.
+
+        Raises NotBegunError where by then nothing more is begun.
+        """
         async with self._turn:
-            while self._is_busy and self.held_bytes + self._expected > self.limit_bytes:
+            while self._must_wait():
                 self._changed.clear()
                 await self._changed.wait()
+            if self.is_over():
+                raise NotBegunError
             expected = self._expected
             self.held_bytes += expected
             self._being_read += 1
             return expected
+
+    def _must_wait(self) -> bool:
+        is_full = self.held_bytes + self._expected > self.limit_bytes
+        return is_full and self._is_busy and not self.is_over()
 
     @property
     def _is_busy(self) -> bool:
@@ -98,7 +123,7 @@ class SharedPictures:
     async def used(self, protocol: EvalProtocol) -> AsyncIterator[Sequence[Picture]]:
         """The images as the protocol sends them, for one job, which is then done with them.
 
-        Raises DataError where one cannot be read.
+        Raises DataError where one cannot be read, and NotBegunError where nothing more is begun.
         """
         try:
             pictures = await self._get(protocol)

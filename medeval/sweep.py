@@ -136,7 +136,7 @@ def carry_out(plan: Plan, open_model: OpenModel, progress: Progress) -> RunRepor
                 cell.folder.clear()
         foresight = Foresight(progress, _forecast(plan, by_checkpoint.values()))
         evaluation = Evaluation(plan, folder, foresight, interrupt)
-        _in_own_loop(_evaluate(evaluation, list(by_checkpoint.items()), open_model))
+        _in_own_loop(_evaluate(evaluation, foresight, list(by_checkpoint.items()), open_model))
         return RunReport(
             folder=folder,
             summaries=write_results(folder, [cell.folder.key for cell in cells]),
@@ -158,7 +158,9 @@ def _forecast(plan: Plan, groups: Iterable[Sequence[Cell]]) -> Forecast:
     return Forecast(waiting, n_engines=n_engines, n_at_once=n_at_once)
 
 
-async def _evaluate(evaluation: Evaluation, groups: Sequence[Group], open_model: OpenModel) -> None:
+async def _evaluate(
+    evaluation: Evaluation, foresight: Foresight, groups: Sequence[Group], open_model: OpenModel
+) -> None:
     """Bring all checkpoints up to date, those that need an engine in workers where there are any.
 
     Raises FatalModelError, before any engine starts, where the judges' model cannot be asked.
@@ -177,9 +179,9 @@ async def _evaluate(evaluation: Evaluation, groups: Sequence[Group], open_model:
     if not dealt or evaluation.interrupt.reason is not None:
         return
     if plan.options.cluster is None:
-        await deal_out(plan, dealt, evaluation.progress, evaluation.interrupt)
+        await deal_out(plan, dealt, foresight, evaluation.interrupt)
         return
-    await deal_out_on_ray(plan, evaluation.folder, dealt, evaluation.progress, evaluation.interrupt)
+    await deal_out_on_ray(plan, evaluation.folder, dealt, foresight, evaluation.interrupt)
     for cell in (cell for _, cells in dealt for cell in cells):
         cell.done = cell.folder.done()
     # a worker may have been lost between a trajectory and its verdict

@@ -9,10 +9,12 @@ import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final, Literal
 
+from medeval.image_files import MAX_PIXELS, open_image
 from medeval.images import PNG_COMPRESS_LEVEL, prepare
+from medeval.pixel_room import PixelRoom
 from medeval.types import ImageSource, Sample
 
 if TYPE_CHECKING:
@@ -74,10 +76,19 @@ def turned_image(image: ImageSource, turn: Turn) -> ImageSource:
 
 
 def _turned_png(image: ImageSource, turn: Turn) -> bytes:
-    pixels = _turned_pixels(prepare(image.read(), name=image.name).pixels(), turn)
-    buffer = io.BytesIO()
-    pixels.save(buffer, "PNG", compress_level=PNG_COMPRESS_LEVEL)
-    return buffer.getvalue()
+    data = image.read()
+    opened = open_image(data, image.name, MAX_PIXELS)
+    with _room().taken(opened.width * opened.height):
+        pixels = _turned_pixels(prepare(data, name=image.name).pixels(), turn)
+        buffer = io.BytesIO()
+        pixels.save(buffer, "PNG", compress_level=PNG_COMPRESS_LEVEL)
+        return buffer.getvalue()
+
+
+@cache
+def _room() -> PixelRoom:
+    """The room in which all of this process turns images: whoever reads them has none to give."""
+    return PixelRoom()
 
 
 def _turned_pixels(pixels: "Image.Image", turn: Turn) -> "Image.Image":

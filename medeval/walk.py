@@ -17,7 +17,7 @@ from typing import Protocol
 from medeval.cells import CellFolder, CellWriter
 from medeval.checkpoints import Checkpoint
 from medeval.definitions import EvalProtocol
-from medeval.errors import DataError, FatalModelError, ModelError
+from medeval.errors import DataError, FatalModelError, ModelError, RecordError
 from medeval.forecast import Kind
 from medeval.interruption import Interrupt
 from medeval.judging import JudgeQueue, failure, first_error_alone
@@ -28,9 +28,9 @@ from medeval.plan import PlannedBenchmark
 from medeval.records import FailureKind
 from medeval.rollout import Rollout, roll_out
 from medeval.samples import BenchmarkSamples
-from medeval.shared_pictures import Holding, SharedPictures
+from medeval.shared_pictures import Holding, NotBegunError, SharedPictures
 from medeval.store import RunFolder
-from medeval.types import Sample
+from medeval.types import Sample, Trajectory
 
 
 class Progress(Protocol):
@@ -40,7 +40,7 @@ class Progress(Protocol):
         """An engine has started, and took so long."""
         ...
 
-    def begin(self) -> None:
+    def begin(self, kind: Kind) -> None:
         """A conversation has begun."""
         ...
 
@@ -115,7 +115,7 @@ class Walk:
     holding: Holding = field(init=False)
 
     def __post_init__(self) -> None:
-        self.holding = Holding.of_places(self.concurrency)
+        self.holding = Holding.of_places(self.concurrency, self._is_over)
 
     async def run(self) -> None:
         """Make every trajectory that is missing, and have each judged.
@@ -138,10 +138,13 @@ class Walk:
                 queue = JudgeQueue(
                     group,
                     places=self.judge_concurrency,
-                    is_over=lambda: self.interrupt.reason is not None,
+                    is_over=self._is_over,
                 )
                 for _ in range(self.concurrency):
                     group.create_task(self._work(jobs, queue))
+
+    def _is_over(self) -> bool:
+        return self.interrupt.reason is not None
 
     def _jobs(self) -> Iterator[Job]:
         """All missing trajectories, every benchmark's spread evenly over the whole.
@@ -162,7 +165,7 @@ class Walk:
 
     async def _work(self, jobs: Iterator[Job], queue: JudgeQueue) -> None:
         for job in jobs:
-            if self.interrupt.reason is not None:
+            if self._is_over():
                 return
             if job.cell.stopped is None:
                 await self._do(job, queue)
@@ -172,7 +175,11 @@ class Walk:
     async def _do(self, job: Job, queue: JudgeQueue) -> None:
         """One job to its end; nothing but a run folder that cannot be written raises."""
         try:
-            rollout = await self._converse(job)
+            trajectory = await self._converse(job)
+        except NotBegunError:
+            pass
+        except RecordError:
+            raise
         except FatalModelError as error:
             self._fail(job, "model", error)
             job.cell.stop(str(error), self.progress)
@@ -183,17 +190,19 @@ class Walk:
         except Exception as error:  # noqa: BLE001 - the boundary of one sample's rollout
             self._fail(job, "internal", error)
         else:
-            if rollout is not None:
-                await self._keep(job, rollout, queue)
+            await self._keep(job, trajectory, queue)
 
-    async def _converse(self, job: Job) -> Rollout | None:
-        """A job's conversation; None where the walk was interrupted before its images were read."""
+    async def _converse(self, job: Job) -> Trajectory:
+        """A job's conversation, of which no image is held any more: none waits for a judge.
+
+        Raises NotBegunError where the walk was interrupted before its images were read.
+        """
         protocol = job.cell.protocol.value
         async with job.pictures.used(protocol) as pictures:
-            if self.interrupt.reason is not None:
-                return None
-            self.progress.begin()
-            return await roll_out(
+            if self._is_over():
+                raise NotBegunError
+            self.progress.begin(job.cell.kind)
+            rollout = await roll_out(
                 job.sample,
                 pictures,
                 protocol,
@@ -201,18 +210,23 @@ class Walk:
                 repeat=job.repeat,
                 seed=self.seed,
                 room=self.holding.room,
+                made_room=self.holding.made,
             )
+            self._keep_images(job, rollout)
+            return rollout.trajectory
 
-    async def _keep(self, job: Job, rollout: Rollout, queue: JudgeQueue) -> None:
-        writer = _open(job.cell)
+    def _keep_images(self, job: Job, rollout: Rollout) -> None:
         if self.keep_images < 0 or job.position < self.keep_images:
             for picture in rollout.made.values():
                 encoded = picture.encoded
                 self.folder.keep_image(encoded.sha256, encoded.media_type, encoded.data)
-        writer.append_trajectory(rollout.trajectory)
+
+    async def _keep(self, job: Job, trajectory: Trajectory, queue: JudgeQueue) -> None:
+        writer = _open(job.cell)
+        writer.append_trajectory(trajectory)
         if not self.defer_grading:
-            await queue.judge(writer, job.sample, rollout.trajectory, job.cell.planned.judges)
-        self.progress.advance(job.cell.kind, seconds=rollout.trajectory.seconds)
+            await queue.judge(writer, job.sample, trajectory, job.cell.planned.judges)
+        self.progress.advance(job.cell.kind, seconds=trajectory.seconds)
 
     def _fail(self, job: Job, kind: FailureKind, error: Exception) -> None:
         key = (job.sample.id, job.repeat)

@@ -40,9 +40,9 @@ class Reporting:
         """An engine has started, and took so long."""
         self.say(engine_ready=seconds)
 
-    def begin(self) -> None:
+    def begin(self, kind: Kind) -> None:
         """A conversation has begun."""
-        self.say(begin=True)
+        self.say(begin=asdict(kind))
 
     def advance(self, kind: Kind, *, seconds: float | None) -> None:
         """One sample further."""

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +61,38 @@ class Worker(Protocol):
         ...
 
 
+class Overview(Progress, Protocol):
+    """Where workers together tell how far they are."""
+
+    def drop(self, kind: Kind) -> None:
+        """A conversation was lost with its worker."""
+        ...
+
+
+class Conversations:
+    """Passes on what one worker tells of its conversations, and which were lost with it."""
+
+    def __init__(self, progress: Overview) -> None:
+        self._progress = progress
+        self._under_way: Counter[Kind] = Counter()
+
+    def begin(self, kind: Kind) -> None:
+        """One has begun."""
+        self._under_way[kind] += 1
+        self._progress.begin(kind)
+
+    def advance(self, kind: Kind, *, seconds: float | None) -> None:
+        """One is done."""
+        self._under_way[kind] -= 1
+        self._progress.advance(kind, seconds=seconds)
+
+    def lose(self) -> None:
+        """The worker is no more."""
+        for kind in self._under_way.elements():
+            self._progress.drop(kind)
+        self._under_way.clear()
+
+
 class Employer(Protocol):
     """Whoever starts workers; `places` is how many there may be at once."""
 
@@ -72,7 +104,7 @@ class Employer(Protocol):
 
 
 async def deal_out(
-    plan: Plan, groups: Sequence[Group], progress: Progress, interrupt: Interrupt
+    plan: Plan, groups: Sequence[Group], progress: Overview, interrupt: Interrupt
 ) -> None:
     """Bring checkpoints up to date in the plan's workers, until something interrupts."""
     await employ(LocalWorkers(plan, progress), groups, plan, progress, interrupt)
@@ -206,7 +238,7 @@ class _Losses:
 class LocalWorkers:
     """Processes on this machine."""
 
-    def __init__(self, plan: Plan, progress: Progress) -> None:
+    def __init__(self, plan: Plan, progress: Overview) -> None:
         self.places = plan.options.workers or 1
         self._plan = plan
         self._progress = progress
@@ -275,11 +307,12 @@ def options_of_worker(plan: Plan, n_workers: int) -> dict[str, Any]:
 class LocalWorker:
     """One process, as its employer sees it."""
 
-    def __init__(self, name: str, process: Process, log: Path, progress: Progress) -> None:
+    def __init__(self, name: str, process: Process, log: Path, progress: Overview) -> None:
         self._name = name
         self._process = process
         self._log = log
         self._progress = progress
+        self._conversations = Conversations(progress)
 
     def say(self, message: dict[str, Any]) -> None:
         """Tell the process something; one that has ended hears nothing."""
@@ -304,9 +337,9 @@ class LocalWorker:
     def _pass_on(self, message: dict[str, Any], group: Group) -> None:
         if "advance" in message:
             kind = Kind(message["advance"]["benchmark"], message["advance"]["protocol"])
-            self._progress.advance(kind, seconds=message["advance"]["seconds"])
+            self._conversations.advance(kind, seconds=message["advance"]["seconds"])
         elif "begin" in message:
-            self._progress.begin()
+            self._conversations.begin(Kind(**message["begin"]))
         elif "engine_ready" in message:
             self._progress.engine_ready(message["engine_ready"])
         elif "tell" in message:
@@ -328,7 +361,7 @@ class LocalWorker:
 
     async def close(self) -> None:
         """Wait for the process to end by itself, and no longer than that may take."""
-        assert self._process.stdin is not None
+        self._conversations.lose()
         self.say({"done": True})
         try:
             async with asyncio.timeout(CLOSING_S):

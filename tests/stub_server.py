@@ -86,9 +86,10 @@ class StubServer:
     """Answers chat completions.
 
     `places` requests are worked on at once, each for `latency_s`; where `room` is set, a request
-    beside so many others is refused with 429 instead of waiting. `call` is said, where `answer`
-    is set, to a conversation in which the model has not spoken yet. `faults` names the fault of
-    the nth chat request, counted from 0: a function, or a sequence after whose end all is well.
+    beside so many others is refused with 429 instead of waiting. A conversation that offers tools
+    gets `n_calls` calls before an answer, and any, where `answer` is set, as often `call`. `faults`
+    names the fault of the nth chat request, counted from 0: a function, or a sequence after whose
+    end all is well.
     `respond` replaces a fault's or a reply's response where it returns one. `answer` is said
     without reading the request; otherwise one of `answers` is chosen by the request's content.
     `keys` are accepted keys, empty for any. `models` None leaves out the list of models.
@@ -102,6 +103,7 @@ class StubServer:
     respond: Callable[[int, Body], web.Response | None] | None = None
     answer: str | None = None
     call: str | None = None
+    n_calls: int = 1
     answers: tuple[str, ...] = ("A", "B", "C", "D")
     asides: Mapping[str, Callable[[], web.Response]] = field(default_factory=dict)
     models: tuple[str, ...] | None = ("stub",)
@@ -207,7 +209,7 @@ class StubServer:
             await asyncio.sleep(3600)
         if fault != OK:
             return FAULTS[fault]()
-        if self.call is not None and b'"assistant"' not in raw:
+        if self.call is not None and raw.count(b'"assistant"') < self.n_calls:
             return web.json_response(_completion(body, {"content": self.call}, "stop"))
         special = self.respond(index, body) if self.respond else None
         return special or self._complete(body)
@@ -228,7 +230,7 @@ class StubServer:
             return web.json_response(_completion(body, {"content": self.answer}, "stop"))
         if self.models is not None and body["model"] not in self.models:
             return FAULTS["404"]()
-        message, finish = reply_to(body, self.answers)
+        message, finish = reply_to(body, self.answers, self.n_calls)
         return web.json_response(_completion(body, message, finish))
 
 
@@ -251,10 +253,10 @@ def _completion(body: Body, message: Body, finish: str) -> Body:
     }
 
 
-def reply_to(body: Body, answers: Sequence[str]) -> tuple[Body, str]:
+def reply_to(body: Body, answers: Sequence[str], n_calls: int = 1) -> tuple[Body, str]:
     """The assistant message and finish reason for a request, a function of its content."""
     messages = body["messages"]
-    spoken = any(message["role"] == "assistant" for message in messages)
+    spoken = sum(message["role"] == "assistant" for message in messages) >= n_calls
     schemas = body.get("tools") or []
     if schemas and not spoken:
         return {"content": None, "tool_calls": [native_call(schemas[0])]}, "tool_calls"
@@ -347,6 +349,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--fault-first", type=int, default=None, help="only so many first requests")
     parser.add_argument("--answer", help="say this, without reading the request")
     parser.add_argument("--call", help="with --answer, say this first")
+    parser.add_argument("--calls", type=int, default=1, help="how many times it is said")
     parser.add_argument("--answers", default="A,B,C,D", help="what is chosen from, by content")
     parser.add_argument("--model", action="append", help="a model's name; repeatable")
     parser.add_argument("--key", action="append", default=[], help="an accepted key; repeatable")
@@ -371,6 +374,7 @@ async def _serve(options: argparse.Namespace) -> None:
         faults=_schedule(options),
         answer=options.answer,
         call=options.call,
+        n_calls=options.calls,
         answers=tuple(options.answers.split(",")),
         models=tuple(options.model or ["stub"]),
         keys=tuple(options.key),

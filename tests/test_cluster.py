@@ -12,7 +12,15 @@ import medeval
 from tests.medeval_processes import Serve, run_medeval
 from tests.stub_server import StubServer
 from tests.test_kill_and_resume import lines
-from tests.test_workers import MODELS, N_SAMPLES, asked, at_work, check_complete, n_done
+from tests.test_workers import (
+    MODELS,
+    N_SAMPLES,
+    asked,
+    at_work,
+    check_a_restarted_server_costs_no_sample,
+    check_complete,
+    n_done,
+)
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="ray is not installed"
@@ -73,6 +81,12 @@ def test_what_a_lost_worker_leaves_another_does_and_nothing_is_lost_or_twice(
     assert process.returncode == 0, errors
     assert "another worker takes over" in errors
     check_complete(tmp_path / "run")
+
+
+def test_a_server_that_is_killed_and_comes_back_costs_workers_on_ray_no_sample(
+    tmp_path: Path, mark: str
+) -> None:
+    check_a_restarted_server_costs_no_sample(tmp_path, *ON_RAY)
 
 
 def test_a_checkpoint_survives_the_loss_of_all_its_workers_at_once(

@@ -15,7 +15,6 @@ from PIL import Image, ImageOps
 
 from medeval.errors import DataError, DefinitionError
 from medeval.images import (
-    KnownFiles,
     PixelBudget,
     made_picture,
     prepare,
@@ -23,6 +22,7 @@ from medeval.images import (
     sha256_of,
     smart_resize,
 )
+from medeval.known_files import KnownFiles
 from medeval.types import Size
 
 CHARTS = Path(__file__).parents[1] / "../shared/data/chartqa/images"

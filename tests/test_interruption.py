@@ -1,13 +1,17 @@
 import asyncio
 import os
+import shutil
 import signal
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 import medeval
 from medeval.checkpoints import Checkpoint
@@ -15,7 +19,7 @@ from medeval.interruption import Interrupt, Interruption
 from medeval.models.base import Request
 from medeval.models.scripted import ScriptedModel
 from tests.medeval_processes import MedevalMain, Serve, run_medeval, start_medeval
-from tests.small_benchmark import play, scripted, write_benchmark, write_judge, write_pair
+from tests.small_benchmark import play, png, scripted, write_benchmark, write_judge, write_pair
 from tests.stub_server import StubServer
 
 N_SAMPLES = 30
@@ -108,6 +112,117 @@ def test_a_time_limit_drains_and_exits_with_3(
     server.latency_s = 0
     assert medeval_main(*asked) == 0
     assert server.requests == 3 * N_SAMPLES
+
+
+HEAVY = """
+from medeval import Benchmark, EvalProtocol, HubRows, PixelBudget, Sample
+
+BUDGET = PixelBudget(min_px=784, max_px=784, factor=28)
+FREE = EvalProtocol(name="free", user="$question", call_syntax="hermes", pixel_budget=BUDGET)
+AGAIN = EvalProtocol(name="again", user="$question", call_syntax="hermes", pixel_budget=BUDGET)
+HEAVY = Benchmark(
+    name="heavy",
+    title="drawn for tests",
+    rows=HubRows("nobody/files", split="test"),
+    to_sample=lambda row: Sample(
+        id=f"s{row.index}", question="?", images=(row.image("image"),), targets=("A",)
+    ),
+    judge="exact_match",
+)
+"""
+
+
+def heavy_png(n_bytes: int) -> bytes:
+    """A small image in a large file, which is held while its conversations go on."""
+    whole, padding = png(), b"prVt" + bytes(n_bytes)
+    checksum = zlib.crc32(padding).to_bytes(4)
+    return b"".join([whole[:-12], n_bytes.to_bytes(4), padding, checksum, whole[-12:]])
+
+
+@dataclass(kw_only=True)
+class Gate(StubServer):
+    """A server that answers nothing before it is open."""
+
+    is_open: bool = False
+
+    async def _work(self, request: web.Request, index: int, raw: bytes) -> web.StreamResponse:
+        while not self.is_open:
+            await asyncio.sleep(0.01)
+        return await super()._work(request, index, raw)
+
+
+def heavy(folder: Path, server: StubServer) -> list[object]:
+    """A run of 8 conversations in which two images, of two conversations each, fill the room."""
+    path, images = folder / "heavy.py", folder / "images"
+    if not images.exists():
+        path.write_text(HEAVY)
+        images.mkdir()
+        (images / "large.png").write_bytes(heavy_png(60 << 20))
+        (images / "rows.jsonl").write_text('{"image": "large.png"}\n' * 4)
+    return [
+        *("run", "--model", "stub", "--base-url", server.base_url, "--concurrency", 8),
+        *("--benchmarks", path, "--protocols", f"{path}::free,{path}::again"),
+        *("--data-dir", images, "--output-dir", folder / "run"),
+    ]
+
+
+def told_to_finish(process: Popen[str]) -> str:
+    """What a run says when it is interrupted; it has to be opened the gate to end."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "finishing the samples in flight" in line:
+            return line
+    raise AssertionError("the run ended by itself")
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 3)])
+def test_what_waits_for_room_for_its_image_is_not_begun_once_a_signal_came(
+    name: str, code: int, tmp_path: Path, serve: Serve
+) -> None:
+    server = Gate(answers=("A",))
+    serve(server)
+    with start_medeval(*heavy(tmp_path, server)) as process:
+        while server.in_flight < 4:
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            time.sleep(0.02)
+        time.sleep(0.3)
+        assert server.in_flight == 4, "8 could be, but 4 wait for room"
+        process.send_signal(getattr(signal, name))
+        assert name in told_to_finish(process)
+        server.is_open = True
+        process.communicate(timeout=60)
+    assert process.returncode == code
+    check_drained_and_resumed(tmp_path, server)
+
+
+def test_what_waits_for_room_for_its_image_is_not_begun_after_the_time_limit(
+    tmp_path: Path, serve: Serve
+) -> None:
+    """With more time where a busy machine has not begun within so little."""
+    for seconds in (4, 12, 36):
+        server = Gate(answers=("A",))
+        serve(server)
+        asked = heavy(tmp_path, server)
+        with start_medeval(*asked, "--time-limit", seconds) as process:
+            assert "time limit" in told_to_finish(process)
+            n_begun, server.is_open = server.in_flight, True
+            process.communicate(timeout=60)
+        assert process.returncode == 3
+        if n_begun == 4:
+            break
+        shutil.rmtree(tmp_path / "run")
+    check_drained_and_resumed(tmp_path, server)
+
+
+def check_drained_and_resumed(folder: Path, server: StubServer) -> None:
+    """What was in flight is there, and the same command makes the rest: each once."""
+    assert n_trajectories(folder) == server.requests == 4
+    assert not list((folder / "run").glob("cells/**/failures.jsonl"))
+    resumed = run_medeval(*heavy(folder, server))
+    assert resumed.returncode == 0, resumed.stderr
+    assert n_trajectories(folder) == server.requests == 8
+    trajectories = medeval.load_run(folder / "run").trajectories
+    assert not trajectories.duplicated(["protocol", "sample_id"]).any()
 
 
 def test_a_time_limit_counts_from_the_start_of_the_command() -> None:

@@ -5,8 +5,9 @@ import pytest
 
 from medeval.definitions import EvalProtocol
 from medeval.errors import DataError
-from medeval.images import KnownFiles, PixelBudget
-from medeval.shared_pictures import LEAST_BYTES, Holding, SharedPictures
+from medeval.images import PixelBudget
+from medeval.known_files import KnownFiles
+from medeval.shared_pictures import LEAST_BYTES, Holding, NotBegunError, SharedPictures
 from medeval.types import ImageSource, Sample
 from tests.tiny_checkpoints import drawn_image
 
@@ -128,6 +129,34 @@ def test_the_first_images_are_read_alone_for_nobody_knows_how_large_they_are() -
         return n_first, n_then
 
     assert asyncio.run(use()) == (1, 10)
+
+
+def test_who_waits_for_room_when_all_is_over_reads_nothing_and_nothing_stays_held() -> None:
+    is_over = False
+    reads = [Reads() for _ in range(6)]
+
+    async def use() -> int:
+        nonlocal is_over
+        holding = Holding(len(DATA), lambda: is_over)
+        n_begun = 0
+
+        async def converse(of: Reads) -> None:
+            nonlocal n_begun
+            async with shared(of, holding).used(AS_IT_IS):
+                n_begun += 1
+                await asyncio.sleep(0.05)
+
+        tasks = [asyncio.create_task(converse(of)) for of in reads]
+        while not n_begun:
+            await asyncio.sleep(0.005)
+        is_over = True
+        ends = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
+        assert [type(end) for end in ends] == [type(None), *[NotBegunError] * 5]
+        assert holding.held_bytes == 0
+        return n_begun
+
+    assert asyncio.run(use()) == 1
+    assert [of.count for of in reads] == [1, 0, 0, 0, 0, 0]
 
 
 def failing() -> bytes:

@@ -129,20 +129,25 @@ def test_what_a_killed_worker_leaves_another_does_and_nothing_is_lost_or_twice(
 def test_a_server_that_is_killed_and_comes_back_costs_no_sample(
     more: tuple[object, ...], tmp_path: Path
 ) -> None:
+    check_a_restarted_server_costs_no_sample(tmp_path, *more)
+
+
+def check_a_restarted_server_costs_no_sample(folder: Path, *more: object) -> None:
+    """Kill the server once a run has made eight trajectories, and start it again."""
     models = [item for model in MODELS for item in ("--model", model)]
     with ExitStack() as until_killed:
         url = until_killed.enter_context(stub_process("--latency", 0.05, *models))
         port = int(url.removesuffix("/v1").rpartition(":")[2])
-        arguments = asked(tmp_path, StubServer(port=port), "run", *more)
-        with at_work(arguments, tmp_path / "run") as process:
+        arguments = asked(folder, StubServer(port=port), "run", *more)
+        with at_work(arguments, folder / "run") as process:
             until_killed.close()
-            before = n_done(tmp_path / "run")
+            before = n_done(folder / "run")
             with stub_process("--port", port, *models):
                 _, errors = process.communicate(timeout=120)
     assert before < 2 * N_SAMPLES * len(MODELS)
     assert process.returncode == 0, errors
-    assert not list((tmp_path / "run").glob("cells/**/failures.jsonl"))
-    check_complete(tmp_path / "run")
+    assert not list((folder / "run").glob("cells/**/failures.jsonl"))
+    check_complete(folder / "run")
 
 
 def test_workers_lost_one_after_the_other_cost_a_checkpoint_nothing_while_it_goes_on(

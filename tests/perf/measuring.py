@@ -84,13 +84,13 @@ def medeval(*arguments: object) -> list[str]:
 
 
 def stub_server(
-    latency_s: float, places: int, *, call: str | None = None
+    latency_s: float, places: int, *, call: str = "", n_calls: int = 0
 ) -> AbstractContextManager[str]:
     """The stub server while a block runs, which gives its base URL; it answers A.
 
-    It works on `places` requests at once, `latency_s` each. A `call` is its first turn.
+    It works on `places` requests at once, `latency_s` each. Its first `n_calls` turns are a `call`.
     """
-    calling = () if call is None else ("--call", call)
+    calling = ("--call", call, "--calls", n_calls) if n_calls else ()
     return stub_process(
         *("--places", places, "--latency", latency_s, "--answer", "<answer>A</answer>", *calling)
     )

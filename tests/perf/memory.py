@@ -1,17 +1,20 @@
 """Peak memory and CPU of `medeval run` by the number of samples: neither may grow with it.
 
     python tests/perf/memory.py [--samples 200,2000] [--size 1024x1024] [--pictures N]
-        [--resized] [--concurrency 32] [--latency 0]
+        [--resized] [--rotations N] [--concurrency 32] [--latency 0]
 
 Each number of samples is one run of its own process against a stub server, both arms. Images are
 drawn beforehand, `--pictures` different ones in turn (as many as samples, unless said); each sample
-reads its own anew. `--resized` sends them within a pixel budget. Prints one line a number of
+reads its own anew. `--resized` sends them within a pixel budget. With `--rotations N` there is one
+arm, in which each conversation has the image turned so many times. Prints one line a number of
 samples: peak resident memory, the bytes a sample by which it grew since the line before, CPU time a
 trajectory, and start-up's alone.
 
     python tests/perf/memory.py --samples 100,1000,10000,100000 --size 64x64 --pictures 10
     python tests/perf/memory.py --samples 96,192 --size 7680x4320 --pictures 4 --concurrency 64 \
         --latency 2
+    python tests/perf/memory.py --samples 20,40 --size 7680x4320 --pictures 4 --concurrency 64 \
+        --latency 2 --rotations 2
 """
 
 import argparse
@@ -33,15 +36,34 @@ from tests.perf.measuring import (
     write_rows,
 )
 
+TURNING = """
+from medeval import EvalProtocol, rotate
+
+ARM = EvalProtocol(
+    name="turning",
+    user="$question",
+    call_syntax="hermes",
+    system="$tools",
+    tools=(rotate(),),
+    max_calls=10,
+    max_generations=11,
+)
+"""
+TURN = '<tool_call>\n{"name": "rotate", "arguments": {"angle": 180}}\n</tool_call>'
+
 
 def measure(n: int, folder: Path, url: str, how: argparse.Namespace) -> Usage:
     command = medeval(
         *("run", "--model", "stub", "--base-url", url, "--limit", n),
         *("--benchmarks", folder / "files.py", "--data-dir", folder / "images"),
-        *("--protocols", f"{folder / 'free.py'},{folder / 'again.py'}"),
+        *("--protocols", ",".join(str(folder / f"{name}.py") for name in arms_of(how))),
         *("--concurrency", how.concurrency, "--output-dir", folder / f"run_{n}"),
     )
     return measured(command, folder=folder)
+
+
+def arms_of(how: argparse.Namespace) -> tuple[str, ...]:
+    return ("turning",) if how.rotations else ("free", "again")
 
 
 def prepare(folder: Path, counts: list[int], how: argparse.Namespace) -> None:
@@ -50,9 +72,9 @@ def prepare(folder: Path, counts: list[int], how: argparse.Namespace) -> None:
     write_photos(folder / "images", n_photos, (width, height), noise=40)
     write_rows(folder / "images", max(counts), n_photos)
     (folder / "files.py").write_text(DEFINITION)
-    for name in ("free", "again"):
+    for name in arms_of(how):
         text = PROTOCOL.format(name=name, budget=RESIZED if how.resized else "None")
-        (folder / f"{name}.py").write_text(text)
+        (folder / f"{name}.py").write_text(TURNING if how.rotations else text)
 
 
 def main() -> None:
@@ -61,11 +83,15 @@ def main() -> None:
     parser.add_argument("--size", default="1024x1024")
     parser.add_argument("--pictures", type=int)
     parser.add_argument("--resized", action="store_true")
+    parser.add_argument("--rotations", type=int, default=0)
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--latency", type=float, default=0.0)
     how = parser.parse_args()
     counts = [int(count) for count in how.samples.split(",")]
-    with tempfile.TemporaryDirectory() as name, stub_server(how.latency, how.concurrency) as url:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        stub_server(how.latency, how.concurrency, call=TURN, n_calls=how.rotations) as url,
+    ):
         folder = Path(name)
         prepare(folder, counts, how)
         start_s = measure(1, folder, url, how).cpu_s
@@ -76,9 +102,10 @@ def main() -> None:
             if before is not None:
                 grown = f"{(taken.peak_mb - before[1]) * 2**20 / (n - before[0]):.0f} B"
             before = (n, taken.peak_mb)
+            each_s = (taken.cpu_s - start_s) / (n * len(arms_of(how)))
             print(
                 f"{n:>7} samples  peak {taken.peak_mb:7.1f} MB  grown by {grown:>11} a sample  "
-                f"CPU a trajectory {1000 * (taken.cpu_s - start_s) / (2 * n):6.2f} ms "
+                f"CPU a trajectory {1000 * each_s:6.2f} ms "
                 f"beyond {start_s:.1f} s of start-up  {taken.wall_s:.0f} s",
                 flush=True,
             )

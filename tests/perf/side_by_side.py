@@ -204,10 +204,9 @@ def main() -> None:
     clients = [how.only] if how.only else clients
     few: dict[str, list[Figures]] = {client: [] for client in clients}
     many: dict[str, list[Figures]] = {client: [] for client in clients}
-    call = CALL if how.turns == 2 else None
     with (
         tempfile.TemporaryDirectory() as name,
-        stub_server(how.latency, how.places, call=call) as url,
+        stub_server(how.latency, how.places, call=CALL, n_calls=how.turns - 1) as url,
     ):
         folder = Path(name)
         images = folder / "images"
