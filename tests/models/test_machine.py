@@ -1,7 +1,9 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+from medeval.models.loading import load_model
 from medeval.models.machine import free_memory, usable_cpus
 
 GIGABYTE = 2**30
@@ -36,3 +38,18 @@ def test_free_memory_is_no_more_than_the_container_has_left(tmp_path: Path) -> N
 
 def test_a_system_that_tells_of_no_free_memory_has_all_of_it(tmp_path: Path) -> None:
     assert free_memory(tmp_path, tmp_path / "meminfo") >= free_memory(tmp_path)
+
+
+def test_a_loaded_model_runs_on_no_more_threads_than_there_are_cpus(
+    trained_checkpoint: Path,
+) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(usable_cpus() + 3)
+        loaded = load_model(
+            trained_checkpoint, dtype="auto", device="cpu", attention=None, trust_remote_code=False
+        )
+        assert torch.get_num_threads() == usable_cpus()
+        assert loaded.identity["dtype"] == "float32"
+    finally:
+        torch.set_num_threads(before)
