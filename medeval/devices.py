@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from medeval.errors import UsageError
+from medeval.models.machine import usable_cpus
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+THREADS = "OMP_NUM_THREADS"
 DRIVER = Path("/proc/driver/nvidia/gpus")
 
 
@@ -36,6 +38,18 @@ def gpu_groups(
             hint="fewer --workers or --gpus-per-worker; CUDA_VISIBLE_DEVICES says which are ours",
         )
     return [",".join(devices[number * each : (number + 1) * each]) for number in range(n_workers)]
+
+
+def worker_environment(
+    devices: str | None, n_workers: int, environment: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """The environment of one of several workers: its GPUs, and its part of the CPUs.
+
+    >>> worker_environment("2,3", 4, {"OMP_NUM_THREADS": "6"})
+    {'OMP_NUM_THREADS': '6', 'CUDA_VISIBLE_DEVICES': '2,3'}
+    """
+    shared = {THREADS: str(max(1, usable_cpus() // n_workers))} if n_workers > 1 else {}
+    return {**shared, **environment, **({} if devices is None else {VISIBLE: devices})}
 
 
 def _devices(environment: Mapping[str, str], driver: Path) -> list[str]:

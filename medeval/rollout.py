@@ -145,6 +145,7 @@ class _Conversation:
                 tools=tuple(tool.schema for tool in self.protocol.tools) if native else (),
                 stop=self.protocol.stop,
                 history=self.history,
+                is_last=self._is_last_turn(),
             )
         )
         self.history = reply.history
@@ -164,6 +165,12 @@ class _Conversation:
             )
         )
         return reply
+
+    def _is_last_turn(self) -> bool:
+        """Whether the turn to come cannot be extended: no tools, the last turn, or a rewriting."""
+        protocol = self.protocol
+        last = len(self.turns) + 1 >= protocol.max_generations
+        return last or not protocol.tools or protocol.observation.place == "rewritten"
 
     def _sampling(self) -> Sampling:
         """The protocol's settings, with no more tokens than are left of its budget."""

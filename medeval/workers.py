@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from medeval.checkpoints import Checkpoint
-from medeval.devices import VISIBLE, gpu_groups
+from medeval.devices import gpu_groups, worker_environment
 from medeval.durable import make_folder
 from medeval.errors import ModelError, UsageError
 from medeval.evaluation import Group
@@ -258,7 +258,7 @@ class LocalWorkers:
                 stderr=errors,
                 limit=LONGEST_MESSAGE,
                 start_new_session=True,
-                env=dict(os.environ) if devices is None else {**os.environ, VISIBLE: devices},
+                env=worker_environment(devices, self.places),
             )
         worker = LocalWorker(name, process, log, self._progress)
         worker.say({"options": options_of_worker(self._plan, self.places), "writer": name})

@@ -11,8 +11,9 @@ from subprocess import Popen
 import pytest
 
 import medeval
-from medeval.devices import gpu_groups
+from medeval.devices import gpu_groups, worker_environment
 from medeval.errors import UsageError
+from medeval.models.machine import usable_cpus
 from medeval.plan import PlanFile, resolve
 from medeval.workers import devices_of, options_of_worker
 from tests.medeval_processes import MedevalMain, Serve, run_medeval, start_medeval, stub_process
@@ -277,6 +278,15 @@ def test_gpus_are_dealt_out_in_groups(tmp_path: Path) -> None:
     assert gpu_groups(2, 2, environment={}, driver=tmp_path) == ["0,1", "2,3"]
     with pytest.raises(UsageError, match="3 workers with 2 GPUs each need 6, but there are 4"):
         gpu_groups(3, 2, environment={}, driver=tmp_path)
+
+
+def test_workers_share_the_cpus_unless_told_how_many_they_have() -> None:
+    assert worker_environment(None, 1, {"HOME": "/"}) == {"HOME": "/"}
+    half = {"OMP_NUM_THREADS": str(max(1, usable_cpus() // 2))}
+    assert worker_environment("0,1", 2, {}) == {**half, "CUDA_VISIBLE_DEVICES": "0,1"}
+    assert worker_environment(None, 10**6, {}) == {"OMP_NUM_THREADS": "1"}
+    told = {"OMP_NUM_THREADS": "7", "CUDA_VISIBLE_DEVICES": "0,1"}
+    assert worker_environment("1", 2, told) == {**told, "CUDA_VISIBLE_DEVICES": "1"}
 
 
 def plan(folder: Path, **options: object) -> PlanFile:

@@ -55,11 +55,13 @@ class TokenHistory:
     """The tokens of a conversation so far, for engines that extend them turn by turn.
 
     `ids` are prompt and generated tokens of all earlier turns; `n_messages` is how many of the
-    conversation's messages they hold, the reply included.
+    conversation's messages they hold, the reply included. `states` is the engine's own: what it
+    computed of the ids and their images, there for as long as the conversation holds this.
     """
 
     ids: tuple[int, ...]
     n_messages: int
+    states: object = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,7 @@ class Request:
     `history` is what the previous reply of the same conversation returned, None in the first
     turn, where the engine returned none, or where what was said has been rewritten since. Where
     the last message `continues` a turn of the assistant's, the reply goes on in that turn.
+    `is_last` where no later request will have this one's history.
     """
 
     messages: tuple[Message, ...]
@@ -80,6 +83,7 @@ class Request:
     tools: tuple[ToolSchema, ...] = ()
     stop: tuple[str, ...] = ()
     history: TokenHistory | None = None
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,13 +72,17 @@ class Batcher(Generic[Item, Result]):
 
     async def _run_batches(self) -> None:
         self._changed = asyncio.Event()
-        loop = asyncio.get_running_loop()
         while self._waiting:
             await self._settle()
-            batch = self._take()
-            running = loop.run_in_executor(self._executor, self._run, [one.item for one in batch])
-            await asyncio.wait([running])
-            _deliver(batch, running)
+            await self._run_batch()
+
+    async def _run_batch(self) -> None:
+        """One batch; nothing of it is held any longer than it takes, as results may be large."""
+        loop = asyncio.get_running_loop()
+        batch = self._take()
+        running = loop.run_in_executor(self._executor, self._run, [one.item for one in batch])
+        await asyncio.wait([running])
+        _deliver(batch, running)
 
     async def _settle(self) -> None:
         """Return once a batch is full or nothing more is coming."""

@@ -43,15 +43,20 @@ class RowSampler:
     """Turns the logits of a batch into scores whose maximum is each row's next token.
 
     A sampled row gets Gumbel noise from its own generator: the maximum is then a draw from its
-    distribution (Maddison et al., arXiv 1411.0030). Called once a step by `generate`.
+    distribution (Maddison et al., arXiv 1411.0030). Called once a step by `generate`; replies
+    begin at the column `width`.
     """
 
     def __init__(
-        self, rows: Sequence[RowSettings], prompts: Sequence[Sequence[int]], device: torch.device
+        self,
+        rows: Sequence[RowSettings],
+        prompts: Sequence[Sequence[int]],
+        width: int,
+        device: torch.device,
     ) -> None:
         self._rows = rows
         self._prompts = [torch.tensor(ids, device=device) for ids in prompts]
-        self._width = max(len(ids) for ids in prompts)
+        self._width = width
         self._noise = [
             None if row.greedy else torch.Generator(device).manual_seed(row.seed % 2**63)
             for row in rows

@@ -9,6 +9,7 @@ import transformers
 from safetensors import SafetensorError
 
 from medeval.errors import FatalModelError
+from medeval.models.machine import usable_cpus
 from medeval.models.states import register_grouped_attention
 from medeval.types import JsonValue
 
@@ -36,6 +37,9 @@ def load_model(
 
     Raises FatalModelError where it cannot be loaded, or where its files do not hold every weight.
     """
+    if torch.get_num_threads() > usable_cpus():
+        # torch counts the machine's CPUs, also where its container pays for fewer
+        torch.set_num_threads(usable_cpus())
     place = _device(device)
     kind = DTYPES[_dtype_name(dtype, place)]
     model = _read(directory, kind, attention, trust_remote_code)

@@ -6,6 +6,7 @@ schemas, most of a prompt where images are small.
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -23,6 +24,7 @@ LEAST_SHARED = 32
 KEPT_TEXTS = 8
 ROOM_TOKENS = 64
 
+# The keys and values of each layer, of shape (1, heads, tokens, width).
 States = list[tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -36,6 +38,15 @@ class RoomyLayer(DynamicLayer):
         super().__init__()  # type: ignore[no-untyped-call]
         self._key_buffer: torch.Tensor | None = None
         self._value_buffer: torch.Tensor | None = None
+
+    @classmethod
+    def holding(cls, keys: torch.Tensor, values: torch.Tensor, n_tokens: int) -> "RoomyLayer":
+        """A layer with these buffers, whose first `n_tokens` are there already."""
+        layer = cls()
+        layer.lazy_initialization(keys, values)
+        layer._key_buffer, layer._value_buffer = keys, values
+        layer.keys, layer.values = keys[:, :, :n_tokens], values[:, :, :n_tokens]
+        return layer
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
@@ -72,33 +83,80 @@ class SharedStarts:
         self._model = model
         self._kept: OrderedDict[tuple[int, ...], States] = OrderedDict()
 
-    def cache(self, shared: tuple[int, ...], n_rows: int) -> Cache:
-        """A cache for rows that all begin with the `shared` ids; an empty one where there are none.
-
-        The model is left without rotary offsets of an earlier batch, which it would take for this
-        one's.
-        """
-        self._model.model.rope_deltas = None
-        cache = Cache(layer_class_to_replicate=RoomyLayer)
-        if shared:
-            for index, (keys, values) in enumerate(self._states(shared)):
-                cache.update(
-                    keys.expand(n_rows, -1, -1, -1), values.expand(n_rows, -1, -1, -1), index
-                )
-        return cache
-
-    def _states(self, shared: tuple[int, ...]) -> States:
+    def states(self, shared: tuple[int, ...]) -> States:
+        """The states of the `shared` ids, which begin a conversation."""
         if shared not in self._kept:
             cache = Cache(layer_class_to_replicate=DynamicLayer)
             ids = torch.tensor([shared], device=self._model.device)
             self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            self._model.model.rope_deltas = None
             layers: list[Any] = cache.layers
             self._kept[shared] = [(layer.keys, layer.values) for layer in layers]
         self._kept.move_to_end(shared)
         while len(self._kept) > KEPT_TEXTS:
             self._kept.popitem(last=False)
         return self._kept[shared]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What is known of some rows of a batch: the states of their first `n_tokens` tokens."""
+
+    rows: Sequence[int]
+    states: States
+    n_tokens: int
+
+
+def joined(starts: Sequence[Start], n_rows: int, n_more: int) -> Cache:
+    """A cache of rows with different starts, all ending at one column, and room for `n_more`.
+
+    What stands before a start is zeros, for the attention mask to hide.
+    """
+    width = max((start.n_tokens for start in starts), default=0)
+    if width == 0:
+        return Cache(layer_class_to_replicate=RoomyLayer)
+    n_layers = len(starts[0].states)
+    layers: list[Any] = []
+    for index in range(n_layers):
+        buffers = [
+            _joined([(start, start.states[index][part]) for start in starts], n_rows, width, n_more)
+            for part in (0, 1)
+        ]
+        layers.append(RoomyLayer.holding(buffers[0], buffers[1], width))
+    return Cache(layers=layers)
+
+
+def _joined(
+    parts: Sequence[tuple[Start, torch.Tensor]], n_rows: int, width: int, n_more: int
+) -> torch.Tensor:
+    """The keys, or the values, of one layer."""
+    _, heads, _, depth = parts[0][1].shape
+    buffer = parts[0][1].new_empty((n_rows, heads, width + n_more + ROOM_TOKENS, depth))
+    buffer[:, :, :width] = 0
+    for start, states in parts:
+        buffer[start.rows, :, width - start.n_tokens : width] = states[:, :, : start.n_tokens]
+    return buffer
+
+
+def bytes_of_token(cache: Cache) -> int:
+    """What one token of one row takes in all layers."""
+    layers: list[Any] = cache.layers
+    return sum(
+        states.shape[1] * states.shape[3] * states.element_size()
+        for layer in layers
+        for states in (layer.keys, layer.values)
+    )
+
+
+def copied_row(cache: Cache, row: int, columns: Sequence[slice]) -> States:
+    """A copy of one row's states in some columns of a cache."""
+    layers: list[Any] = cache.layers
+    return [
+        (_copied(layer.keys, row, columns), _copied(layer.values, row, columns)) for layer in layers
+    ]
+
+
+def _copied(states: torch.Tensor, row: int, columns: Sequence[slice]) -> torch.Tensor:
+    return torch.cat([states[row : row + 1, :, span] for span in columns], dim=2)
 
 
 def shared_start(prompts: Sequence[tuple[int, ...]], pictured: frozenset[int]) -> tuple[int, ...]:

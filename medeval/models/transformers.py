@@ -4,7 +4,7 @@ Reasoning between `<think>` and `</think>` stays in the text: a server may keep 
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from medeval.tools.calls import ends_at_stop
 from medeval.types import FinishReason, JsonValue, NativeCall, Usage
 
 if TYPE_CHECKING:
+    from medeval.models.conversation_states import ConversationStates, KeptStates
     from medeval.models.decoding import RowEnd, RowSettings
     from medeval.models.processor import ChatProcessor, Prompt
     from medeval.models.states import SharedStarts
@@ -41,6 +42,12 @@ class _Row:
     request: Request
     prompt: "Prompt"
     settings: "RowSettings"
+    kept: "KeptStates | None"
+
+    @property
+    def n_new(self) -> int:
+        """How many tokens of the prompt are to be computed."""
+        return len(self.prompt.ids) - (self.kept.n_tokens if self.kept else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class _Engine:
 
     model: Any
     starts: "SharedStarts"
+    conversations: "ConversationStates"
     processor: "ChatProcessor"
     device: Any
     end_ids: frozenset[int]
@@ -84,6 +92,7 @@ class TransformersModel:
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         attention: str | None = None,
+        kept_bytes: int | None = None,
     ) -> None:
         self._path = Path(path)
         self._dtype = dtype
@@ -93,11 +102,12 @@ class TransformersModel:
         self._max_model_len = max_model_len
         self._pixel_bounds = (min_pixels, max_pixels)
         self._attention = attention
+        self._kept_bytes = kept_bytes
         self._engine: _Engine | None = None
         self._halt = Event()
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="medeval-prepare")
         self._batcher = Batcher[_Row, Reply](
-            self._run, max_size=max_batch_size, length=lambda row: len(row.prompt.ids)
+            self._run, max_size=max_batch_size, length=lambda row: row.n_new
         )
 
     async def start(self) -> None:
@@ -149,6 +159,7 @@ class TransformersModel:
         _check_installed()
         model_type = _supported_type(configuration, self._path)
 
+        from medeval.models.conversation_states import ConversationStates, default_max_bytes
         from medeval.models.loading import load_model
         from medeval.models.processor import ChatProcessor
         from medeval.models.quiet import quiet
@@ -182,9 +193,13 @@ class TransformersModel:
             "end_token_ids": list[JsonValue](sorted(end_ids)),
             "generation_defaults": dict(defaults),
         }
+        kept_bytes = self._kept_bytes
         return _Engine(
             model=loaded.model,
             starts=SharedStarts(loaded.model),
+            conversations=ConversationStates(
+                default_max_bytes(loaded.device) if kept_bytes is None else kept_bytes
+            ),
             processor=processor,
             device=loaded.device,
             end_ids=end_ids,
@@ -199,7 +214,7 @@ class TransformersModel:
 
         engine = self._started()
         results = run_in_halves(
-            lambda some: _generate(engine, some, self._halt),
+            lambda some: _generate_in_room(engine, some, self._halt),
             rows,
             exhausted=torch.OutOfMemoryError,
             release=lambda: _release(engine.device),
@@ -243,7 +258,8 @@ def _prepare(engine: _Engine, request: Request) -> _Row:
             history.ids, history.n_messages, request.messages, request.images, request.tools
         )
     room = engine.max_model_len - len(prompt.ids)
-    return _Row(request, prompt, _settings(request, room, engine.defaults))
+    settings = _settings(request, room, engine.defaults)
+    return _Row(request, prompt, settings, engine.conversations.found(history))
 
 
 def _settings(request: Request, room: int, defaults: Mapping[str, Any]) -> "RowSettings":
@@ -266,14 +282,27 @@ def _settings(request: Request, room: int, defaults: Mapping[str, Any]) -> "RowS
     )
 
 
+def _generate_in_room(engine: _Engine, rows: list[_Row], halt: Event) -> list[Reply]:
+    """Generate; where memory runs out, once more without what other conversations keep."""
+    import torch
+
+    try:
+        return _generate(engine, rows, halt)
+    except torch.OutOfMemoryError:
+        if not engine.conversations.drop(but=[row.kept for row in rows if row.kept]):
+            raise
+    _release(engine.device)
+    return _generate(engine, rows, halt)
+
+
 def _generate(engine: _Engine, rows: list[_Row], halt: Event) -> list[Reply]:
     import torch
 
+    from medeval.models.batch_inputs import BatchInputs
     from medeval.models.decoding import RowEnds, RowSampler
-    from medeval.models.states import shared_start
 
     settings = [row.settings for row in rows]
-    prompts = [row.prompt.ids for row in rows]
+    prompts = [row.prompt for row in rows]
     ends = RowEnds(
         settings,
         end_ids=engine.end_ids,
@@ -281,51 +310,40 @@ def _generate(engine: _Engine, rows: list[_Row], halt: Event) -> list[Reply]:
         decode=engine.processor.decode,
         halt=halt,
     )
-    shared = shared_start(prompts, engine.processor.placeholder_ids)
     with torch.inference_mode():
+        batch = BatchInputs(prompts, [row.kept for row in rows], engine.starts, engine.processor)
+        cache = batch.cache()
+        ids = [prompt.ids for prompt in prompts]
         output = engine.model.generate(
-            **_inputs(engine, [row.prompt for row in rows], len(shared)),
-            past_key_values=engine.starts.cache(shared, len(rows)),
+            **batch.tensors(engine.model),
+            past_key_values=cache,
             max_new_tokens=max(row.max_tokens for row in settings),
-            logits_processor=[RowSampler(settings, prompts, engine.device)],
+            logits_processor=[RowSampler(settings, ids, batch.width, engine.device)],
             stopping_criteria=[ends],
         )
-    written = output[:, max(len(ids) for ids in prompts) :].tolist()
-    return [
-        _reply(engine.processor, row, ids[: end.n_tokens], end)
-        for row, ids, end in zip(rows, written, ends.ends, strict=True)
-        if end is not None
-    ]
+        for kept in (row.kept for row in rows if row.kept is not None):
+            # its beginning is in the batch's cache
+            kept.drop()
+        replies = []
+        for index, (row, end) in enumerate(zip(rows, ends.ends, strict=True)):
+            if end is None:
+                continue
+            n_said = end.n_tokens - (end.reason == "end")
+            said = output[index, batch.width : batch.width + n_said].tolist()
+            last = row.request.is_last
+            states = None if last else batch.keep(engine.conversations, cache, index, said)
+            replies.append(_reply(engine.processor, row, said, end, states))
+    return replies
 
 
-def _inputs(engine: _Engine, prompts: Sequence["Prompt"], n_shared: int) -> dict[str, Any]:
-    """The batch as the model takes it: all images in row order, ids padded after the shared ones.
-
-    The states of shared ids stand at the same places in every row, so what follows them ends at
-    the same place too.
-    """
-    import torch
-
-    width = max(len(prompt.ids) for prompt in prompts)
-    ids = torch.full((len(prompts), width), engine.processor.pad_id)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        rest = width - len(prompt.ids) + n_shared
-        ids[row, :n_shared] = torch.tensor(prompt.ids[:n_shared])
-        ids[row, rest:] = torch.tensor(prompt.ids[n_shared:])
-        mask[row, :n_shared] = mask[row, rest:] = 1
-    made = {"input_ids": ids, "attention_mask": mask}
-    images = [image for prompt in prompts for image in prompt.images]
-    if images:
-        made["mm_token_type_ids"] = (ids == engine.processor.image_id).int() * mask.int()
-        made["pixel_values"] = torch.cat([image.patches for image in images])
-        made["image_grid_thw"] = torch.tensor([image.grid for image in images])
-    return {name: tensor.to(engine.device) for name, tensor in made.items()}
-
-
-def _reply(processor: "ChatProcessor", row: _Row, ids: list[int], end: "RowEnd") -> Reply:
+def _reply(
+    processor: "ChatProcessor",
+    row: _Row,
+    said: list[int],
+    end: "RowEnd",
+    states: "KeptStates | None",
+) -> Reply:
     request, prompt = row.request, row.prompt
-    said = ids[:-1] if end.reason == "end" else ids
     text = ends_at_stop(processor.decode(said), request.stop)
     calls: tuple[NativeCall, ...] = ()
     if request.tools:
@@ -337,8 +355,8 @@ def _reply(processor: "ChatProcessor", row: _Row, ids: list[int], end: "RowEnd")
         text=text,
         finish="tool_calls" if calls else finish,
         native_calls=calls,
-        usage=Usage(prompt_tokens=len(prompt.ids), completion_tokens=len(ids)),
-        history=TokenHistory(ids=(*prompt.ids, *kept), n_messages=len(request.messages) + 1),
+        usage=Usage(prompt_tokens=len(prompt.ids), completion_tokens=end.n_tokens),
+        history=TokenHistory((*prompt.ids, *kept), len(request.messages) + 1, states),
         model_sizes=tuple(image.size for image in prompt.images),
     )
 

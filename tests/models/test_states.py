@@ -15,7 +15,12 @@ from medeval.models.states import (
     LEAST_SHARED,
     RoomyLayer,
     SharedStarts,
+    Start,
+    States,
+    bytes_of_token,
+    copied_row,
     grouped_attention,
+    joined,
     shared_start,
 )
 
@@ -94,19 +99,60 @@ def test_the_states_of_a_shared_start_are_computed_once_for_the_last_few(
     starts = SharedStarts(model)
     texts = [tuple(range(first, first + LEAST_SHARED)) for first in range(KEPT_TEXTS + 1)]
     with torch.inference_mode():
-        for n_rows in (2, 5):
-            cache = starts.cache(texts[0], n_rows)
-            assert cache.get_seq_length() == LEAST_SHARED
-            assert layers_of(cache)[0].keys.shape[0] == n_rows
+        states = [starts.states(texts[0]) for _ in range(2)]
+        assert states[0] is states[1]
         assert len(passes) == 1
         expected = Cache(layer_class_to_replicate=DynamicLayer)
         model(input_ids=torch.tensor([texts[0]]), past_key_values=expected, use_cache=True)
-        for layer, other in zip(layers_of(cache), layers_of(expected), strict=True):
-            torch.testing.assert_close(layer.keys[3:4], other.keys)
-            torch.testing.assert_close(layer.values[3:4], other.values)
+        for (keys, values), layer in zip(states[0], layers_of(expected), strict=True):
+            torch.testing.assert_close(keys, layer.keys)
+            torch.testing.assert_close(values, layer.values)
         passes.clear()
         for text in (*texts, texts[1], texts[0]):
-            starts.cache(text, 2)
+            starts.states(text)
     # the first was kept, then pushed out by the last, then made once more
     assert len(passes) == KEPT_TEXTS + 1
-    assert starts.cache((), 3).get_seq_length() == 0
+
+
+def drawn_states(n_tokens: int) -> States:
+    return [(keys, values) for keys, values in torch.randn(3, 2, 1, 2, n_tokens, 4)]
+
+
+@given(
+    lengths=st.lists(st.integers(0, 9), min_size=1, max_size=5),
+    shared=st.integers(1, 9),
+    more=st.integers(0, 90),
+)
+def test_joined_starts_end_at_one_column_and_come_out_as_they_went_in(
+    lengths: list[int], shared: int, more: int
+) -> None:
+    together = Start([len(lengths), len(lengths) + 1], drawn_states(shared), shared)
+    alone = [Start([row], drawn_states(n + 1), n) for row, n in enumerate(lengths) if n]
+    n_rows = len(lengths) + 2
+    cache = joined([*alone, together], n_rows, more)
+    width = max(*lengths, shared)
+    assert cache.get_seq_length() == width
+    for index in range(3):
+        cache.update(*torch.ones(2, n_rows, 2, more, 4), index)
+    assert cache.get_seq_length() == width + more
+    for start in [*alone, together]:
+        for row in start.rows:
+            columns = (slice(width - start.n_tokens, width), slice(width, width + more))
+            for got, given_ in zip(copied_row(cache, row, columns), start.states, strict=True):
+                for mine, theirs in zip(got, given_, strict=True):
+                    n_tokens = start.n_tokens
+                    assert torch.equal(mine[:, :, :n_tokens], theirs[:, :, :n_tokens])
+                    assert bool((mine[:, :, n_tokens:] == 1).all())
+    for layer in layers_of(cache):
+        for row, n_tokens in enumerate(lengths):
+            assert not layer.keys[row, :, : width - n_tokens].any()
+
+
+def test_without_a_start_a_cache_is_empty() -> None:
+    assert joined([], 3, 5).get_seq_length() == 0
+
+
+def test_a_token_takes_what_its_states_do() -> None:
+    cache = joined([Start([0, 1], drawn_states(7), 7)], 2, 0)
+    [one] = {sum(keys.nbytes + values.nbytes for keys, values in drawn_states(1))}
+    assert bytes_of_token(cache) == one

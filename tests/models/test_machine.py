@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from medeval.models.loading import load_model
+from medeval.models.machine import free_memory, usable_cpus
+
+GIGABYTE = 2**30
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [("150000 100000", 2), ("50000 100000", 1), ("max 100000", None), ("", None)],
+)
+def test_cpus_are_those_that_the_container_pays_for(
+    quota: str, expected: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / "cpu.max").write_text(quota)
+    without = usable_cpus(tmp_path / "nowhere")
+    assert without >= 1
+    assert usable_cpus(tmp_path) == (without if expected is None else min(expected, without))
+
+
+def test_free_memory_is_no_more_than_the_container_has_left(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text(f"MemTotal: 9 kB\nMemAvailable: {8 * 2**20} kB\nHugePages_Total: 0\n")
+    assert free_memory(tmp_path, meminfo) == 8 * GIGABYTE
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text(f"{3 * GIGABYTE}\n")
+    assert free_memory(tmp_path, meminfo) == 8 * GIGABYTE
+    (tmp_path / "memory.max").write_text(f"{4 * GIGABYTE}\n")
+    assert free_memory(tmp_path, meminfo) == GIGABYTE
+    # what it holds of files can be had too
+    (tmp_path / "memory.stat").write_text(f"anon 5\nfile {2 * GIGABYTE}\n")
+    assert free_memory(tmp_path, meminfo) == 3 * GIGABYTE
+
+
+def test_a_system_that_tells_of_no_free_memory_has_all_of_it(tmp_path: Path) -> None:
+    assert free_memory(tmp_path, tmp_path / "meminfo") >= free_memory(tmp_path)
+
+
+def test_a_loaded_model_runs_on_no_more_threads_than_there_are_cpus(
+    trained_checkpoint: Path,
+) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(usable_cpus() + 3)
+        loaded = load_model(
+            trained_checkpoint, dtype="auto", device="cpu", attention=None, trust_remote_code=False
+        )
+        assert torch.get_num_threads() == usable_cpus()
+        assert loaded.identity["dtype"] == "float32"
+    finally:
+        torch.set_num_threads(before)
