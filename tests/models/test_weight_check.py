@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from medeval.errors import FatalModelError
-from medeval.models import vllm
+from medeval.models import reload
 from medeval.models.kinship import kinship, with_processor
 from medeval.models.read_ahead import read_ahead
 from tests.engine_stand_in import Orders, install
@@ -20,7 +20,7 @@ from tests.engine_stand_in import Orders, install
 torch = pytest.importorskip("torch")
 save_file = pytest.importorskip("safetensors.torch").save_file
 
-WORKER = vllm.WORKER_FOLDER / "medeval_vllm_worker.py"
+WORKER = reload.WORKER_FOLDER / "medeval_vllm_worker.py"
 HIDDEN = 16
 
 
@@ -155,7 +155,7 @@ time.sleep(60)
 
 def test_a_worker_ends_with_the_run_that_owns_it(tmp_path: Path) -> None:
     program = tmp_path / "owner.py"
-    program.write_text(ORPHAN.format(folder=str(vllm.WORKER_FOLDER)))
+    program.write_text(ORPHAN.format(folder=str(reload.WORKER_FOLDER)))
     with subprocess.Popen(
         [sys.executable, str(program)], stdout=subprocess.PIPE, text=True
     ) as owner:
