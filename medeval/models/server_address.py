@@ -45,7 +45,7 @@ class ServerAddress:
         """Remove the socket and its folder, once the server is gone; may be called again."""
         if self.socket is not None:
             self.socket.unlink(missing_ok=True)
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 self.socket.parent.rmdir()
 
 

@@ -46,7 +46,7 @@ PORT_TRIES = 3
 WARM_UP_EDGE_PX = 256
 CONTENT_FORMAT = "chat_template_content_format"
 # Under which a server takes more than requests for replies.
-DEVELOPERS_MODE = {"VLLM_SERVER_DEV_MODE": "1"}
+DEVELOPERS_MODE = "VLLM_SERVER_DEV_MODE"
 OLD_SERVER = "this vLLM cannot be given weights where nobody else gets in: it lacks a flag for it"
 ON_A_PORT = "a server on a port, where others get in, is given no weights"
 QUANTIZED = "quantized weights are not reloaded"
@@ -112,9 +112,9 @@ class ServerPlan:
     def environment(self) -> dict[str, str]:
         """What a server is started with beside its command line."""
         if not self.takes_weights:
-            return dict(os.environ)
+            return {**os.environ, DEVELOPERS_MODE: "0"}
         path = with_worker(os.environ.get("PYTHONPATH", ""))
-        return {**os.environ, **DEVELOPERS_MODE, "PYTHONPATH": path}
+        return {**os.environ, DEVELOPERS_MODE: "1", "PYTHONPATH": path}
 
     def command(self, path: Path, address: ServerAddress) -> list[str]:
         """The command line that serves a checkpoint. Raises FatalModelError without a Python."""

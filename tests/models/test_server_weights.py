@@ -19,13 +19,16 @@ from medeval import load_run
 from medeval.errors import ModelError, UsageError
 from medeval.models.base import Model
 from medeval.models.living import LivingModel
+from medeval.models.openai import OpenAIModel
 from medeval.models.server_address import LONGEST_SOCKET_PATH, ServerAddress
 from medeval.models.server_controls import ServerControls
 from medeval.models.vllm_server import server_berth, server_plan
 from tests.managed_servers import Orders, command, flag, lives, server_pid, write_checkpoint
 from tests.medeval_processes import MedevalMain
 from tests.small_benchmark import write_benchmark, write_pair
+from tests.stub_server import StubServer
 from tests.tiny_checkpoints import request
+from tests.vllm_stand_in import running_on
 
 QUICK = {"max_retries": 1, "retry_wait_s": 0.05, "start_timeout_s": 30}
 
@@ -328,7 +331,7 @@ def _is_read(pipe: Path) -> bool:
 def test_a_judges_server_takes_no_weights(tmp_path: Path) -> None:
     plan = server_plan({"python": sys.executable}, tmp_path, flag="--judge-args", judges=True)
     assert "--worker-extension-cls" not in plan.command(tmp_path, ServerAddress.on_port(1))
-    assert "VLLM_SERVER_DEV_MODE" not in plan.environment()
+    assert plan.environment()["VLLM_SERVER_DEV_MODE"] == "0"
     with pytest.raises(UsageError, match="--judge-args has 'reload_weights'"):
         server_plan({"reload_weights": True}, tmp_path, flag="--judge-args", judges=True)
 
@@ -366,3 +369,25 @@ def test_controls_that_do_not_work_say_so(answer: web.Response | None, told: str
     else:
         with pytest.raises(ModelError, match=told):
             asyncio.run(ask())
+
+
+def test_a_server_on_a_socket_is_asked_like_any_other_and_named_by_its_path() -> None:
+    address = ServerAddress.private()
+    assert address.socket is not None
+
+    async def ask(socket: Path) -> str:
+        model = OpenAIModel(model="stub", base_url=address.url, max_retries=0)
+        async with running_on(StubServer(answer="blue"), socket):
+            await model.start()
+            try:
+                return (await model.generate(request())).text
+            finally:
+                await model.close()
+
+    try:
+        assert asyncio.run(ask(address.socket)) == "blue"
+        gone = OpenAIModel(model="stub", base_url=address.url, max_retries=0)
+        with pytest.raises(ModelError, match=str(address.socket)):
+            asyncio.run(gone.start())
+    finally:
+        address.clear()
