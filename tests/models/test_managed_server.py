@@ -23,7 +23,7 @@ from medeval.models.living import LivingModel
 from medeval.models.server_address import ServerAddress
 from medeval.models.vllm_server import server_berth, server_plan
 from medeval.plan import read_options, resolve
-from tests.managed_servers import Orders, lives, server_pid, write_checkpoint
+from tests.managed_servers import Orders, flag, lives, server_pid, write_checkpoint
 from tests.medeval_processes import MedevalMain
 from tests.small_benchmark import scripted, write_benchmark, write_pair
 from tests.tiny_checkpoints import request
@@ -255,13 +255,13 @@ def test_a_server_ends_with_its_run_however_that_ends(
     process = start_medeval_on(os.environ["PYTHONPATH"], run_arguments(tmp_path, checkpoint))
     try:
         wait_until(lambda: list(folder.glob("request-*")))
-        server = server_pid(folder)
+        server, socket = server_pid(folder), Path(flag(folder, 0, "--uds"))
         process.send_signal(how)
         process.wait(30)
     finally:
         process.kill()
         process.communicate()
-    wait_until(lambda: not Path(f"/proc/{server}").exists())
+    wait_until(lambda: not Path(f"/proc/{server}").exists() and not socket.parent.exists())
 
 
 def start_medeval_on(path: str, arguments: list[object]) -> "subprocess.Popen[str]":
