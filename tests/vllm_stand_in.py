@@ -102,6 +102,8 @@ class _Mortal(StubServer):
                 return web.json_response({"error": {"message": "'w' is not new"}}, status=500)
             found = {"compared": 1, "telling": int(new != old)}
             return web.json_response({"results": [found]})
+        if asked["method"] == "medeval_pack_weights":
+            return web.json_response({"results": [None]})
         if self.orders.get("reload_ends"):
             os._exit(3)
         if not self.orders.get("stale"):

@@ -54,6 +54,7 @@ class LoadedWeights:
             await controls.collective_rpc(
                 "reload_weights", kwargs={"weights_path": new, "is_checkpoint_format": True}
             )
+            await controls.collective_rpc("medeval_pack_weights")
             found = await controls.collective_rpc("medeval_compare_weights", args=(new, old))
             await controls.reset_mm_cache()
             await controls.reset_encoder_cache()

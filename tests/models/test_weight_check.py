@@ -70,9 +70,14 @@ def in_memory(seed: int, *, rank: int = 0, workers: int = 1) -> dict[str, Any]:
     }
 
 
-def compared(
-    monkeypatch: pytest.MonkeyPatch, held: dict[str, Any], new: Path, old: Path, rank: int = 0
-) -> dict[str, Any]:
+def worker_with(
+    monkeypatch: pytest.MonkeyPatch,
+    held: dict[str, Any],
+    layers: dict[str, Any] | None = None,
+    rank: int = 0,
+    *,
+    enforce_eager: bool = True,
+) -> Any:
     install(monkeypatch, Orders(say=lambda _: ([], None)))
     monkeypatch.setattr(
         sys.modules["vllm.distributed"], "get_tensor_model_parallel_rank", lambda: rank
@@ -83,10 +88,50 @@ def compared(
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     worker = module.WeightCheck()
-    network = SimpleNamespace(named_parameters=lambda: held.items())
+    there = layers or {}
+    network = SimpleNamespace(
+        named_parameters=held.items, named_modules=there.items, modules=there.values
+    )
     worker.model_runner = SimpleNamespace(get_model=lambda: network)
-    found: dict[str, Any] = worker.medeval_compare_weights(str(new), str(old))
+    worker.model_config = SimpleNamespace(enforce_eager=enforce_eager)
+    return worker
+
+
+def compared(
+    monkeypatch: pytest.MonkeyPatch, held: dict[str, Any], new: Path, old: Path, rank: int = 0
+) -> dict[str, int]:
+    worker = worker_with(monkeypatch, held, rank=rank)
+    found: dict[str, int] = worker.medeval_compare_weights(str(new), str(old))
     return found
+
+
+class PackedLayer:
+    """A layer as vLLM has it on a CPU: it computes with a copy, and may have dropped the rest."""
+
+    def __init__(self, weight: Any, *, keeps: bool = False) -> None:
+        self.quant_method = self
+        self.input_size_per_partition = weight.shape[1]
+        self.weight = weight
+        self.cpu_linear: Any = None
+        self.process_weights_after_loading(self)
+        if not keeps:
+            self.weight = torch.empty(0)
+
+    def process_weights_after_loading(self, layer: "PackedLayer") -> None:
+        packed = layer.weight.clone()
+        layer.cpu_linear = lambda x, *_: x @ packed.T
+
+
+def packed_layers(seed: int) -> tuple[dict[str, Any], dict[str, PackedLayer]]:
+    """The parameters and layers of a model whose linear layers are packed."""
+    held = in_memory(seed)
+    layers = {}
+    for name, value in held.items():
+        if value.dim() == 2:
+            keeps = "embed_tokens" in name
+            layers[name.removesuffix(".weight")] = PackedLayer(value, keeps=keeps)
+            held[name] = value if keeps else torch.empty(0)
+    return held, layers
 
 
 @pytest.fixture
@@ -134,6 +179,56 @@ def test_equal_checkpoints_tell_nothing_and_other_forms_are_left_out(
     assert compared(monkeypatch, in_memory(1), old, old)["telling"] == 0
     packed = {name: torch.empty(0) for name in in_memory(2)}
     assert compared(monkeypatch, packed, new, old)["compared"] == 0
+
+
+def test_packed_weights_are_known_by_what_the_layers_make(
+    new: Path, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = worker_with(monkeypatch, *packed_layers(2))
+    assert worker.medeval_compare_weights(str(new), str(old)) == {"compared": 6, "telling": 6}
+
+
+@pytest.mark.parametrize("name", ["qkv_proj", "o_proj", "down_proj", "blocks.0.attn.proj"])
+def test_one_packed_layer_that_stayed_is_found(
+    name: str, new: Path, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (held, layers), (_, stale) = packed_layers(2), packed_layers(1)
+    layers |= {key: layer for key, layer in stale.items() if key.endswith(name)}
+    with pytest.raises(ValueError, match="is not what the checkpoint's file holds"):
+        worker_with(monkeypatch, held, layers).medeval_compare_weights(str(new), str(old))
+
+
+def test_an_output_layer_that_shares_the_embeddings_weights_is_packed_anew(
+    new: Path, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, layers = packed_layers(2)
+    (embedding,) = (value for name, value in held.items() if "embed_tokens" in name)
+    head = layers["lm_head"] = PackedLayer(in_memory(1)[next(iter(held))], keeps=True)
+    head.weight = embedding
+    worker = worker_with(monkeypatch, held, layers)
+    with pytest.raises(ValueError, match="computes with other weights than it holds"):
+        worker.medeval_compare_weights(str(new), str(old))
+    worker.medeval_pack_weights()
+    assert worker.medeval_compare_weights(str(new), str(old))["telling"] == 6
+
+
+def test_packed_weights_in_compiled_graphs_are_not_packed_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = worker_with(monkeypatch, *packed_layers(2), enforce_eager=False)
+    with pytest.raises(ValueError, match="compiled graphs"):
+        worker.medeval_pack_weights()
+    worker_with(monkeypatch, in_memory(2), enforce_eager=False).medeval_pack_weights()
+
+
+def test_a_packed_layer_of_another_width_is_left_out(
+    new: Path, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, layers = packed_layers(2)
+    for layer in layers.values():
+        layer.input_size_per_partition += 1
+    worker = worker_with(monkeypatch, held, layers)
+    assert worker.medeval_compare_weights(str(new), str(old))["compared"] == 2
 
 
 def test_a_cast_to_the_engines_type_is_no_difference(
