@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from medeval.errors import DataError
-from medeval.tables import Folder, Table, shown
+from medeval.row_files import Folder, shown
+from medeval.tables import Table
 from medeval.types import Size
 
 # How base64 of a JPEG, PNG, GIF, WebP, BMP or TIFF begins; no path is so long without a dot.

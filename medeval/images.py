@@ -8,11 +8,12 @@ for: a tool call is rare, and a decoded image is many times the size of its file
 import hashlib
 import io
 import math
+import struct
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from medeval.errors import DataError, DefinitionError
 from medeval.image_files import (
@@ -40,6 +41,10 @@ PNG_COMPRESS_LEVEL: Final = 1
 
 # Below this, computing an image's hash anew takes less than a tenth of a millisecond or two.
 MIN_KEPT_BYTES: Final = 1 << 15
+
+# What is kept of a known file: its SHA-256, width, height, and the place of its type in this list.
+_FOUND: Final = struct.Struct("<32sIIB")
+_MEDIA_TYPES: Final = tuple(MEDIA_TYPES.values())
 
 ResizeRule: TypeAlias = Literal["smart", "area"]
 Resample: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -177,7 +182,7 @@ def prepare(
     name: str,
     budget: PixelBudget | None = None,
     max_pixels: int = MAX_PIXELS,
-    digests: "Digests | None" = None,
+    known: "KnownFiles | None" = None,
     room: PixelRoom | None = None,
 ) -> Picture:
     """A sample's image, ready to be sent; `name` tells people which one it is.
@@ -186,24 +191,23 @@ def prepare(
     frame, 8-bit RGB or gray, without transparency or an orientation to apply; of such a file only
     the header and the end mark are read, unless it has an alpha channel, which may prove opaque.
     Any other becomes a PNG in RGB: orientation applied, the first frame, transparency on white,
-    16 bits cut to the upper 8. `digests` are those of files that were read before; an image is
-    decoded in `room`.
+    16 bits cut to the upper 8. A file that is `known` to be sent as it is, is not looked into; an
+    image is decoded in `room`.
 
     Raises DataError for what is empty, no image or truncated, and before decoding for what is over
     `max_pixels`.
     """
+    own = None if known is None else known.find(data)
+    if own is not None and own.width_px * own.height_px <= max_pixels:
+        raw = Size(own.width_px, own.height_px)
+        if budget is None or budget.size_of(raw) == raw:
+            return Picture(encoded=own, raw=raw, read_pixels=partial(decode, data, name))
     image = open_image(data, name, max_pixels)
     with nullcontext() if room is None else room.taken(image.width * image.height):
-        return _prepared(image, data, name, budget, digests)
+        return _prepared(image, data, name, budget)
 
 
-def _prepared(
-    image: "ImageFile",
-    data: bytes,
-    name: str,
-    budget: PixelBudget | None,
-    digests: "Digests | None",
-) -> Picture:
+def _prepared(image: "ImageFile", data: bytes, name: str, budget: PixelBudget | None) -> Picture:
     orientation = orientation_of(image, data, name)
     raw = upright_size(image, orientation)
     sent = raw if budget is None else budget.size_of(raw)
@@ -211,7 +215,7 @@ def _prepared(
         if not has_end_mark(image, data):
             load(image, name)
         return Picture(
-            encoded=_encoded(data, MEDIA_TYPES[str(image.format)], raw, digests),
+            encoded=encoded_image(data, MEDIA_TYPES[str(image.format)], raw),
             raw=raw,
             read_pixels=partial(decode, data, name),
         )
@@ -227,7 +231,15 @@ def _prepared(
     )
 
 
-def sent_as(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Size, MediaType]:
+class SentAs(NamedTuple):
+    """What an image is sent as where no resize is due; `is_own` where that is its own file."""
+
+    size: Size
+    media_type: MediaType
+    is_own: bool
+
+
+def sent_as(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> SentAs:
     """The upright size and the type of what `prepare` makes where no resize is due.
 
     Raises DataError as `prepare` does, but neither hashes nor encodes anything.
@@ -237,10 +249,10 @@ def sent_as(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Si
     raw = upright_size(image, orientation)
     if orientation is not None or not is_plain(image, data, name):
         upright(image, orientation, name)
-        return raw, "image/png"
+        return SentAs(raw, "image/png", is_own=False)
     if not has_end_mark(image, data):
         load(image, name)
-    return raw, MEDIA_TYPES[str(image.format)]
+    return SentAs(raw, MEDIA_TYPES[str(image.format)], is_own=True)
 
 
 def made_picture(
@@ -281,29 +293,38 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-class Digests:
-    """The SHA-256 of files that are read more than once in a run, computed once for each.
+class KnownFiles:
+    """Image files that are sent as they are and read more than once in a run: looked into once.
 
-    Found again by what the file holds, not by its name, so that a file that changes gets its new
-    one: by a checksum of 128 bits, which takes a fraction of the time. Some 250 bytes of memory
+    Found again by what the file holds, not by its name, so that a file that changes is another: by
+    a checksum of 128 bits, which takes a fraction of the SHA-256's time. Some 250 bytes of memory
     a file; small files are not kept.
     """
 
     def __init__(self) -> None:
         self._known: dict[bytes, bytes] = {}
 
-    def first(self, data: bytes) -> str:
-        """The SHA-256 of a file that was not read before."""
-        digest = hashlib.sha256(data).digest()
-        if len(data) >= MIN_KEPT_BYTES:
-            self._known[_checksum(data)] = digest
-        return digest.hex()
+    def note(self, data: bytes, sha256: str, sent: SentAs) -> None:
+        """Remember what a file was found to be, if it is sent as it is."""
+        if sent.is_own and len(data) >= MIN_KEPT_BYTES:
+            size, kind = sent.size, _MEDIA_TYPES.index(sent.media_type)
+            found = _FOUND.pack(bytes.fromhex(sha256), size.width_px, size.height_px, kind)
+            self._known[_checksum(data)] = found
 
-    def again(self, data: bytes) -> str:
-        """The SHA-256 of a file that may have been read before."""
+    def find(self, data: bytes) -> EncodedImage | None:
+        """What a file was found to be when it was read before; None where it was not."""
         is_kept = bool(self._known) and len(data) >= MIN_KEPT_BYTES
-        known = self._known.get(_checksum(data)) if is_kept else None
-        return sha256_of(data) if known is None else known.hex()
+        found = self._known.get(_checksum(data)) if is_kept else None
+        if found is None:
+            return None
+        sha256, width_px, height_px, kind = _FOUND.unpack(found)
+        return EncodedImage(
+            data=data,
+            media_type=_MEDIA_TYPES[kind],
+            sha256=sha256.hex(),
+            width_px=width_px,
+            height_px=height_px,
+        )
 
 
 def _checksum(data: bytes) -> bytes:
@@ -312,13 +333,12 @@ def _checksum(data: bytes) -> bytes:
     return xxhash.xxh3_128_digest(data)
 
 
-def _encoded(
-    data: bytes, media_type: MediaType, size: Size, digests: Digests | None = None
-) -> EncodedImage:
+def encoded_image(data: bytes, media_type: MediaType, size: Size) -> EncodedImage:
+    """The bytes of an image of a known type and size, with their hash."""
     return EncodedImage(
         data=data,
         media_type=media_type,
-        sha256=sha256_of(data) if digests is None else digests.again(data),
+        sha256=sha256_of(data),
         width_px=size.width_px,
         height_px=size.height_px,
     )
@@ -327,7 +347,7 @@ def _encoded(
 def _as_png(image: "Image.Image") -> EncodedImage:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=PNG_COMPRESS_LEVEL)
-    return _encoded(buffer.getvalue(), "image/png", Size(*image.size))
+    return encoded_image(buffer.getvalue(), "image/png", Size(*image.size))
 
 
 def resampled(image: "Image.Image", size: Size, resample: Resample) -> "Image.Image":

@@ -15,16 +15,15 @@ from typing import Any, Literal, TypeAlias
 from medeval.errors import DataError
 from medeval.hub import Fetched, fetch_files, fetch_split, map_files
 from medeval.image_cells import NamedFile, beside, embedded, header_size, held
+from medeval.row_files import Folder, shown
 from medeval.tables import (
     ArrowTable,
     DrawnTable,
-    Folder,
     JsonTable,
     RepeatedTable,
     SeveralTables,
     Table,
     local_files,
-    shown,
 )
 from medeval.types import ImageSource, Size
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from medeval.definitions import Benchmark
 from medeval.errors import DataError
-from medeval.images import Digests, sent_as
+from medeval.images import KnownFiles, sent_as, sha256_of
 from medeval.plan import PlanFile, PlannedBenchmark
 from medeval.records import SampleImagePart, SampleRecord
 from medeval.rows import Origin, Row, Rows, open_rows
@@ -17,15 +17,21 @@ from medeval.types import ImageSource, Sample
 
 # Reading and hashing let other threads run; more of them than processors wait for the disk at best.
 INSPECTORS = min(4, max(2, os.cpu_count() or 2))
+# Handing one image at a time to another thread takes a tenth of what looking into it takes.
+INSPECTED_AT_ONCE = 8
+# Of a benchmark with more samples none are kept, and its rows are read again for each checkpoint.
+MOST_KEPT = 2500
 # What a definition's own code raises at a row that is not as it expects.
 UNEXPECTED = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
 
 
 class BenchmarkSamples:
-    """The samples a run asks for, in the order of the rows; iterating reads them anew.
+    """The samples a run asks for, in the order of the rows.
 
-    Of a shard, only its own. `count` is the number of rows there are, asked for or not; `digests`
-    are those of the images that `records` has read.
+    Once read they are kept, up to `MOST_KEPT`; of more, iterating reads the rows anew.
+
+    Of a shard, only its own. `count` is the number of rows there are, asked for or not;
+    `known_files` are the images that `records` has read.
     Raises DataError where the number of rows is not the published one, unless the options
     allow it, where a column is missing or `to_sample` fails, or where two rows give one id.
     """
@@ -38,7 +44,8 @@ class BenchmarkSamples:
         self._shard = Shard.read(options.shard or "1/1")
         self.count = len(self._rows)
         self._seen: tuple[str, ...] | None = None
-        self.digests = Digests()
+        self._kept: list[tuple[int, Sample]] | None = None
+        self.known_files = KnownFiles()
         check_count(self.benchmark, self.count, allow=self._is_part or options.allow_count_mismatch)
 
     @property
@@ -54,7 +61,8 @@ class BenchmarkSamples:
     def ids(self) -> tuple[str, ...]:
         """The ids of the samples, in order; the rows are read for them once."""
         if self._seen is None:
-            self._seen = tuple(sample.id for sample in self)
+            deque(self._checked(), maxlen=0)
+        assert self._seen is not None, "all samples were seen"
         return self._seen
 
     def __iter__(self) -> Iterator[Sample]:
@@ -62,6 +70,8 @@ class BenchmarkSamples:
 
     def numbered(self) -> Iterator[tuple[int, Sample]]:
         """Each sample with its place, from 0, among those that all shards together ask for."""
+        if self._kept is not None:
+            return iter(self._kept)
         return (item for item in enumerate(self._asked()) if self._shard.holds(item[0]))
 
     def _asked(self) -> Iterator[Sample]:
@@ -92,24 +102,30 @@ class BenchmarkSamples:
     def records(self) -> Iterator[SampleRecord]:
         """Every sample in full, its images read once for size and hash, a few at a time."""
         with ThreadPoolExecutor(INSPECTORS, thread_name_prefix="inspect") as pool:
-            ahead: deque[tuple[Sample, list[Future[SampleImagePart]]]] = deque()
+            ahead: deque[Future[list[SampleRecord]]] = deque()
             try:
-                for sample in self._checked():
-                    found = [
-                        pool.submit(inspect_image, source, self.digests) for source in sample.images
-                    ]
-                    ahead.append((sample, found))
-                    if len(ahead) > 2 * INSPECTORS:
-                        yield _described(*ahead.popleft())
+                for samples in _in_batches(self._checked(), INSPECTED_AT_ONCE):
+                    ahead.append(pool.submit(self._inspected, samples))
+                    if len(ahead) > INSPECTORS:
+                        yield from ahead.popleft().result()
                 while ahead:
-                    yield _described(*ahead.popleft())
+                    yield from ahead.popleft().result()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+    def _inspected(self, samples: Sequence[Sample]) -> list[SampleRecord]:
+        return [
+            SampleRecord.from_sample(
+                sample, [inspect_image(source, self.known_files) for source in sample.images]
+            )
+            for sample in samples
+        ]
 
     def _checked(self) -> Iterator[Sample]:
         """Each sample, with ids that are asked for and none of them twice."""
         seen: set[str] = set()
         own: list[str] = []
+        kept: list[tuple[int, Sample]] = []
         for position, sample in enumerate(self._asked()):
             if sample.id in seen:
                 raise DataError(
@@ -119,6 +135,8 @@ class BenchmarkSamples:
             seen.add(sample.id)
             if self._shard.holds(position):
                 own.append(sample.id)
+                if len(own) <= MOST_KEPT:
+                    kept.append((position, sample))
                 yield sample
         absent = sorted(self._ids - seen)
         if absent:
@@ -127,10 +145,13 @@ class BenchmarkSamples:
                 hint="--sample-id takes ids as in samples/<benchmark>.jsonl",
             )
         self._seen = tuple(own)
+        self._kept = kept if len(kept) == len(own) else None
 
 
-def _described(sample: Sample, images: Sequence["Future[SampleImagePart]"]) -> SampleRecord:
-    return SampleRecord.from_sample(sample, [image.result() for image in images])
+def _in_batches(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
+    """The samples in lists of `size`, the last one shorter."""
+    while batch := list(itertools.islice(samples, size)):
+        yield batch
 
 
 def check_count(benchmark: Benchmark, count: int, *, allow: bool) -> None:
@@ -143,14 +164,20 @@ def check_count(benchmark: Benchmark, count: int, *, allow: bool) -> None:
         )
 
 
-def inspect_image(source: ImageSource, digests: Digests) -> SampleImagePart:
+def inspect_image(source: ImageSource, known: KnownFiles) -> SampleImagePart:
     """Size, type and hash of an image's own bytes; an unreadable one is recorded with its error."""
     found: dict[str, str | int | None] = dict.fromkeys(SampleImagePart.model_fields)
     try:
         data = source.read()
-        found |= {"sha256": digests.first(data), "size_bytes": len(data)}
-        size, media_type = sent_as(data, name=source.name)
-        found |= {"width_px": size.width_px, "height_px": size.height_px, "media_type": media_type}
+        sha256 = sha256_of(data)
+        found |= {"sha256": sha256, "size_bytes": len(data)}
+        sent = sent_as(data, name=source.name)
+        known.note(data, sha256, sent)
+        found |= {
+            "width_px": sent.size.width_px,
+            "height_px": sent.size.height_px,
+            "media_type": sent.media_type,
+        }
     except DataError as error:
         found["error"] = error.message
     return SampleImagePart.model_validate({**found, "source": source.name})

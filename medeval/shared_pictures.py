@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from medeval.definitions import EvalProtocol
-from medeval.images import Digests, Picture, prepare
+from medeval.images import KnownFiles, Picture, prepare
 from medeval.pixel_room import PixelRoom
 from medeval.types import ImageSource, Sample
 
@@ -85,9 +85,9 @@ class Holding:
 class SharedPictures:
     """A sample's images, read and encoded once for its `n_jobs`, and let go with the last."""
 
-    def __init__(self, sample: Sample, digests: Digests, holding: Holding, *, n_jobs: int) -> None:
+    def __init__(self, sample: Sample, known: KnownFiles, holding: Holding, *, n_jobs: int) -> None:
         self._sample = sample
-        self._digests = digests
+        self._known = known
         self._holding = holding
         self._n_jobs = n_jobs
         self._n_bytes = 0
@@ -138,7 +138,7 @@ class SharedPictures:
             data,
             name=source.name,
             budget=protocol.pixel_budget,
-            digests=self._digests,
+            known=self._known,
             room=self._holding.room,
         )
         # tools go back to the file of an image that is not sent as it is

@@ -11,14 +11,14 @@ import re
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
 from typing import Any, Final, Protocol
+from weakref import finalize
 
-from medeval.archives import read_member
 from medeval.errors import DataError
+from medeval.row_files import Folder, shown
 
 # In the order in which they are listed to people.
 TABLE_SUFFIXES = (".parquet", ".tsv", ".jsonl", ".json")
@@ -29,65 +29,6 @@ KEPT_DRAWN_BYTES: Final = 64 * 2**20
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<part>\d{5})-of-(?P<parts>\d{5})")
 # Strings are taken whole, so that a bracket in one does not count.
 _JSON_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[][{}]', re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """The folder that paths in rows are relative to; None for rows that have none.
-
-    `root` is how far up a symbolic link may lead: the folder itself, unless named. A file that
-    is not in the folder is looked for in the zip `archives`.
-    """
-
-    path: Path | None = None
-    root: Path | None = None
-    archives: tuple[Path, ...] = ()
-
-    def check(self, name: str) -> Path:
-        """The place of a relative name; raises DataError where it leads outside the folder."""
-        if self.path is None:
-            raise DataError(f"these rows have no folder that could hold {shown(name)}")
-        named = Path(name)
-        if "\0" in name or named.is_absolute() or ".." in named.parts:
-            raise DataError(f"expected a path inside the folder of the table, got {shown(name)}")
-        if not _passes_links(self.path, named):
-            return self.path / named
-        try:
-            place = (self.path / named).resolve()
-            inside = place.is_relative_to((self.root or self.path).resolve())
-        except (OSError, RuntimeError) as error:  # links in a loop
-            raise DataError(f"{shown(name)} leads nowhere: {error}") from error
-        if not inside:
-            raise DataError(f"{shown(name)} leads outside the folder of the table")
-        return place
-
-    def file(self, name: str) -> Path | None:
-        """The file of a relative name, or None where there is none; raises as `check` does."""
-        place = self.check(name)
-        try:
-            return place if place.is_file() else None
-        except OSError:  # a name too long for a file
-            return None
-
-    def read(self, name: str) -> bytes | None:
-        """The bytes of a file or of an archive's member, None without one; raises as `check`."""
-        path = self.file(name)
-        if path is None:
-            return read_member(self.archives, name)
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise DataError(f"cannot read {path.name!r}: {error}") from error
-
-
-def _passes_links(folder: Path, named: Path) -> bool:
-    """Whether a symbolic link lies on the way from a folder to a file in it."""
-    place = str(folder)
-    for part in named.parts:
-        place = os.path.join(place, part)  # noqa: PTH118 - many times quicker, for every image
-        if os.path.islink(place):  # noqa: PTH114
-            return True
-    return False
 
 
 class Table(Protocol):
@@ -119,6 +60,9 @@ class JsonTable:
         self._path = path
         self._starts = array("Q")
         self._ends = array("Q")
+        # open for as long as the table is in use: a run reads each row several times
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        finalize(self, os.close, self._descriptor)
         self._keyed = path.suffix == ".json" and _is_object(path)
         for start, end in self._spans():
             self._starts.append(start)
@@ -136,9 +80,7 @@ class JsonTable:
         """Read one row; DataError names the line of one that is no JSON object."""
         start, end = self._starts[index], self._ends[index]
         try:
-            with self._path.open("rb") as file:
-                file.seek(start)
-                text = file.read(end - start).decode("utf-8-sig")
+            text = os.pread(self._descriptor, end - start, start).decode("utf-8-sig")
             row = json.loads(f"{{{text}}}" if self._keyed else text)
         except (OSError, ValueError, RecursionError) as error:
             raise DataError(
@@ -367,10 +309,3 @@ def _line_number(path: Path, offset: int) -> int:
             return breaks + 1
     except OSError:
         return 0
-
-
-def shown(value: object) -> str:
-    """The repr of a value, shortened: a cell may be a whole image."""
-    text = repr(value[:64]) if isinstance(value, str | bytes) else repr(value)
-    longer = isinstance(value, str | bytes) and len(value) > 64
-    return f"{text[:80]}..." if longer or len(text) > 80 else text

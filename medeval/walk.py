@@ -246,7 +246,7 @@ def _jobs_of(cells: Sequence[Cell], holding: Holding) -> Iterator[Job]:
             for cell in cells
             if (sample.id, repeat) not in cell.done
         ]
-        pictures = SharedPictures(sample, samples.digests, holding, n_jobs=len(missing))
+        pictures = SharedPictures(sample, samples.known_files, holding, n_jobs=len(missing))
         for cell, repeat in missing:
             yield Job(cell=cell, sample=sample, pictures=pictures, repeat=repeat, position=position)
 

@@ -15,11 +15,11 @@ from PIL import Image, ImageOps
 
 from medeval.errors import DataError, DefinitionError
 from medeval.images import (
-    MIN_KEPT_BYTES,
-    Digests,
+    KnownFiles,
     PixelBudget,
     made_picture,
     prepare,
+    sent_as,
     sha256_of,
     smart_resize,
 )
@@ -499,11 +499,46 @@ def test_a_budget_that_nothing_can_meet_is_refused(
         PixelBudget(min_px=smallest, max_px=largest, factor=factor)
 
 
-@pytest.mark.parametrize("length", [0, 10, MIN_KEPT_BYTES - 1, MIN_KEPT_BYTES, 100_000])
-def test_a_file_read_again_has_its_own_hash_known_before_or_not(length: int) -> None:
-    data, other = bytes(length), bytes(length) + b"x"
-    digests = Digests()
-    assert digests.again(data) == sha256_of(data)
-    assert digests.first(data) == sha256_of(data)
-    assert digests.again(data) == sha256_of(data)
-    assert digests.again(other) == sha256_of(other)
+def noted(data: bytes) -> KnownFiles:
+    """What is known after one file was read."""
+    known = KnownFiles()
+    known.note(data, sha256_of(data), sent_as(data, name="a file"))
+    return known
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+@pytest.mark.parametrize("edge_px", [8, 300])
+@pytest.mark.parametrize("budget", [None, PixelBudget(min_px=1, max_px=10**6, factor=1), BUDGET])
+def test_a_file_read_again_is_prepared_as_it_was_at_first(
+    file_format: str, mode: str, edge_px: int, budget: PixelBudget | None
+) -> None:
+    if (file_format, mode) == ("JPEG", "RGBA"):
+        pytest.skip("a JPEG has no alpha channel")
+    data = file(Image.effect_noise((edge_px, edge_px + 1), 90).convert(mode), file_format)
+    first = prepare(data, name="a file", budget=budget)
+    again = prepare(data, name="a file", budget=budget, known=noted(data))
+    assert again.encoded == first.encoded
+    assert (again.raw, again.exif_orientation) == (first.raw, first.exif_orientation)
+    assert raster(again.pixels()) == raster(first.pixels())
+
+
+def test_another_file_is_not_taken_for_a_known_one() -> None:
+    data = file(Image.effect_noise((300, 300), 90).convert("RGB"), "PNG")
+    assert noted(data).find(data) is not None
+    assert noted(data).find(data + b"x") is None
+    assert KnownFiles().find(data) is None
+
+
+def test_only_large_files_that_are_sent_as_they_are_are_known() -> None:
+    see_through = Image.effect_noise((300, 300), 90).convert("RGBA")
+    see_through.putalpha(7)
+    for image in (see_through, Image.new("RGB", (8, 8))):
+        data = file(image, "PNG")
+        assert noted(data).find(data) is None
+
+
+def test_a_known_file_over_the_bound_is_refused_all_the_same() -> None:
+    data = file(Image.effect_noise((300, 300), 90).convert("RGB"), "PNG")
+    with pytest.raises(DataError, match="over the bound"):
+        prepare(data, name="a file", known=noted(data), max_pixels=300)

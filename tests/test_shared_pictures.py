@@ -5,7 +5,7 @@ import pytest
 
 from medeval.definitions import EvalProtocol
 from medeval.errors import DataError
-from medeval.images import Digests, PixelBudget
+from medeval.images import KnownFiles, PixelBudget
 from medeval.shared_pictures import LEAST_BYTES, Holding, SharedPictures
 from medeval.types import ImageSource, Sample
 from tests.tiny_checkpoints import drawn_image
@@ -39,9 +39,9 @@ class Reads:
 
 
 def shared(
-    reads: Reads, holding: Holding, n_jobs: int = 1, digests: Digests | None = None
+    reads: Reads, holding: Holding, n_jobs: int = 1, known: KnownFiles | None = None
 ) -> SharedPictures:
-    return SharedPictures(reads.sample, digests or Digests(), holding, n_jobs=n_jobs)
+    return SharedPictures(reads.sample, known or KnownFiles(), holding, n_jobs=n_jobs)
 
 
 def test_images_are_read_once_for_all_jobs_of_a_protocol_and_anew_for_another_size() -> None:
@@ -141,7 +141,7 @@ def test_an_image_that_cannot_be_read_leaves_nothing_held(read: Callable[[], byt
         sample = Sample(
             id="a", question="?", images=(ImageSource(name="a", read=read),), targets=()
         )
-        pictures = SharedPictures(sample, Digests(), holding, n_jobs=2)
+        pictures = SharedPictures(sample, KnownFiles(), holding, n_jobs=2)
         for _ in range(2):
             with pytest.raises(DataError):
                 async with pictures.used(AS_IT_IS):

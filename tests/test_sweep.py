@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,27 @@ def counting_benchmark(folder: Path, n: int) -> tuple[PlannedBenchmark, Counter[
     source = Source(folder / "small.py", "0" * 64)
     judges = planned(folder).benchmarks[0].judges
     return PlannedBenchmark(loaded=Loaded(benchmark, source), data_dir=None, judges=judges), reads
+
+
+@pytest.mark.parametrize(("most_kept", "expected"), [(6, 1), (5, 1), (4, 3)])
+def test_rows_are_read_once_a_run_unless_there_are_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_kept: int, expected: int
+) -> None:
+    """Of many: once when they are recorded, and once for each of the two checkpoints."""
+    monkeypatch.setattr("medeval.samples.MOST_KEPT", most_kept)
+    plan = small(tmp_path, model=("m", "n"))
+    made: Counter[int] = Counter()
+    counted, _ = counting_benchmark(tmp_path, 5)
+    to_sample = counted.loaded.value.to_sample
+
+    def counting(row: Row) -> Sample:
+        made[row.index] += 1
+        return to_sample(row)
+
+    definition = replace(counted.loaded.value, to_sample=counting)
+    benchmark = replace(counted, loaded=Loaded(definition, counted.loaded.source))
+    carried_out(replace(plan, benchmarks=(benchmark,)))
+    assert made == dict.fromkeys(range(5), expected)
 
 
 def test_an_image_is_encoded_once_for_both_arms_and_all_repeats(tmp_path: Path) -> None:
@@ -581,8 +603,11 @@ def test_a_run_may_be_started_where_an_event_loop_runs(tmp_path: Path) -> None:
     assert asyncio.run(notebook()).exit_code == 0
 
 
-def test_rows_that_fail_halfway_end_the_run_with_what_was_done(tmp_path: Path) -> None:
+def test_rows_that_fail_halfway_end_the_run_with_what_was_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A row may read well when samples are recorded, and not when its turn comes."""
+    monkeypatch.setattr("medeval.samples.MOST_KEPT", 3)
     plan = small(tmp_path, concurrency=1)
     read: Counter[int] = Counter()
 
