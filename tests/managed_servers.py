@@ -57,11 +57,11 @@ def flag(folder: Path, life: int, name: str) -> str:
     return written[written.index(name) + 1]
 
 
-def server_pid(folder: Path) -> int:
-    """The process of the last of them."""
-    wanted = f"--uds\0{flag(folder, lives(folder) - 1, '--uds')}"
+def server_pid(folder: Path, *, guard: bool = False) -> int:
+    """The process of the last of them, or of its guard."""
+    wanted = flag(folder, lives(folder) - 1, "--uds")
     for place in Path("/proc").glob("[0-9]*/cmdline"):
         text = place.read_bytes().decode(errors="replace")
-        if wanted in text and "guard.py" not in text:
+        if wanted in text and ("guard.py" in text) == guard:
             return int(place.parent.name)
     raise AssertionError("no server runs")

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import json
 import os
+import signal
 import socket
 import stat
 import sys
@@ -182,12 +183,26 @@ def test_a_server_that_died_while_it_waited_is_told_and_replaced(
 
     def kill() -> None:
         if lives(folder) == 1:
-            os.kill(server_pid(folder), 9)
+            os.kill(server_pid(folder), signal.SIGKILL)
 
     sweep = swept(series[:2], between=kill)
     assert answers(sweep) == ["1", "2"]
     assert lives(folder) == 2
     assert "weights cannot be reloaded" in notes(sweep)[1][0]
+
+
+def test_a_guard_that_is_killed_takes_its_server_along_and_leaves_no_socket(
+    series: list[Path], stand_in: Orders
+) -> None:
+    folder = stand_in(tells_weights=True)
+
+    def kill() -> None:
+        if lives(folder) == 1:
+            os.kill(server_pid(folder, guard=True), signal.SIGKILL)
+
+    assert answers(swept(series[:2], between=kill)) == ["1", "2"]
+    assert lives(folder) == 2
+    assert not any(Path(flag(folder, life, "--uds")).parent.exists() for life in (0, 1))
 
 
 def test_the_socket_is_in_a_folder_that_this_user_alone_may_enter(
