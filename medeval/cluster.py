@@ -21,11 +21,12 @@ from medeval.interruption import Interrupt, Interruption
 from medeval.judge_replies import file_name
 from medeval.keys import CellKey
 from medeval.merging import MEDIA_TYPES
+from medeval.packed import SampleKeys
 from medeval.plan import Plan
 from medeval.records import FailureRecord
 from medeval.schema import parse_record
 from medeval.store import RunFolder
-from medeval.walk import Cell, Progress, SampleKey, n_missing, wanted
+from medeval.walk import Cell, Progress, is_complete
 from medeval.workers import Worker, WorkerLostError, employ, options_of_worker
 
 
@@ -64,16 +65,20 @@ def _parts(group: Group, places: int, n_groups: int) -> Iterator[Group]:
     """A checkpoint in as many parts as keep all places busy; a sample's arms stay in one."""
     checkpoint, cells = group
     count = -(-places // n_groups)
-    going_on = [cell for cell in cells if cell.stopped is None and n_missing(cell)]
+    going_on = [cell for cell in cells if cell.stopped is None and not is_complete(cell)]
     for number in range(count):
         part = [replace(cell, done=_not_of(cell, number, count) | cell.done) for cell in going_on]
-        if any(map(n_missing, part)):
+        if not all(map(is_complete, part)):
             yield checkpoint, part
 
 
-def _not_of(cell: Cell, number: int, count: int) -> set[SampleKey]:
-    place = {sample_id: index for index, sample_id in enumerate(cell.samples.ids)}
-    return {key for key in wanted(cell) if place[key[0]] % count != number}
+def _not_of(cell: Cell, number: int, count: int) -> SampleKeys:
+    return SampleKeys(
+        (sample_id, repeat)
+        for index, sample_id in enumerate(cell.samples.ids)
+        for repeat in range(cell.repeats)
+        if index % count != number
+    )
 
 
 @dataclass(slots=True)

@@ -2,8 +2,26 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
-from medeval.types import Trajectory, Usage
+from medeval.types import Usage
+
+
+class Costly(Protocol):
+    """A trajectory, or what of it tells what it took."""
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens over all turns."""
+        ...
+
+    @property
+    def seconds(self) -> float:
+        """How long the conversation was."""
+        ...
+
+
+AnyCostly = TypeVar("AnyCostly", bound=Costly)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +47,7 @@ class Tally:
         self._seconds = 0.0
         self._n = 0
 
-    def passing(self, trajectories: Iterable[Trajectory]) -> Iterator[Trajectory]:
+    def passing(self, trajectories: Iterable[AnyCostly]) -> Iterator[AnyCostly]:
         """The same trajectories, each counted."""
         for trajectory in trajectories:
             self._usage += trajectory.usage

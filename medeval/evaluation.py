@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import filterfalse
 
 from medeval.cell_settings import cell_fields, refusal_of
 from medeval.checkpoints import Checkpoint
@@ -13,10 +14,11 @@ from medeval.interruption import Interrupt
 from medeval.judge_client import opened
 from medeval.judging import judge_cell
 from medeval.models.base import Model
+from medeval.packed import SampleKeys
 from medeval.plan import Plan, PlannedBenchmark, cell_key
 from medeval.samples import BenchmarkSamples
 from medeval.store import CellFolder, RunFolder
-from medeval.walk import Cell, Progress, Walk, n_missing
+from medeval.walk import Cell, Progress, Walk, is_complete
 
 OpenModel = Callable[[Checkpoint], Model]
 Group = tuple[Checkpoint, Sequence[Cell]]
@@ -37,7 +39,7 @@ def cells_of(
                 protocol=protocol,
                 folder=cell_folder,
                 repeats=plan.options.repeats,
-                done=set() if plan.options.fresh else cell_folder.done(),
+                done=SampleKeys() if plan.options.fresh else cell_folder.done(),
             )
         )
     return cells
@@ -96,7 +98,7 @@ class Evaluation:
             await self._judge_what_lacks_a_verdict(cells)
         if self.interrupt.reason is not None:
             return
-        if not any(cell.stopped is None and n_missing(cell) for cell in cells):
+        if all(cell.stopped is not None or is_complete(cell) for cell in cells):
             return
         model = open_model(checkpoint)
         try:
@@ -107,7 +109,7 @@ class Evaluation:
                 self._claim(cell, model)
             await self._walk([cell for cell in cells if cell.stopped is None], model)
         except ModelError as error:
-            for cell in filter(n_missing, cells):
+            for cell in filterfalse(is_complete, cells):
                 cell.stop(str(error), self.progress)
         finally:
             await model.close()

@@ -110,7 +110,7 @@ async def judge_cell(
     judged = set() if again else cell.judged()
     missing = {
         judge_identity(judge): {
-            key for key in cell.done() if (*key, judge_identity(judge)) not in judged
+            key for key in cell.done_keys() if (*key, judge_identity(judge)) not in judged
         }
         for judge in judges
     }

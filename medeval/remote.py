@@ -17,10 +17,11 @@ from medeval.evaluation import Evaluation, Group, cells_of
 from medeval.forecast import Kind
 from medeval.interruption import Interrupt, Interruption
 from medeval.judge_replies import FILES
+from medeval.packed import SampleKey, SampleKeys
 from medeval.plan import PlanFile, resolve
 from medeval.samples import BenchmarkSamples
 from medeval.store import RunFolder
-from medeval.walk import Cell, SampleKey
+from medeval.walk import Cell
 
 Message = Mapping[str, Any]
 KINDS = ("trajectories", "verdicts", "failures")
@@ -79,7 +80,7 @@ class RemoteEvaluation:
         checkpoint, every = self._groups[name]
         cells = [cell for cell in every if cell.name in done]
         for cell in cells:
-            cell.done, cell.stopped = set(done[cell.name]), None
+            cell.done, cell.stopped = SampleKeys(done[cell.name]), None
         work = asyncio.create_task(self._work((checkpoint, cells)))
         work.add_done_callback(lambda _: self._messages.put_nowait({"over": True}))
         while "over" not in (message := await self._messages.get()):

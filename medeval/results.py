@@ -5,17 +5,18 @@ Rebuilt from samples, trajectories and verdicts alone, at any time.
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from medeval.analysis.aggregates import official_score, scored_results
-from medeval.analysis.breakdowns import CellScores, breakdowns
-from medeval.analysis.pairs import Labels, PairName, Result, join_verdicts, pair_outcomes
-from medeval.analysis.summary import CellName, CellSummary, as_columns, summarize
+from medeval.analysis.aggregates import ScoredResults, official_score
+from medeval.analysis.breakdowns import Breakdowns, CellScores
+from medeval.analysis.held import HeldLabels, HeldResults
+from medeval.analysis.pairs import PairName, join_verdicts, pair_outcomes
+from medeval.analysis.summary import CellName, CellSummary, Summarizer, as_columns
 from medeval.checkpoints import BASELINE
-from medeval.costs import Cost, Tally
+from medeval.costs import Tally
 from medeval.errors import RecordError
-from medeval.records import RunRecord, SampleRecord
+from medeval.records import RunRecord
 from medeval.shards import asked_of
 from medeval.store import CellFolder, CellKey, RunFolder
 
@@ -31,20 +32,21 @@ def write_results(
     """
     record = folder.record()
     every = list(dict.fromkeys([*folder.cells(), *cells]))
-    found = list(_read(folder, record, every, judge))
-    for benchmark in found:
-        _write_outcomes(folder, record, benchmark)
-    summaries = _in_order(folder, found, record, every)
-    is_primary = all(benchmark.is_primary for benchmark in found)
+    tables = Breakdowns()
+    is_primary = judge is None or all(record.judges.get(key.benchmark) == judge for key in every)
     suffix = "" if is_primary else f".{judge}"
+
+    def write(found: _CheckpointResults) -> None:
+        _write_outcomes(folder, record, found)
+        for key, results in found.results.items():
+            part = record.benchmarks[key.benchmark]
+            is_broken_down = found.samples.has_groups or part.cluster_size or part.suite
+            if is_broken_down and (scored := ScoredResults(results, found.samples)):
+                tables.add(CellScores(key=key, part=part, scored=scored))
+
+    summaries = _summaries(folder, record, every, judge, write)
     _write_table(folder, f"summary{suffix}.csv", _summary_rows(summaries, record))
-    cell_scores = [
-        CellScores(key=key, part=record.benchmarks[key.benchmark], scored=scored)
-        for benchmark in found
-        for key, results in benchmark.results.items()
-        if (scored := scored_results(results, benchmark.samples))
-    ]
-    for name, rows in breakdowns(cell_scores).items():
+    for name, rows in tables.tables().items():
         _write_table(folder, f"{name}{suffix}.csv", rows)
     return _chosen(summaries, cells)
 
@@ -67,57 +69,47 @@ def summarize_cells(
     folder: RunFolder, cells: Sequence[CellKey], *, judge: str | None = None
 ) -> list[CellSummary]:
     """The summaries that `write_results` gives, without writing anything."""
-    record = folder.record()
-    return _in_order(folder, list(_read(folder, record, cells, judge)), record, cells)
+    return _summaries(folder, folder.record(), cells, judge, lambda _: None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _BenchmarkResults:
+class _CheckpointResults:
+    """What one checkpoint came to on one benchmark; `keys` are all of the benchmark's cells.
+
+    `other_judge` is the judge, or None for the benchmark's primary one.
+    """
+
     judge: str
-    is_primary: bool
-    samples: Mapping[str, Labels]
-    results: Mapping[CellKey, Sequence[Result]]
-    costs: Mapping[CellKey, Cost]
+    other_judge: str | None
+    samples: HeldLabels
+    keys: Sequence[CellKey]
+    results: Mapping[CellKey, HeldResults]
+    summaries: Sequence[CellSummary]
 
 
-def _read(
-    folder: RunFolder, record: RunRecord, cells: Sequence[CellKey], judge: str | None
-) -> Iterator[_BenchmarkResults]:
-    for benchmark in dict.fromkeys(key.benchmark for key in cells):
-        identity = judge or _primary_judge(record, benchmark)
-        keys = [key for key in cells if key.benchmark == benchmark]
-        read = {key: _results(folder.cell(key), identity) for key in keys}
-        yield _BenchmarkResults(
-            judge=identity,
-            is_primary=identity == record.judges.get(benchmark),
-            samples={sample.id: _labels(sample) for sample in folder.samples(benchmark)},
-            results={key: results for key, (results, _) in read.items()},
-            costs={key: cost for key, (_, cost) in read.items()},
-        )
-
-
-def _labels(sample: SampleRecord) -> Labels:
-    return Labels(
-        id=sample.id,
-        options=sample.options,
-        targets=sample.targets,
-        groups=sample.groups,
-        cluster=sample.cluster,
-    )
-
-
-def _in_order(
+def _summaries(
     folder: RunFolder,
-    found: Sequence[_BenchmarkResults],
     record: RunRecord,
     cells: Sequence[CellKey],
+    judge: str | None,
+    visit: Callable[[_CheckpointResults], None],
 ) -> list[CellSummary]:
-    """One summary a cell: checkpoints in the order of the cells, free arms before the others."""
-    summaries = [
-        _summary(folder.cell(key), benchmark, results, record)
-        for benchmark in found
-        for key, results in benchmark.results.items()
-    ]
+    """One summary a cell: checkpoints in the order of the cells, free arms before the others.
+
+    Each checkpoint's results on a benchmark are visited, and then let go: all of a run's at once
+    would take the memory of all its samples times all its checkpoints.
+    """
+    identities = {key.benchmark: judge or _primary_judge(record, key.benchmark) for key in cells}
+    summaries: list[CellSummary] = []
+    for benchmark, identity in identities.items():
+        keys = [key for key in cells if key.benchmark == benchmark]
+        samples = HeldLabels(folder.samples(benchmark))
+        for checkpoint in dict.fromkeys(key.checkpoint for key in keys):
+            found = _read(folder, record, keys, checkpoint, identity, samples)
+            visit(found)
+            summaries += found.summaries
+            # or it would be held while the next is read
+            del found
     order = {key.checkpoint: position for position, key in enumerate(cells)}
     available = {arm for _, arm in record.pairs.values()}
     return sorted(
@@ -130,13 +122,68 @@ def _in_order(
     )
 
 
+def _read(
+    folder: RunFolder,
+    record: RunRecord,
+    keys: Sequence[CellKey],
+    checkpoint: str,
+    judge: str,
+    samples: HeldLabels,
+) -> _CheckpointResults:
+    read = {
+        key: _results(folder.cell(key), record, judge, samples)
+        for key in keys
+        if key.checkpoint == checkpoint
+    }
+    is_primary = judge == record.judges.get(keys[0].benchmark)
+    return _CheckpointResults(
+        judge=judge,
+        other_judge=None if is_primary else judge,
+        samples=samples,
+        keys=keys,
+        results={key: results for key, (results, _) in read.items()},
+        summaries=[summary for _, summary in read.values()],
+    )
+
+
 def _primary_judge(record: RunRecord, benchmark: str) -> str:
     if benchmark not in record.judges:
         raise RecordError(f"run.json names no judge for benchmark {benchmark!r}")
     return record.judges[benchmark]
 
 
-def _expected(cell: CellFolder, record: RunRecord, n_samples: int) -> int:
+def _results(
+    cell: CellFolder, record: RunRecord, judge: str, samples: HeldLabels
+) -> tuple[HeldResults, CellSummary]:
+    """Each trajectory's result, and what all of them come to, from one reading."""
+    tally, summarizer = Tally(), Summarizer(samples.cluster)
+    endings = tally.passing(cell.endings())
+    joined = join_verdicts(endings, cell.verdicts_by(judge), judge)
+    results = HeldResults(summarizer.passing(joined))
+    begun = cell.record()
+    told = [entry.get("concurrency") for entry in begun.recorded] if begun else []
+    cost = tally.cost(max((number for number in told if isinstance(number, int)), default=None))
+    key = cell.key
+    summary = summarizer.summary(
+        CellName(
+            checkpoint=key.checkpoint,
+            series=key.series,
+            step=key.step,
+            benchmark=key.benchmark,
+            protocol=key.protocol,
+            judge=judge,
+        ),
+        expected=_expected(cell, record, len(samples), cost.n_trajectories),
+        cost=cost,
+    )
+    aggregate, scored = record.benchmarks[key.benchmark].aggregate, ScoredResults(results, samples)
+    if aggregate == "mean over samples" or not scored:
+        return results, summary
+    official = replace(summary.score, value=official_score(aggregate, scored))
+    return results, replace(summary, score=official)
+
+
+def _expected(cell: CellFolder, record: RunRecord, n_samples: int, n_done: int) -> int:
     """How many trajectories were asked of a cell; of one never begun, by the last session.
 
     A sample whose tries all failed was asked for, whatever else was.
@@ -144,60 +191,18 @@ def _expected(cell: CellFolder, record: RunRecord, n_samples: int) -> int:
     begun = cell.record()
     entries = [record.sessions[-1].plan] if begun is None else begun.recorded
     asked = asked_of(entries, n_samples)
-    done = cell.done()
-    failed = {(failure.sample_id, failure.repeat) for failure in cell.failures()} - done
-    return max(asked, len(done) + len(failed))
+    failed = {(failure.sample_id, failure.repeat) for failure in cell.failures()}
+    done = cell.done() if failed else ()
+    return max(asked, n_done + sum(key not in done for key in failed))
 
 
-def _results(cell: CellFolder, judge: str) -> tuple[list[Result], Cost]:
-    """Each trajectory's result, and what all of them took, from one reading."""
-    tally = Tally()
-    results = list(join_verdicts(tally.passing(cell.trajectories()), cell.verdicts(), judge))
-    begun = cell.record()
-    told = [entry.get("concurrency") for entry in begun.recorded] if begun else []
-    at_once = [number for number in told if isinstance(number, int)]
-    return results, tally.cost(max(at_once, default=None))
-
-
-def _summary(
-    cell: CellFolder,
-    benchmark: _BenchmarkResults,
-    results: Sequence[Result],
-    record: RunRecord,
-) -> CellSummary:
-    key, samples = cell.key, benchmark.samples
-    aggregate = record.benchmarks[key.benchmark].aggregate
-    name = CellName(
-        checkpoint=key.checkpoint,
-        series=key.series,
-        step=key.step,
-        benchmark=key.benchmark,
-        protocol=key.protocol,
-        judge=benchmark.judge,
-    )
-
-    def cluster_of(sample_id: str) -> str:
-        return samples[sample_id].cluster or sample_id
-
-    summary = summarize(
-        name, results, expected=_expected(cell, record, len(samples)), cluster_of=cluster_of
-    )
-    summary = replace(summary, cost=benchmark.costs[key])
-    scored = scored_results(results, samples)
-    if aggregate == "mean over samples" or not scored:
-        return summary
-    official = replace(summary.score, value=official_score(aggregate, scored))
-    return replace(summary, score=official)
-
-
-def _write_outcomes(folder: RunFolder, record: RunRecord, benchmark: _BenchmarkResults) -> None:
-    results = benchmark.results
-    judge = None if benchmark.is_primary else benchmark.judge
+def _write_outcomes(folder: RunFolder, record: RunRecord, found: _CheckpointResults) -> None:
+    judge = found.other_judge
     for pair, (free, available) in record.pairs.items():
-        for key, found in results.items():
+        for key, results in found.results.items():
             other = CellKey(key.series, key.step, key.benchmark, free)
-            if key.protocol == available and other in results:
-                owners = _series_of(key, results)
+            if key.protocol == available and other in found.results:
+                owners = _series_of(key, found.keys)
                 if key.series not in owners:
                     folder.drop_outcomes(key.series, key.step, key.benchmark, pair, judge)
                 for series in owners:
@@ -209,7 +214,7 @@ def _write_outcomes(folder: RunFolder, record: RunRecord, benchmark: _BenchmarkR
                         pair=pair,
                     )
                     outcomes = pair_outcomes(
-                        name, benchmark.samples.values(), results[other], found
+                        name, found.samples.labels(), found.results[other], results
                     )
                     folder.write_outcomes(
                         series, key.step, key.benchmark, pair, outcomes, judge=judge

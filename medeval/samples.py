@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from medeval.definitions import Benchmark
 from medeval.errors import DataError
 from medeval.images import KnownFiles, sent_as, sha256_of
+from medeval.packed import Table, Texts, packed_text
 from medeval.plan import PlanFile, PlannedBenchmark
 from medeval.records import SampleImagePart, SampleRecord
 from medeval.rows import Origin, Row, Rows, open_rows
@@ -43,7 +44,7 @@ class BenchmarkSamples:
         self._ids = frozenset(options.sample_id)
         self._shard = Shard.read(options.shard or "1/1")
         self.count = len(self._rows)
-        self._seen: tuple[str, ...] | None = None
+        self._seen: Texts | None = None
         self._kept: list[tuple[int, Sample]] | None = None
         self.known_files = KnownFiles()
         check_count(self.benchmark, self.count, allow=self._is_part or options.allow_count_mismatch)
@@ -58,7 +59,7 @@ class BenchmarkSamples:
         return self._rows.origin
 
     @property
-    def ids(self) -> tuple[str, ...]:
+    def ids(self) -> Sequence[str]:
         """The ids of the samples, in order; the rows are read for them once."""
         if self._seen is None:
             deque(self._checked(), maxlen=0)
@@ -123,28 +124,26 @@ class BenchmarkSamples:
 
     def _checked(self) -> Iterator[Sample]:
         """Each sample, with ids that are asked for and none of them twice."""
-        seen: set[str] = set()
-        own: list[str] = []
+        seen, own = Table(), Texts()
         kept: list[tuple[int, Sample]] = []
         for position, sample in enumerate(self._asked()):
-            if sample.id in seen:
+            if seen.add(packed_text(sample.id)) < position:
                 raise DataError(
                     f"benchmark {self.benchmark.name!r} has the sample id {sample.id!r} twice",
                     hint="ids pair the arms, so each must name one sample",
                 )
-            seen.add(sample.id)
             if self._shard.holds(position):
                 own.append(sample.id)
                 if len(own) <= MOST_KEPT:
                     kept.append((position, sample))
                 yield sample
-        absent = sorted(self._ids - seen)
+        absent = sorted(name for name in self._ids if seen.place(packed_text(name)) is None)
         if absent:
             raise DataError(
                 f"benchmark {self.benchmark.name!r} has no sample {absent[0]!r}",
                 hint="--sample-id takes ids as in samples/<benchmark>.jsonl",
             )
-        self._seen = tuple(own)
+        self._seen = own
         self._kept = kept if len(kept) == len(own) else None
 
 

@@ -10,6 +10,7 @@ from medeval.durable import explained, make_folder, read_lines, write_whole
 from medeval.errors import RecordError
 from medeval.keys import CellKey, OutcomeKey, quoted, unquoted
 from medeval.locks import Lock
+from medeval.packed import Table, packed_text
 from medeval.records import OutcomeRecord, RunRecord, SampleRecord
 from medeval.schema import parse_record
 from medeval.types import MediaType
@@ -123,20 +124,23 @@ class RunFolder:
 
     def _merged(self, benchmark: str, samples: Iterable[SampleRecord]) -> Iterator[bytes]:
         """The lines that are there, then those of new samples."""
-        known: dict[str, bytes] = {}
+        known, digests = Table(), bytearray()
         for record in self._samples(benchmark):
             line = record.line()
-            known[record.id] = hashlib.sha256(line).digest()
+            at = known.add(packed_text(record.id))
+            digests[32 * at : 32 * at + 32] = hashlib.sha256(line).digest()
             yield line
-        given: set[str] = set()
+        given, new = bytearray(len(known)), Table()
         for sample in samples:
-            if sample.id in given:
+            line, name = sample.line(), packed_text(sample.id)
+            place, n_new = known.place(name), len(new)
+            if given[place] if place is not None else new.add(name) < n_new:
                 raise RecordError(f"benchmark {benchmark!r} has sample id {sample.id!r} twice")
-            given.add(sample.id)
-            line = sample.line()
-            if sample.id not in known:
+            if place is None:
                 yield line
-            elif known[sample.id] != hashlib.sha256(line).digest():
+                continue
+            given[place] = True
+            if digests[32 * place : 32 * place + 32] != hashlib.sha256(line).digest():
                 raise self._conflict(benchmark, sample)
 
     def _conflict(self, benchmark: str, sample: SampleRecord) -> RecordError:

@@ -26,7 +26,7 @@ from medeval.results import write_results
 from medeval.samples import BenchmarkSamples
 from medeval.store import CellKey, RunFolder
 from medeval.types import Usage
-from medeval.walk import Cell, n_missing, wanted
+from medeval.walk import Cell, is_complete, n_missing, wanted
 from medeval.workers import deal_out, devices_of
 
 
@@ -165,7 +165,7 @@ async def _evaluate(evaluation: Evaluation, groups: Sequence[Group], open_model:
     """
     plan, here, dealt = evaluation.plan, groups, []
     if plan.options.workers is not None or plan.options.cluster is not None:
-        dealt = [group for group in groups if any(map(n_missing, group[1]))]
+        dealt = [group for group in groups if not all(map(is_complete, group[1]))]
         here = [group for group in groups if group not in dealt]
 
     async def given(some: Sequence[Group]) -> AsyncIterator[Group]:
@@ -183,13 +183,13 @@ async def _evaluate(evaluation: Evaluation, groups: Sequence[Group], open_model:
     for cell in (cell for _, cells in dealt for cell in cells):
         cell.done = cell.folder.done()
     # a worker may have been lost between a trajectory and its verdict
-    complete = [group for group in dealt if not any(map(n_missing, group[1]))]
+    complete = [group for group in dealt if all(map(is_complete, group[1]))]
     await evaluation.run(given(complete), open_model, asks_judges=False)
 
 
 def _will_ask_judges(plan: Plan, groups: Iterable[Group]) -> bool:
     return not plan.options.defer_grading and any(
-        judge.value.needs_endpoint and n_missing(cell)
+        judge.value.needs_endpoint and not is_complete(cell)
         for _, group in groups
         for cell in group
         for judge in cell.planned.judges
@@ -209,7 +209,7 @@ def _in_own_loop(work: Coroutine[Any, Any, None]) -> None:
 
 def _n_unscored(cell: Cell, plan: Plan) -> int:
     if plan.options.defer_grading:
-        return len(wanted(cell) - cell.folder.done())
-    primary = judge_identity(cell.planned.judges[0])
-    judged = {(name, repeat) for name, repeat, judge in cell.folder.judged() if judge == primary}
-    return len(wanted(cell) - judged)
+        scored = cell.folder.done()
+    else:
+        scored = cell.folder.judged_by(judge_identity(cell.planned.judges[0]))
+    return sum(key not in scored for key in wanted(cell))

@@ -8,6 +8,7 @@ import asyncio
 import heapq
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -22,6 +23,7 @@ from medeval.interruption import Interrupt
 from medeval.judging import JudgeQueue, failure, first_error_alone
 from medeval.loader import Loaded
 from medeval.models.base import Model
+from medeval.packed import SampleKey, SampleKeys
 from medeval.plan import PlannedBenchmark
 from medeval.records import FailureKind
 from medeval.rollout import Rollout, roll_out
@@ -29,8 +31,6 @@ from medeval.samples import BenchmarkSamples
 from medeval.shared_pictures import Holding, SharedPictures
 from medeval.store import RunFolder
 from medeval.types import Sample
-
-SampleKey = tuple[str, int]
 
 
 class Progress(Protocol):
@@ -63,7 +63,7 @@ class Cell:
     protocol: Loaded[EvalProtocol]
     folder: CellFolder
     repeats: int
-    done: set[SampleKey] = field(default_factory=set)
+    done: AbstractSet[SampleKey] = field(default_factory=SampleKeys)
     tries: Counter[SampleKey] = field(default_factory=Counter)
     writer: CellWriter | None = None
     stopped: str | None = None
@@ -126,7 +126,8 @@ class Walk:
         with ExitStack() as stack:
             for cell in self.cells:
                 cell.writer = stack.enter_context(cell.folder.writer(self.writer_name))
-                cell.done |= cell.folder.done()
+                there = cell.folder.done()
+                cell.done = there if cell.done <= there else cell.done | there
                 cell.tries = Counter(
                     (failure.sample_id, failure.repeat)
                     for failure in cell.folder.failures()
@@ -221,14 +222,22 @@ class Walk:
         self.progress.advance(job.cell.kind, seconds=None)
 
 
-def wanted(cell: Cell) -> set[SampleKey]:
+def wanted(cell: Cell) -> Iterator[SampleKey]:
     """The trajectories that are asked of a cell."""
-    return {(sample_id, n) for sample_id in cell.samples.ids for n in range(cell.repeats)}
+    return ((sample_id, n) for sample_id in cell.samples.ids for n in range(cell.repeats))
 
 
-def n_missing(cell: Cell) -> int:
-    """How many of them are not there yet."""
-    return len(wanted(cell) - cell.done)
+def n_missing(cell: Cell, *beside: AbstractSet[SampleKey]) -> int:
+    """How many of them are neither done yet nor in what is named beside."""
+    known = [keys for keys in (cell.done, *beside) if keys]
+    if not known:
+        return len(cell.samples.ids) * cell.repeats
+    return sum(not any(key in keys for keys in known) for key in wanted(cell))
+
+
+def is_complete(cell: Cell) -> bool:
+    """Whether none of them is missing."""
+    return all(key in cell.done for key in wanted(cell))
 
 
 def _shares(n: int) -> Iterator[float]:

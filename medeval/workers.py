@@ -25,7 +25,7 @@ from medeval.evaluation import Group
 from medeval.forecast import Kind
 from medeval.interruption import Interrupt, Interruption
 from medeval.plan import Plan, PlanFile
-from medeval.walk import Cell, Progress, n_missing, wanted
+from medeval.walk import Cell, Progress, n_missing
 
 LOGS = "logs"
 # A checkpoint at which so many workers died, with nothing made in between or in all, is given up:
@@ -197,7 +197,7 @@ class _Losses:
 
     def add(self, cells: Sequence[Cell]) -> None:
         """Count one more, in a row with the one before where nothing was made since."""
-        left = sum(len(wanted(cell) - cell.done - cell.folder.done()) for cell in cells)
+        left = sum(n_missing(cell, cell.folder.done()) for cell in cells)
         self.in_all += 1
         self.in_a_row = self.in_a_row + 1 if left == self.left else 1
         self.left = left

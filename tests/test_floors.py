@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[int, str] = {
     0: "errors boxes types",
     1: "text templates costs forecast shards inquiry denotation schema parts records fingerprints "
-    "keys",
+    "keys packed endings",
     2: "images image_files image_cells pixel_room archives symmetry row_files tables hub rows "
     "durable locks cells store judge_replies",
     3: "tools.* models.* protocol_parts",

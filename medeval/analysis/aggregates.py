@@ -3,10 +3,10 @@
 Every function takes decided samples alone and gives shares or means, 0 to 1 where scores are.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from medeval.analysis.pairs import Labels, Result
+from medeval.analysis.held import HeldResults, Labels, Result
 from medeval.errors import DataError
 from medeval.records import SampleRecord
 from medeval.text import LETTERS, chosen_option
@@ -24,27 +24,36 @@ class Scored:
     choice: str | None = None
 
 
-def scored_results(
-    results: Iterable[Result], samples: Mapping[str, SampleRecord] | Mapping[str, Labels]
-) -> list[Scored]:
-    """The decided results of a cell, ready to be aggregated.
+class ScoredResults(Collection[Scored]):
+    """The decided results of a cell, ready to be aggregated; each made when it is read.
 
     With repeats, each stands for itself, and a cluster is one question at one repeat.
     """
-    found = []
-    for result in results:
-        if result.score is not None:
-            sample = samples[result.sample_id]
-            found.append(
-                Scored(
-                    sample_id=result.sample_id,
-                    score=result.score,
-                    groups=sample.groups,
-                    cluster=f"{sample.cluster or sample.id}#{result.repeat}",
-                    choice=_chosen_text(result.answer, sample.options),
-                )
+
+    def __init__(
+        self,
+        results: Iterable[Result],
+        samples: Mapping[str, SampleRecord] | Mapping[str, Labels],
+    ) -> None:
+        self._results = HeldResults.of(results)
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return self._results.n_decided
+
+    def __iter__(self) -> Iterator[Scored]:
+        for result, score in self._results.decided():
+            sample = self._samples[result.sample_id]
+            yield Scored(
+                sample_id=result.sample_id,
+                score=score,
+                groups=sample.groups,
+                cluster=f"{sample.cluster or sample.id}#{result.repeat}",
+                choice=_chosen_text(result.answer, sample.options),
             )
-    return found
+
+    def __contains__(self, scored: object) -> bool:
+        return any(one == scored for one in self)
 
 
 def _chosen_text(answer: str | None, options: Sequence[str]) -> str | None:
@@ -53,7 +62,7 @@ def _chosen_text(answer: str | None, options: Sequence[str]) -> str | None:
     return None if letter is None else options[LETTERS.index(letter)]
 
 
-def mean_over_samples(scored: Sequence[Scored]) -> float:
+def mean_over_samples(scored: Collection[Scored]) -> float:
     """The plain mean. Raises DataError where there is none.
 
     >>> mean_over_samples([Scored(sample_id="a", score=1.0), Scored(sample_id="b", score=0.0)])
@@ -64,7 +73,7 @@ def mean_over_samples(scored: Sequence[Scored]) -> float:
     return sum(one.score for one in scored) / len(scored)
 
 
-def mean_over_cycles(scored: Sequence[Scored]) -> float:
+def mean_over_cycles(scored: Collection[Scored]) -> float:
     """The mean over the groups of `cycle` of each group's mean.
 
     With the same number of samples in each cycle this is the plain mean; HR-Bench has 200, and
@@ -81,20 +90,22 @@ def mean_over_cycles(scored: Sequence[Scored]) -> float:
     return sum(cycles.values()) / len(cycles)
 
 
-def official_score(aggregate: Aggregate, scored: Sequence[Scored]) -> float:
+def official_score(aggregate: Aggregate, scored: Collection[Scored]) -> float:
     """A benchmark's score in its official aggregate."""
     return (
         mean_over_cycles(scored) if aggregate == "mean over cycles" else mean_over_samples(scored)
     )
 
 
-def group_scores(aggregate: Aggregate, scored: Sequence[Scored], grouping: str) -> dict[str, float]:
+def group_scores(
+    aggregate: Aggregate, scored: Collection[Scored], grouping: str
+) -> dict[str, float]:
     """The official score inside each group of a grouping, sorted by group."""
     groups = _by_group(scored, grouping)
     return {group: official_score(aggregate, groups[group]) for group in sorted(groups)}
 
 
-def group_means(scored: Sequence[Scored], grouping: str) -> dict[str, float]:
+def group_means(scored: Collection[Scored], grouping: str) -> dict[str, float]:
     """The plain mean inside each group of a grouping, sorted by group.
 
     Raises DataError where a sample is in no group of it.
@@ -118,7 +129,7 @@ def weighted_average(means: Mapping[str, tuple[float, int]]) -> float:
     return sum(mean * n for mean, n in means.values()) / total
 
 
-def all_correct(scored: Sequence[Scored], *, correct_at: float = 1.0, size: int = 4) -> float:
+def all_correct(scored: Collection[Scored], *, correct_at: float = 1.0, size: int = 4) -> float:
     """The share of questions whose samples are all correct, over complete clusters alone.
 
     A cluster counts where `size` of its samples are decided. Not an official score of HR-Bench.
@@ -129,7 +140,7 @@ def all_correct(scored: Sequence[Scored], *, correct_at: float = 1.0, size: int 
     return right / len(clusters)
 
 
-def letter_consistency(scored: Sequence[Scored], *, size: int = 4) -> float:
+def letter_consistency(scored: Collection[Scored], *, size: int = 4) -> float:
     """The share of questions for which one option was chosen wherever its letter moved.
 
     Right or wrong does not matter. A sample that chose no option makes its question inconsistent.

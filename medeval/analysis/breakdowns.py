@@ -1,6 +1,7 @@
 """Scores below and above a cell: its groups, its clusters, and the suites it belongs to."""
 
-from collections.abc import Callable, Iterable, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from medeval.analysis.aggregates import (
@@ -13,6 +14,7 @@ from medeval.analysis.aggregates import (
 from medeval.analysis.uncertainty import mean_rate
 from medeval.errors import DataError
 from medeval.keys import CellKey
+from medeval.packed import Table, packed_text
 from medeval.records import BenchmarkPart
 
 TableRow = dict[str, object]
@@ -24,21 +26,62 @@ class CellScores:
 
     key: CellKey
     part: BenchmarkPart
-    scored: Sequence[Scored]
+    scored: Collection[Scored]
 
 
-def breakdowns(cells: Sequence[CellScores]) -> dict[str, list[TableRow]]:
-    """The rows of each breakdown by its table's name; a table may have none.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Member:
+    """What a suite's average needs of a cell."""
+
+    benchmark: str
+    score: float
+    n: int
+    rows_mark: str
+
+
+class Breakdowns:
+    """The rows of each breakdown, gathered cell by cell.
 
     `groups`: each group of each grouping, with n and a 95% interval. `clusters`: the share of
     questions answered right in all their samples, and answered alike in all of them. `suites`:
     the average over the samples of several benchmarks together.
     """
-    return {
-        "groups": [row for cell in cells for row in _group_rows(cell)],
-        "clusters": [row for cell in cells for row in _cluster_rows(cell)],
-        "suites": _suite_rows(cells),
-    }
+
+    def __init__(self) -> None:
+        self._groups: list[TableRow] = []
+        self._clusters: list[TableRow] = []
+        self._suites: dict[tuple[str, CellKey], list[_Member]] = {}
+
+    def add(self, cell: CellScores) -> None:
+        """Take a cell in; its scores are not kept."""
+        self._groups.extend(_group_rows(cell))
+        self._clusters.extend(_cluster_rows(cell))
+        key, suite = cell.key, cell.part.suite
+        if suite is not None:
+            place = CellKey(key.series, key.step, suite, key.protocol)
+            self._suites.setdefault((suite, place), []).append(
+                _Member(
+                    benchmark=key.benchmark,
+                    score=official_score(cell.part.aggregate, cell.scored),
+                    n=len(cell.scored),
+                    rows_mark=cell.part.rows_mark,
+                )
+            )
+
+    def tables(self) -> dict[str, list[TableRow]]:
+        """The rows by their table's name; a table may have none."""
+        suites = [
+            _suite_row(suite, place, members) for (suite, place), members in self._suites.items()
+        ]
+        return {"groups": self._groups, "clusters": self._clusters, "suites": suites}
+
+
+def breakdowns(cells: Iterable[CellScores]) -> dict[str, list[TableRow]]:
+    """The rows of each breakdown of some cells, as `Breakdowns` has them."""
+    found = Breakdowns()
+    for cell in cells:
+        found.add(cell)
+    return found.tables()
 
 
 def _names(key: CellKey) -> TableRow:
@@ -46,14 +89,16 @@ def _names(key: CellKey) -> TableRow:
 
 
 def _group_rows(cell: CellScores) -> Iterable[TableRow]:
-    groups: dict[tuple[str, str], list[Scored]] = {}
+    groups: dict[tuple[str, str], tuple[array[float], array[int]]] = {}
+    clusters = Table()
     for one in cell.scored:
+        cluster = clusters.add(packed_text(one.cluster or one.sample_id)) if one.groups else 0
         for grouping, group in one.groups.items():
-            groups.setdefault((grouping, group), []).append(one)
-    for (grouping, group), members in sorted(groups.items()):
-        rate = mean_rate(
-            [one.score for one in members], [one.cluster or one.sample_id for one in members]
-        )
+            scores, of_scores = groups.setdefault((grouping, group), (array("d"), array("i")))
+            scores.append(one.score)
+            of_scores.append(cluster)
+    for grouping, group in sorted(groups):
+        rate = mean_rate(*groups[grouping, group])
         yield {
             **_names(cell.key),
             "benchmark": cell.key.benchmark,
@@ -90,34 +135,16 @@ def _or_none(share: Callable[[], float]) -> float | None:
         return None
 
 
-def _suite_rows(cells: Sequence[CellScores]) -> list[TableRow]:
-    suites: dict[tuple[str, CellKey], list[CellScores]] = {}
-    for cell in cells:
-        if cell.part.suite is not None:
-            key = cell.key
-            place = CellKey(key.series, key.step, cell.part.suite, key.protocol)
-            suites.setdefault((cell.part.suite, place), []).append(cell)
-    return [
-        {
-            **_names(place),
-            "suite": suite,
-            "protocol": place.protocol,
-            "benchmarks": " ".join(member.key.benchmark for member in members),
-            "n": sum(len(member.scored) for member in members),
-            "score": weighted_average(
-                {
-                    member.key.benchmark: (
-                        official_score(member.part.aggregate, member.scored),
-                        len(member.scored),
-                    )
-                    for member in members
-                }
-            ),
-            "rows": "; ".join(
-                f"{member.key.benchmark}: {member.part.rows_mark}"
-                for member in members
-                if member.part.rows_mark
-            ),
-        }
-        for (suite, place), members in suites.items()
-    ]
+def _suite_row(suite: str, place: CellKey, members: Sequence[_Member]) -> TableRow:
+    means = {member.benchmark: (member.score, member.n) for member in members}
+    return {
+        **_names(place),
+        "suite": suite,
+        "protocol": place.protocol,
+        "benchmarks": " ".join(member.benchmark for member in members),
+        "n": sum(member.n for member in members),
+        "score": weighted_average(means),
+        "rows": "; ".join(
+            f"{member.benchmark}: {member.rows_mark}" for member in members if member.rows_mark
+        ),
+    }

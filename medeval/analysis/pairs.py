@@ -1,49 +1,23 @@
 """The arms of a pair joined sample by sample, by id and repeat, never by position."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from medeval.analysis.held import STATUSES, HeldResults, Labels, Result
+from medeval.endings import Ending
+from medeval.packed import SampleKey, SampleKeys
 from medeval.records import OutcomeRecord, SampleRecord
-from medeval.types import StopReason, Trajectory, Verdict, VerdictStatus
+from medeval.types import Trajectory, Verdict, VerdictStatus
 
-Key = tuple[str, int]
+TAKEN = len(STATUSES)
 
 CORRECT: Mapping[VerdictStatus, bool | None] = {
     "correct": True,
     "incorrect": False,
     "undecided": None,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Labels:
-    """What outcomes and aggregates need of a sample: a tenth of its record's memory.
-
-    All samples of a benchmark are held at once.
-    """
-
-    id: str
-    options: Sequence[str]
-    targets: tuple[str, ...]
-    groups: Mapping[str, str]
-    cluster: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What one trajectory came to under one judge: all that outcomes and tables need of it."""
-
-    sample_id: str
-    repeat: int
-    status: VerdictStatus
-    score: float | None
-    judge: str
-    answer: str | None
-    stop: StopReason
-    called: bool
-    attempted: int
-    executed: int
-    observed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,19 +32,15 @@ class PairName:
 
 
 def join_verdicts(
-    trajectories: Iterable[Trajectory], verdicts: Iterable[Verdict], judge: str
+    trajectories: Iterable[Trajectory | Ending], verdicts: Iterable[Verdict], judge: str
 ) -> Iterator[Result]:
     """Each trajectory with the given judge's verdict; one without a verdict is left out.
 
     Where a judge's verdict on a trajectory was written more than once, the last one holds.
     """
-    by_key: dict[Key, tuple[VerdictStatus, float | None]] = {
-        (verdict.sample_id, verdict.repeat): (verdict.status, verdict.score)
-        for verdict in verdicts
-        if verdict.judge == judge
-    }
+    judged = _Judged(verdict for verdict in verdicts if verdict.judge == judge)
     for trajectory in trajectories:
-        verdict = by_key.pop((trajectory.sample_id, trajectory.repeat), None)
+        verdict = judged.take((trajectory.sample_id, trajectory.repeat))
         if verdict is not None:
             status, score = verdict
             yield Result(
@@ -88,30 +58,44 @@ def join_verdicts(
             )
 
 
+class _Judged:
+    """Statuses and scores by sample and repeat, each to be taken once."""
+
+    def __init__(self, verdicts: Iterable[Verdict]) -> None:
+        self._keys = SampleKeys()
+        self._statuses = bytearray()
+        self._scores = array("d")
+        for verdict in verdicts:
+            place = self._keys.add((verdict.sample_id, verdict.repeat))
+            score = math.nan if verdict.score is None else verdict.score
+            self._statuses[place : place + 1] = bytes([STATUSES.index(verdict.status)])
+            self._scores[place : place + 1] = array("d", [score])
+
+    def take(self, key: SampleKey) -> tuple[VerdictStatus, float | None] | None:
+        place = self._keys.place(key)
+        if place is None or self._statuses[place] == TAKEN:
+            return None
+        status, score = STATUSES[self._statuses[place]], self._scores[place]
+        self._statuses[place] = TAKEN
+        return status, None if math.isnan(score) else score
+
+
 def pair_outcomes(
     name: PairName,
     samples: Iterable[SampleRecord | Labels],
-    free: Iterable[Result],
-    available: Iterable[Result],
+    free: Collection[Result],
+    available: Collection[Result],
 ) -> Iterator[OutcomeRecord]:
     """One outcome for each sample and repeat that has a verdict in both arms.
 
     In the order of the samples, then by repeat.
     """
-    by_sample = _by_sample(free)
-    others = {(result.sample_id, result.repeat): result for result in available}
+    one, other = HeldResults.of(free), HeldResults.of(available)
     for sample in samples:
-        for result in sorted(by_sample.get(sample.id, ()), key=lambda result: result.repeat):
-            other = others.get((sample.id, result.repeat))
-            if other is not None:
-                yield _outcome(name, sample, result, other)
-
-
-def _by_sample(results: Iterable[Result]) -> dict[str, list[Result]]:
-    grouped: dict[str, list[Result]] = {}
-    for result in results:
-        grouped.setdefault(result.sample_id, []).append(result)
-    return grouped
+        for repeat in one.repeats:
+            result, opposite = one.get((sample.id, repeat)), other.get((sample.id, repeat))
+            if result is not None and opposite is not None:
+                yield _outcome(name, sample, result, opposite)
 
 
 def _outcome(

@@ -1,9 +1,10 @@
 """The table a run ends with: one row a cell, every rate with its n and interval."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
-from medeval.analysis.pairs import Result
+from medeval.analysis.held import Result
 from medeval.analysis.uncertainty import Rate, mean_rate
 from medeval.costs import Cost
 
@@ -49,43 +50,61 @@ class CellName:
     judge: str
 
 
-def summarize(
-    name: CellName,
-    results: Iterable[Result],
-    *,
-    expected: int,
-    cluster_of: Callable[[str], Hashable],
-) -> CellSummary:
-    """A cell's summary; `expected` is how many trajectories it should have."""
-    found = list(results)
-    decided = [result for result in found if result.score is not None]
-    clusters = [cluster_of(result.sample_id) for result in found]
+class Summarizer:
+    """Counts a cell's results as they pass by; `cluster_of` numbers a sample's cluster."""
 
-    def share(holds: Callable[[Result], bool]) -> Rate:
-        return mean_rate([float(holds(result)) for result in found], clusters)
+    def __init__(self, cluster_of: Callable[[str], int]) -> None:
+        self._cluster_of = cluster_of
+        self._clusters, self._decided_clusters = array("q"), array("q")
+        self._scores = array("d")
+        self._events = [array("b") for _ in EVENTS]
 
-    return CellSummary(
-        checkpoint=name.checkpoint,
-        series=name.series,
-        step=name.step,
-        benchmark=name.benchmark,
-        protocol=name.protocol,
-        judge=name.judge,
-        score=mean_rate(
-            [result.score for result in decided if result.score is not None],
-            [cluster_of(result.sample_id) for result in decided],
-        ),
-        called=share(lambda result: result.called),
-        truncated=share(lambda result: result.stop in TRUNCATED),
-        unanswered=share(_is_unanswered),
-        not_offered=share(lambda result: result.stop == "not_offered"),
-        undecided=len(found) - len(decided),
-        unscored=max(0, expected - len(found)),
-    )
+    def passing(self, results: Iterable[Result]) -> Iterator[Result]:
+        """The same results, each counted."""
+        for result in results:
+            cluster = self._cluster_of(result.sample_id)
+            self._clusters.append(cluster)
+            for event, happens in zip(self._events, EVENTS, strict=True):
+                event.append(happens(result))
+            if result.score is not None:
+                self._scores.append(result.score)
+                self._decided_clusters.append(cluster)
+            yield result
+
+    def summary(self, name: CellName, *, expected: int, cost: Cost) -> CellSummary:
+        """The summary so far; `expected` is how many trajectories the cell should have."""
+        called, truncated, unanswered, not_offered = (
+            mean_rate(event, self._clusters) for event in self._events
+        )
+        return CellSummary(
+            checkpoint=name.checkpoint,
+            series=name.series,
+            step=name.step,
+            benchmark=name.benchmark,
+            protocol=name.protocol,
+            judge=name.judge,
+            score=mean_rate(self._scores, self._decided_clusters),
+            called=called,
+            truncated=truncated,
+            unanswered=unanswered,
+            not_offered=not_offered,
+            undecided=len(self._clusters) - len(self._scores),
+            unscored=max(0, expected - len(self._clusters)),
+            cost=cost,
+        )
 
 
 def _is_unanswered(result: Result) -> bool:
     return result.answer is None and result.stop not in {*TRUNCATED, "not_offered"}
+
+
+# What the shares called, truncated, unanswered and not_offered are of.
+EVENTS: Sequence[Callable[[Result], bool]] = (
+    lambda result: result.called,
+    lambda result: result.stop in TRUNCATED,
+    _is_unanswered,
+    lambda result: result.stop == "not_offered",
+)
 
 
 def as_columns(summaries: Sequence[CellSummary]) -> list[dict[str, object]]:

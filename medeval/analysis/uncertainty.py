@@ -1,11 +1,13 @@
 """Intervals for what a run reports."""
 
 import math
+from array import array
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,7 @@ def mean_rate(
         Each in [0, 1]; 1.0 is best.
     clusters : sequence of hashable, shape (n_scores,)
         Scores of one cluster (repeats of a sample, rotations of a question) are not independent.
+        An array of numbers takes the least memory.
     level : float, default 0.95
         Coverage asked for.
 
@@ -57,17 +60,23 @@ def mean_rate(
         return UNDEFINED
     values = np.asarray(scores, dtype=float)
     mean = float(np.clip(values.mean(), 0.0, 1.0))
-    codes = {cluster: code for code, cluster in enumerate(dict.fromkeys(clusters))}
-    deviations = np.bincount(
-        [codes[cluster] for cluster in clusters], weights=values - values.mean()
-    )
+    deviations = np.bincount(_codes(clusters), weights=values - values.mean())
     variance = float((deviations**2).sum()) / len(values) ** 2
     bernoulli = mean * (1.0 - mean)
-    effective = bernoulli / variance if variance > 0 and bernoulli > 0 else float(len(codes))
+    effective = bernoulli / variance if variance > 0 and bernoulli > 0 else float(len(deviations))
     low, high = wilson_interval(mean, effective, level)
     # rounding must not put a bound on the wrong side of a rate of 0 or 1
     low, high = (0.0 if mean == 0 else low), (1.0 if mean == 1 else high)
     return Rate(value=mean, low=low, high=high, n=len(values))
+
+
+def _codes(clusters: Sequence[Hashable]) -> NDArray[np.intp]:
+    """Clusters as numbers from 0, in the order in which they first come."""
+    if isinstance(clusters, array):
+        _, first, codes = np.unique(np.asarray(clusters), return_index=True, return_inverse=True)
+        return np.argsort(np.argsort(first))[codes]
+    known = {cluster: code for code, cluster in enumerate(dict.fromkeys(clusters))}
+    return np.array([known[cluster] for cluster in clusters], dtype=np.intp)
 
 
 def wilson_interval(share: float, n: float, level: float) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from medeval.analysis.aggregates import (
     Scored,
+    ScoredResults,
     all_correct,
     group_means,
     group_scores,
@@ -13,10 +14,9 @@ from medeval.analysis.aggregates import (
     mean_over_cycles,
     mean_over_samples,
     official_score,
-    scored_results,
     weighted_average,
 )
-from medeval.analysis.pairs import Result
+from medeval.analysis.held import Result
 from medeval.errors import DataError
 from medeval.records import SampleRecord
 from medeval.types import Sample, VerdictStatus
@@ -131,7 +131,7 @@ def test_results_are_read_with_their_samples_and_chosen_options() -> None:
         result("t", 0, 1.0, "A"),
     ]
     groups = {"cycle": "0"}
-    assert scored_results(results, {"s": sample, "t": alone}) == [
+    assert list(ScoredResults(results, {"s": sample, "t": alone})) == [
         Scored(sample_id="s", score=1.0, groups=groups, cluster="q#0", choice="blue"),
         Scored(sample_id="s", score=0.0, groups=groups, cluster="q#1", choice=None),
         Scored(sample_id="t", score=1.0, groups=groups, cluster="t#0", choice=None),

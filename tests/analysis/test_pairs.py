@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.analysis.pairs import PairName, Result, join_verdicts, pair_outcomes
+from medeval.analysis.held import Result
+from medeval.analysis.pairs import PairName, join_verdicts, pair_outcomes
 from medeval.records import OutcomeRecord, SampleRecord
 from medeval.types import Answer, CallStatus, Sample, ToolCall, Trajectory, Verdict, VerdictStatus
 from tests.analysis.test_summary import result

@@ -2,8 +2,9 @@ from typing import Any
 
 import pytest
 
-from medeval.analysis.pairs import Result
-from medeval.analysis.summary import CellName, CellSummary, as_columns, summarize
+from medeval.analysis.held import Result
+from medeval.analysis.summary import CellName, CellSummary, Summarizer, as_columns
+from medeval.costs import Cost
 from medeval.types import StopReason
 
 NAME = CellName(
@@ -37,12 +38,14 @@ def result(
 
 
 def summary_of(*results: Result, expected: int | None = None, **clusters: str) -> CellSummary:
-    return summarize(
-        NAME,
-        results,
-        expected=len(results) if expected is None else expected,
-        cluster_of=lambda sample_id: clusters.get(sample_id, sample_id),
-    )
+    names = [clusters.get(result.sample_id, result.sample_id) for result in results]
+    numbers = {
+        result.sample_id: names.index(name) for result, name in zip(results, names, strict=True)
+    }
+    summarizer = Summarizer(numbers.__getitem__)
+    assert list(summarizer.passing(results)) == list(results)
+    n_expected = len(results) if expected is None else expected
+    return summarizer.summary(NAME, expected=n_expected, cost=Cost())
 
 
 def test_a_cell_in_numbers_as_computed_by_hand() -> None:

@@ -11,40 +11,30 @@ import argparse
 import base64
 import hashlib
 import io
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image, ImageChops
+from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.perf.side_by_side import DEFINITION, server  # noqa: E402
+from tests.perf.measuring import (
+    DEFINITION,
+    PROTOCOL,
+    RESIZED,
+    measured,
+    medeval,
+    stub_server,
+    write_photos,
+    write_rows,
+)
 
 SIZES = ((4096, 3072), (7680, 4320))
 SENT = (1120, 840)
-PROTOCOL = """
-from medeval import EvalProtocol, PixelBudget
-
-FREE = EvalProtocol(name="{name}", user="$question", call_syntax="hermes", pixel_budget={budget})
-"""
-BUDGETS = {"as it is": "None", "resized": "PixelBudget(min_px=784, max_px=1120 * 840, factor=28)"}
-
-
-def draw(folder: Path, n: int, size: tuple[int, int]) -> None:
-    folder.mkdir()
-    noise = Image.effect_noise((size[0] // 4, size[1] // 4), 60).resize(size)
-    for index in range(n):
-        turned = ImageChops.offset(noise, 37 * index, 91 * index)
-        path = folder / f"{index:06d}.jpg"
-        Image.merge("RGB", (turned, noise, turned)).save(path, quality=90)
-    rows = (f'{{"image": "{index:06d}.jpg"}}\n' for index in range(n))
-    (folder / "rows.jsonl").write_text("".join(rows))
+BUDGETS = {"as it is": "None", "resized": RESIZED}
 
 
 def passed_on(data: bytes) -> None:
@@ -70,31 +60,25 @@ def least_cpu_s(work: Callable[[bytes], None], images: Path) -> float:
 
 
 def run_cpu_s(url: str, n: int, images: Path, folder: Path) -> float:
-    command = [
-        *(sys.executable, "-m", "medeval", "run", "--model", "stub", "--base-url", url),
-        *("--benchmarks", str(folder / "files.py"), "--data-dir", str(images), "--fresh"),
-        *("--protocols", str(folder / "protocol.py"), "--limit", str(n)),
-        *("--concurrency", "4", "--output-dir", str(folder / f"run-{images.name}")),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status) != 0:
-        sys.exit((folder / "log").read_text()[-3000:])
-    return usage.ru_utime + usage.ru_stime
+    command = medeval(
+        *("run", "--model", "stub", "--base-url", url, "--concurrency", 4, "--limit", n),
+        *("--benchmarks", folder / "files.py", "--data-dir", images, "--fresh"),
+        *("--protocols", folder / "protocol.py", "--output-dir", folder / f"run-{images.name}"),
+    )
+    return measured(command, folder=folder).cpu_s
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=6)
     n = parser.parse_args().samples
-    with tempfile.TemporaryDirectory() as name, server(0.0, 64, 1) as url:
+    with tempfile.TemporaryDirectory() as name, stub_server(0.0, 64) as url:
         folder = Path(name)
         (folder / "files.py").write_text(DEFINITION)
         for size in SIZES:
             images = folder / f"{size[0]}x{size[1]}"
-            draw(images, n, size)
+            write_photos(images, n, size, noise=60)
+            write_rows(images, n, n)
             for how, budget in BUDGETS.items():
                 text = PROTOCOL.format(name=how.replace(" ", "_"), budget=budget)
                 (folder / "protocol.py").write_text(text)

@@ -15,65 +15,40 @@ trajectory, and start-up's alone.
 """
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from PIL import Image, ImageChops
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from tests.perf.side_by_side import DEFINITION, server  # noqa: E402
-
-PROTOCOL = """
-from medeval import EvalProtocol, PixelBudget
-
-ARM = EvalProtocol(name="{name}", user="$question", call_syntax="hermes", pixel_budget={budget})
-"""
-RESIZED = "PixelBudget(min_px=784, max_px=1120 * 840, factor=28)"
-
-
-def draw(folder: Path, n: int, size: tuple[int, int]) -> list[str]:
-    """Photo-like JPEGs: noise at a quarter of the size, enlarged where that is large."""
-    small = size if max(size) <= 1024 else (size[0] // 4, size[1] // 4)
-    noise = Image.effect_noise(small, 40).resize(size)
-    for index in range(n):
-        turned = ImageChops.offset(noise, 37 * index, 91 * index)
-        Image.merge("RGB", (turned, noise, turned)).save(folder / f"{index}.jpg", quality=90)
-    return [f"{index}.jpg" for index in range(n)]
+from tests.perf.measuring import (
+    DEFINITION,
+    PROTOCOL,
+    RESIZED,
+    Usage,
+    measured,
+    medeval,
+    stub_server,
+    write_photos,
+    write_rows,
+)
 
 
-def measure(n: int, folder: Path, url: str, how: argparse.Namespace) -> tuple[float, float]:
-    """Peak memory in MB and CPU seconds of one run."""
-    command = [
-        *(sys.executable, "-m", "medeval", "run", "--model", "stub", "--base-url", url),
-        *("--benchmarks", str(folder / "files.py"), "--data-dir", str(folder / "images")),
-        *("--protocols", str(folder / "free.py") + "," + str(folder / "again.py")),
-        *("--limit", str(n), "--concurrency", str(how.concurrency)),
-        *("--output-dir", str(folder / f"run_{n}")),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status) != 0:
-        sys.exit((folder / "log").read_text()[-3000:])
-    return usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
+def measure(n: int, folder: Path, url: str, how: argparse.Namespace) -> Usage:
+    command = medeval(
+        *("run", "--model", "stub", "--base-url", url, "--limit", n),
+        *("--benchmarks", folder / "files.py", "--data-dir", folder / "images"),
+        *("--protocols", f"{folder / 'free.py'},{folder / 'again.py'}"),
+        *("--concurrency", how.concurrency, "--output-dir", folder / f"run_{n}"),
+    )
+    return measured(command, folder=folder)
 
 
 def prepare(folder: Path, counts: list[int], how: argparse.Namespace) -> None:
-    images = folder / "images"
-    images.mkdir()
     width, height = map(int, how.size.split("x"))
-    names = draw(images, how.pictures or max(counts), (width, height))
-    with (images / "rows.jsonl").open("w") as rows:
-        for index in range(max(counts)):
-            rows.write(json.dumps({"image": names[index % len(names)]}) + "\n")
+    n_photos = how.pictures or max(counts)
+    write_photos(folder / "images", n_photos, (width, height), noise=40)
+    write_rows(folder / "images", max(counts), n_photos)
     (folder / "files.py").write_text(DEFINITION)
     for name in ("free", "again"):
         text = PROTOCOL.format(name=name, budget=RESIZED if how.resized else "None")
@@ -90,27 +65,21 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.0)
     how = parser.parse_args()
     counts = [int(count) for count in how.samples.split(",")]
-    with (
-        tempfile.TemporaryDirectory() as name,
-        server(how.latency, how.concurrency, 1) as url,
-    ):
+    with tempfile.TemporaryDirectory() as name, stub_server(how.latency, how.concurrency) as url:
         folder = Path(name)
         prepare(folder, counts, how)
-        _, start_s = measure(1, folder, url, how)
+        start_s = measure(1, folder, url, how).cpu_s
         before: tuple[int, float] | None = None
         for n in counts:
-            began_at = time.monotonic()
-            peak_mb, cpu_s = measure(n, folder, url, how)
-            grown = (
-                ""
-                if before is None
-                else f"{(peak_mb - before[1]) * 2**20 / (n - before[0]):8.0f} B"
-            )
-            before = (n, peak_mb)
+            taken = measure(n, folder, url, how)
+            grown = "nothing yet"
+            if before is not None:
+                grown = f"{(taken.peak_mb - before[1]) * 2**20 / (n - before[0]):.0f} B"
+            before = (n, taken.peak_mb)
             print(
-                f"{n:>7} samples  peak {peak_mb:7.1f} MB  grown by {grown or 'nothing yet':>11} "
-                f"a sample  CPU a trajectory {1000 * (cpu_s - start_s) / (2 * n):6.2f} ms "
-                f"beyond {start_s:.1f} s of start-up  {time.monotonic() - began_at:.0f} s",
+                f"{n:>7} samples  peak {taken.peak_mb:7.1f} MB  grown by {grown:>11} a sample  "
+                f"CPU a trajectory {1000 * (taken.cpu_s - start_s) / (2 * n):6.2f} ms "
+                f"beyond {start_s:.1f} s of start-up  {taken.wall_s:.0f} s",
                 flush=True,
             )
 

@@ -21,24 +21,27 @@ import json
 import os
 import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageChops
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from medeval.images import prepare  # noqa: E402
-from medeval.tools.base import ToolContext  # noqa: E402
-from medeval.tools.crop_and_zoom import crop_and_zoom  # noqa: E402
+from medeval.images import prepare
+from medeval.tools.base import ToolContext
+from medeval.tools.crop_and_zoom import crop_and_zoom
+from tests.perf.measuring import (
+    DEFINITION,
+    file_name,
+    measured,
+    medeval,
+    photos,
+    stub_server,
+    write_rows,
+)
 
 CLIENTS = Path(__file__).parent / "clients"
 PEERS = {"Inspect AI": "MEDEVAL_INSPECT_PYTHON", "lmms-eval": "MEDEVAL_LMMS_EVAL_PYTHON"}
@@ -49,20 +52,6 @@ CALL = (
 )
 # Few enough to leave start-up alone, so that the difference is the samples' own.
 N_FEW = 8
-
-DEFINITION = """
-from medeval import Benchmark, HubRows, Sample
-
-FILES = Benchmark(
-    name="files",
-    title="files",
-    rows=HubRows("nobody/files", split="test"),
-    to_sample=lambda row: Sample(
-        id=f"s{row.index:06d}", question="Question?", images=(row.image("image"),), targets=("A",)
-    ),
-    judge="exact_match",
-)
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +68,12 @@ class Figures:
 
 def draw(folder: Path, n: int, edge_px: int) -> None:
     """Distinct JPEGs of about 400 KB at 1024 x 1024, and a crop of each as PNG."""
-    noise = Image.effect_noise((edge_px, edge_px), 13)
-    for index in range(n):
-        turned = ImageChops.offset(noise, 37 * index, 91 * index)
-        image = Image.merge("RGB", (turned, noise, turned))
-        image.save(folder / f"{index:06d}.jpg", quality=90)
-        image.crop(BOX).save(folder / f"{index:06d}.png", compress_level=1)
-    rows = (json.dumps({"image": f"{index:06d}.jpg"}) for index in range(n))
-    (folder / "rows.jsonl").write_text("".join(f"{row}\n" for row in rows))
+    folder.mkdir()
+    for index, photo in enumerate(photos(n, (edge_px, edge_px), noise=13)):
+        jpeg = folder / file_name(index)
+        photo.save(jpeg, quality=90)
+        photo.crop(BOX).save(jpeg.with_suffix(".png"), compress_level=1)
+    write_rows(folder, n, n)
 
 
 def crop_cpu_s(folder: Path, n: int = 20) -> float:
@@ -111,31 +98,13 @@ def hash_cpu_s(folder: Path, n: int = 50) -> float:
     return (time.process_time() - started) / len(images)
 
 
-@contextmanager
-def server(latency_s: float, places: int, turns: int) -> Iterator[str]:
-    command = [
-        *(sys.executable, str(ROOT / "tests/stub_server.py"), "--places", str(places)),
-        *("--latency", str(latency_s), "--answer", "<answer>A</answer>"),
-        *(("--call", CALL) if turns == 2 else ()),
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
-
-
 def timing(url: str) -> dict[str, float]:
     with urllib.request.urlopen(f"{url.removesuffix('/v1')}/timing", timeout=10) as answer:
         return dict(json.load(answer))
 
 
-def measured(command: list[str], url: str, n: int, turns: int, folder: Path) -> Figures:
+def figures_of(command: list[str], url: str, n: int, turns: int, folder: Path) -> Figures:
     environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
         "STUB_API_KEY": "x",
         "STUB_BASE_URL": url,
         # lmms-eval's: the key it insists on, its faster encoding, no other place for its data
@@ -145,18 +114,14 @@ def measured(command: list[str], url: str, n: int, turns: int, folder: Path) -> 
     }
     timing(url)
     began_at = time.monotonic()
-    with (folder / "client.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status) != 0:
-        sys.exit(f"{shlex.join(command)} failed:\n{(folder / 'client.log').read_text()[-3000:]}")
+    taken = measured(command, folder=folder, environment=environment)
     seen = timing(url)
     if seen["requests"] != n * turns:
         sys.exit(f"{shlex.join(command)} sent {seen['requests']} requests, not {n * turns}")
     return Figures(
         n=n,
-        cpu_s=usage.ru_utime + usage.ru_stime,
-        peak_mb=usage.ru_maxrss / 1024,
+        cpu_s=taken.cpu_s,
+        peak_mb=taken.peak_mb,
         start_s=seen["first_at"] - began_at,
         span_s=seen["last_at"] - seen["first_at"],
         most_in_flight=int(seen["most_in_flight"]),
@@ -177,10 +142,9 @@ def command_of(
         profiler = ["py-spy", "record", "-o", how.profile, "-f", "raw", "-r", "200", "-t", "--"]
         return [
             *(profiler if how.profile and n > N_FEW else ()),
-            *(sys.executable, "-m", "medeval", "run", "--model", "stub", "--base-url", url),
+            *medeval("run", "--model", "stub", "--base-url", url, "--concurrency", places),
             *("--benchmarks", str(definition), "--protocols", arm, "--limit", str(n)),
-            *("--data-dir", str(images)),
-            *("--concurrency", places, "--output-dir", str(folder / "run"), "--fresh"),
+            *("--data-dir", str(images), "--output-dir", str(folder / "run"), "--fresh"),
         ]
     if client == "lmms-eval":
         arguments = f"model_version=stub,base_url={url},num_cpus={places}"
@@ -240,13 +204,13 @@ def main() -> None:
     clients = [how.only] if how.only else clients
     few: dict[str, list[Figures]] = {client: [] for client in clients}
     many: dict[str, list[Figures]] = {client: [] for client in clients}
+    call = CALL if how.turns == 2 else None
     with (
         tempfile.TemporaryDirectory() as name,
-        server(how.latency, how.places, how.turns) as url,
+        stub_server(how.latency, how.places, call=call) as url,
     ):
         folder = Path(name)
         images = folder / "images"
-        images.mkdir()
         draw(images, how.samples, how.edge_px)
         print(f"the SHA-256 of an image: {1000 * hash_cpu_s(images):.2f} ms of CPU")
         if how.turns == 2:
@@ -255,7 +219,7 @@ def main() -> None:
             for client in clients:
                 for n, kept in ((min(N_FEW, how.samples), few), (how.samples, many)):
                     command = command_of(client, n, images, folder, url, how)
-                    kept[client].append(measured(command, url, n, how.turns, folder))
+                    kept[client].append(figures_of(command, url, n, how.turns, folder))
         for client in clients:
             report(client, few[client], many[client], how)
 

@@ -1,0 +1,31 @@
+"""How a trajectory ended: the few fields of its line that results need, read without the rest."""
+
+from pydantic import ConfigDict, NonNegativeInt
+
+from medeval.schema import Part, Record
+from medeval.types import StopReason, Usage
+
+
+class EndingAnswer(Part):
+    """The text of an answer."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    text: str
+
+
+class Ending(Record):
+    """What `records.TrajectoryRecord` tells under the same names; its conversation is not read."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    sample_id: str
+    repeat: NonNegativeInt
+    stop: StopReason
+    answer: EndingAnswer | None
+    attempted: int
+    executed: int
+    observed: int
+    called: bool
+    usage: Usage
+    seconds: float
