@@ -25,9 +25,8 @@ class Orders:
     dies_at: set[int] = field(default_factory=set)
     refuses: set[int] = field(default_factory=set)
     start_error: Exception | None = None
-    compared: dict[str, Any] = field(
-        default_factory=lambda: {"compared": 3, "telling": 2, "wrong": None}
-    )
+    compared: dict[str, Any] = field(default_factory=lambda: {"compared": 3, "telling": 2})
+    compare_error: Exception | None = None
     reload_error: Exception | None = None
     is_reset: bool = True
     max_model_len: int = 512
@@ -82,6 +81,8 @@ class Engine:
         self.orders.calls.append((method, kwargs or args))
         if method == "reload_weights" and self.orders.reload_error is not None:
             raise self.orders.reload_error
+        if method == "medeval_compare_weights" and self.orders.compare_error is not None:
+            raise self.orders.compare_error
         return [self.orders.compared]
 
     async def reset_mm_cache(self) -> None:

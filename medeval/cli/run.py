@@ -45,8 +45,7 @@ NAMES = CommaSeparated()
     "--backend",
     type=click.Choice(["transformers", "vllm", "vllm-server", "openai"]),
     help="The engine; openai where --base-url is given, else transformers. vllm runs in this "
-    "process and takes one checkpoint's weights after the other; vllm-server starts a server for "
-    "each checkpoint.",
+    "process, vllm-server starts a server; both take one checkpoint's weights after the other.",
 )
 @click.option(
     "--model-args",

@@ -1,8 +1,9 @@
-"""Runs a server for as long as its parent lives: `python guard.py COMMAND...`.
+"""Runs a server for as long as its parent lives: `python guard.py SOCKET COMMAND...`.
 
 A program of its own, on the standard library alone. Its standard input is a pipe that the parent
 holds: when that ends, because it was closed or because the parent was killed, so does the server.
-What the server leaves behind of its own processes when it ends is ended with it.
+What the server leaves behind of its own processes when it ends is ended with it, and its socket,
+if SOCKET is the path of one and not empty, is removed with the folder around it.
 """
 
 import contextlib
@@ -12,12 +13,13 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 GRACE_S = 10.0
 SET_DEATH_SIGNAL = 1
 
 
-def main(command: list[str]) -> int:
+def main(socket: str, command: list[str]) -> int:
     """Run the command; its exit code, 128 and more for one that a signal ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = subprocess.Popen(
@@ -31,6 +33,7 @@ def main(command: list[str]) -> int:
     threading.Thread(target=_end_with_parent, args=(server,), daemon=True).start()
     code = server.wait()
     _kill_group(server)
+    _remove(socket)
     return code if code >= 0 else 128 - code
 
 
@@ -56,5 +59,13 @@ def _kill_group(server: "subprocess.Popen[bytes]") -> None:
         os.killpg(server.pid, signal.SIGKILL)
 
 
+def _remove(socket: str) -> None:
+    # the parent may have done so, and a server that failed early made none
+    if socket:
+        Path(socket).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            Path(socket).parent.rmdir()
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

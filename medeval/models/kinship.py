@@ -23,6 +23,8 @@ KEPT_FILES = (
     "processor_config.json",
     "video_preprocessor_config.json",
 )
+# What else some models are read from: tokenizers of other forms, and a model's own code.
+OTHER_FORMS = ("*.model", "*.tiktoken", "*.py", "added_tokens.json", "params.json", "tekken.json")
 # What a training run changes in config.json without meaning anything by it.
 IDLE_NAMES = ("_name_or_path", "transformers_version")
 
@@ -31,7 +33,8 @@ def kinship(directory: Path) -> str:
     """A hash that two checkpoints share where only the values of their weights differ.
 
     Covers config.json, the names, shapes and types of all tensors, and the files of tokenizer,
-    template and processor. Raises FatalModelError where the directory is no checkpoint.
+    template, processor and the model's own code. Raises FatalModelError where the directory is no
+    checkpoint.
     """
     configuration = read_configuration(directory)
     for name in IDLE_NAMES:
@@ -39,17 +42,23 @@ def kinship(directory: Path) -> str:
     tensors: dict[str, object] = {}
     for path in weight_files(directory):
         tensors |= _tensors(path)
-    described = json.dumps([configuration, tensors, kept_file_hashes(directory)], sort_keys=True)
+    read = kept_file_hashes(directory) | _other_hashes(directory)
+    described = json.dumps([configuration, tensors, read], sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()
 
 
 def kept_file_hashes(directory: Path) -> dict[str, JsonValue]:
     """The sha256 of each file of tokenizer, template and processor that is there."""
-    return {
-        name: hashlib.sha256((directory / name).read_bytes()).hexdigest()
-        for name in KEPT_FILES
-        if (directory / name).is_file()
-    }
+    return {name: _sha256(directory / name) for name in KEPT_FILES if (directory / name).is_file()}
+
+
+def _other_hashes(directory: Path) -> dict[str, JsonValue]:
+    found = [path for pattern in OTHER_FORMS for path in directory.glob(pattern)]
+    return {path.name: _sha256(path) for path in found if path.is_file()}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def with_processor(checkpoint: Path, processor: Path, place: Path) -> Path:

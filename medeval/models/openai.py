@@ -15,7 +15,13 @@ from medeval.errors import (
     OverloadedModelError,
     TransientModelError,
 )
-from medeval.models.address import normalised_base_url, proxy_for
+from medeval.models.address import (
+    connector_to,
+    http_url,
+    normalised_base_url,
+    proxy_for,
+    root_url,
+)
 from medeval.models.base import Reply, Request
 from medeval.models.completions import Refusal, decode, encode, parameters, read_refusal
 from medeval.models.final_turn import FINAL_TURN_SETTINGS, HINT, FinalTurnCheck
@@ -79,7 +85,8 @@ class OpenAIModel:
         self._model = model or ""
         self._name = name
         self._base_url = normalised_base_url(base_url)
-        self._proxy = proxy_for(self._base_url)
+        self._url = http_url(self._base_url)
+        self._proxy = proxy_for(self._url)
         self._api_key_variable = api_key_variable
         self._timeout_s = timeout_s
         self._retries = Retries(max_retries + 1, first_wait_s=retry_wait_s)
@@ -107,7 +114,7 @@ class OpenAIModel:
     def _open_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             # Concurrency is the caller's to bound.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+            connector=connector_to(self._base_url, limit=0, keepalive_timeout=KEEP_ALIVE_S),
             headers={"Authorization": f"Bearer {self._key}"},
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=self._timeout_s, connect=CONNECT_TIMEOUT_S),
@@ -202,7 +209,7 @@ class OpenAIModel:
         try:
             async with self._session.request(
                 method,
-                f"{root or self._base_url}{path}",
+                f"{root or self._url}{path}",
                 data=None if body is None else _stream(body),
                 headers=None if body is None else _headers(body),
                 allow_redirects=False,
@@ -256,7 +263,7 @@ class OpenAIModel:
 
     async def _server_version(self) -> str | None:
         """What vLLM answers on /version; None for servers that do not tell."""
-        root = self._base_url.removesuffix("/v1")
+        root = root_url(self._base_url)
         try:
             answer = await self._retries.of(lambda: self._question("/version", root=root))
             document = json.loads(answer.content)

@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import re
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import aiohttp
 
 from medeval.errors import FatalModelError, TransientModelError
 from medeval.models import guard
+from medeval.models.address import connector_to, root_url
+from medeval.models.server_address import ServerAddress
 
 POLL_S = 0.25
 QUESTION_TIMEOUT_S = 10.0
@@ -19,36 +21,6 @@ QUESTION_TIMEOUT_S = 10.0
 END_TIMEOUT_S = guard.GRACE_S + 10.0
 LOG_TAIL_BYTES = 64 * 2**10
 SHOWN_LINES = 12
-
-# What a server's last words mean, and what helps; the first that matches.
-CAUSES: Sequence[tuple[str, str, str]] = (
-    (
-        r"No module named '?vllm'?(?:\W|$)",
-        "its Python has no vLLM",
-        "pip install 'medeval[vllm]', or name a Python that has it: --model-args python=PATH or "
-        "MEDEVAL_VLLM_PYTHON",
-    ),
-    (
-        r"Address already in use|Errno 98\b|EADDRINUSE",
-        "its port is taken",
-        "leave port out of --model-args: a free one is chosen",
-    ),
-    (
-        r"out of memory|OutOfMemoryError|No available memory for the cache blocks"
-        r"|less than desired GPU memory utilization|larger than the (?:available|maximum)"
-        r"|larger than the maximum number of tokens that can be stored|Cannot allocate memory"
-        r"|KV cache is needed|not enough memory|std::bad_alloc",
-        "it ran out of memory",
-        "lower max_model_len, max_num_seqs or gpu_memory_utilization, or raise tensor_parallel "
-        "in --model-args",
-    ),
-    (
-        r"error: (?:unrecognized arguments|argument |ambiguous option|the following arguments)"
-        r"|ValidationError|ValueError: |invalid choice",
-        "it refuses an argument",
-        "see the log, and vLLM's own help for what --model-args may hold in this version",
-    ),
-)
 
 
 class EngineDiedError(TransientModelError):
@@ -59,34 +31,85 @@ class PortTakenError(FatalModelError):
     """Another program listens where a server was to."""
 
 
-def free_port() -> int:
-    """A port of this machine that nobody listens on now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+class OldServerError(FatalModelError):
+    """A server lacks what it takes to be given another checkpoint's weights in safety."""
+
+
+class Cause(NamedTuple):
+    """What a server's last words mean, and what helps."""
+
+    pattern: str
+    cause: str
+    hint: str
+    kind: type[FatalModelError] = FatalModelError
+
+
+# The first that matches counts.
+CAUSES = (
+    Cause(
+        r"No module named '?vllm'?(?:\W|$)",
+        "its Python has no vLLM",
+        "pip install 'medeval[vllm]', or name a Python that has it: --model-args python=PATH or "
+        "MEDEVAL_VLLM_PYTHON",
+    ),
+    Cause(
+        r"Address already in use|Errno 98\b|EADDRINUSE",
+        "its port is taken",
+        "leave port out of --model-args: a free one is chosen",
+        PortTakenError,
+    ),
+    Cause(
+        r"out of memory|OutOfMemoryError|No available memory for the cache blocks"
+        r"|less than desired GPU memory utilization|larger than the (?:available|maximum)"
+        r"|larger than the maximum number of tokens that can be stored|Cannot allocate memory"
+        r"|KV cache is needed|not enough memory|std::bad_alloc",
+        "it ran out of memory",
+        "lower max_model_len, max_num_seqs or gpu_memory_utilization, or raise tensor_parallel "
+        "in --model-args",
+    ),
+    Cause(
+        r"unrecognized arguments:.*--(?:uds|worker-extension-cls)\b"
+        r"|No module named '?medeval_vllm_worker",
+        "it does not know a flag of newer versions",
+        "with --model-args port=PORT it is started without",
+        OldServerError,
+    ),
+    Cause(
+        r"error: (?:unrecognized arguments|argument |ambiguous option|the following arguments)"
+        r"|ValidationError|ValueError: |invalid choice",
+        "it refuses an argument",
+        "see the log, and vLLM's own help for what --model-args may hold in this version",
+    ),
+)
 
 
 class ServerProcess:
-    """One life of a server on loopback, with its output in a log file.
+    """One life of a server on this machine, with its output in a log file.
 
     It is in a session of its own, so that Ctrl-C in a terminal reaches us alone, under a guard
     that ends it when this process is gone, however that came.
     """
 
     def __init__(
-        self, process: asyncio.subprocess.Process, port: int, log: Path, log_start: int
+        self, process: asyncio.subprocess.Process, address: ServerAddress, log: Path, log_start: int
     ) -> None:
         self._process = process
+        self._address = address
         self._log_start = log_start
-        self.root = f"http://127.0.0.1:{port}"
+        self.url = address.url
         self.log = log
         self.ended: asyncio.Task[int] = asyncio.create_task(process.wait())
 
     @classmethod
     async def start(
-        cls, command: Sequence[str], *, port: int, log: Path, environment: Mapping[str, str]
+        cls,
+        command: Sequence[str],
+        *,
+        address: ServerAddress,
+        log: Path,
+        environment: Mapping[str, str],
     ) -> "ServerProcess":
-        """Start a command; the server is not ready yet."""
+        """Start a command; the server is not ready yet. Its address goes when it ends."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             log_start = output.tell()
@@ -94,6 +117,7 @@ class ServerProcess:
                 sys.executable,
                 "-I",
                 guard.__file__,
+                "" if address.socket is None else str(address.socket),
                 *command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=output,
@@ -101,7 +125,7 @@ class ServerProcess:
                 start_new_session=True,
                 env=dict(environment),
             )
-        return cls(process, port, log, log_start)
+        return cls(process, address, log, log_start)
 
     @property
     def is_running(self) -> bool:
@@ -111,8 +135,8 @@ class ServerProcess:
     async def await_health(self, timeout_s: float) -> None:
         """Wait until /health answers. Raises FatalModelError where it ends, or takes too long."""
         try:
-            async with asyncio.timeout(timeout_s), _session() as session:
-                while not await _is_healthy(session, self.root):
+            async with asyncio.timeout(timeout_s), self._session() as session:
+                while not await self._answers(session):
                     done, _ = await asyncio.wait({self.ended}, timeout=POLL_S)
                     if done:
                         raise self.failure("ended before it was ready")
@@ -126,8 +150,21 @@ class ServerProcess:
         """Whether it runs and says that it can work."""
         if not self.is_running:
             return False
-        async with _session() as session:
-            return await _is_healthy(session, self.root)
+        async with self._session() as session:
+            return await self._answers(session)
+
+    def _session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=connector_to(self.url),
+            timeout=aiohttp.ClientTimeout(total=QUESTION_TIMEOUT_S),
+        )
+
+    async def _answers(self, session: aiohttp.ClientSession) -> bool:
+        try:
+            async with session.get(f"{root_url(self.url)}/health") as response:
+                return response.status == 200
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
 
     def failure(self, what: str) -> FatalModelError:
         """The error of a server that ended, with the cause that its log tells of."""
@@ -144,6 +181,8 @@ class ServerProcess:
         if self.is_running:
             self._process.kill()
             await self.ended
+        # a guard that was killed could not
+        self._address.clear()
 
 
 def explained(what: str, log: Path, log_start: int, *, otherwise: str) -> FatalModelError:
@@ -151,23 +190,10 @@ def explained(what: str, log: Path, log_start: int, *, otherwise: str) -> FatalM
     tail = _tail(log, log_start)
     lines = [line for line in tail.splitlines() if line.strip()][-SHOWN_LINES:]
     shown = "".join(f"\n  {line}" for line in lines) + f"\n  (log: {log})"
-    for pattern, cause, hint in CAUSES:
-        if re.search(pattern, tail):
-            kind = PortTakenError if "port" in cause else FatalModelError
-            return kind(f"{what}: {cause}{shown}", hint=hint)
+    for known in CAUSES:
+        if re.search(known.pattern, tail):
+            return known.kind(f"{what}: {known.cause}{shown}", hint=known.hint)
     return FatalModelError(f"{what} ({otherwise}){shown}", hint="see its log")
-
-
-def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=QUESTION_TIMEOUT_S))
-
-
-async def _is_healthy(session: aiohttp.ClientSession, root: str) -> bool:
-    try:
-        async with session.get(f"{root}/health") as response:
-            return response.status == 200
-    except (aiohttp.ClientError, OSError, TimeoutError):
-        return False
 
 
 def _tail(log: Path, start: int) -> str:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from medeval.errors import FatalModelError, ModelError, UsageError
 from medeval.models.base import Reply, Request, Sampling, TokenHistory
 from medeval.models.generation import generation_defaults, split_native_calls
-from medeval.models.kinship import kept_file_hashes, kinship
+from medeval.models.kinship import kept_file_hashes
 from medeval.models.living import Berth
+from medeval.models.reload import WORKER_EXTENSION, WORKER_FOLDER, LoadedWeights, with_worker
 from medeval.models.server_process import EngineDiedError, explained
 from medeval.models.vllm_arguments import SERVER_ALONE, EngineArguments
 from medeval.models.vllm_server import warm_up_request
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from medeval.models.token_prompts import PlacedPrompt, TokenPrompts
 
 INSTALL_HINT = "pip install 'medeval[vllm]', or --backend vllm-server with the Python that has it"
-WORKER_FOLDER = Path(__file__).parent / "worker"
-WORKER_EXTENSION = "medeval_vllm_worker.WeightCheck"
 # The engine processes are to be fresh ones: a fork of a process with threads may hang.
 SETTINGS = {"VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn", "VLLM_NO_USAGE_STATS": "1"}
 
@@ -58,11 +57,10 @@ class VLLMEngine:
     """One life of vLLM's engine with one checkpoint's weights at a time."""
 
     def __init__(self, path: Path, plan: EnginePlan, engine: Any, prompts: "TokenPrompts") -> None:
-        self._path = path
+        self._weights = LoadedWeights(path)
         self._plan = plan
         self._engine = engine
         self._prompts = prompts
-        self._kinship = kinship(path)
         self._defaults = generation_defaults(path)
         self._max_model_len = int(engine.model_config.max_model_len)
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="medeval-prepare")
@@ -200,31 +198,10 @@ class VLLMEngine:
         )
 
     async def swap(self, path: Path) -> None:
-        """Load another checkpoint's weights in place, compare them with its files, empty caches.
-
-        Raises ModelError where that cannot be done, or where the weights are not the files'.
-        """
+        """Take another checkpoint's weights; raises ModelError where that is not sure."""
         if not self._plan.reload_weights or self._plan.engine.quantization:
             raise ModelError("weights are not reloaded with these engine arguments")
-        if kinship(path) != self._kinship:
-            raise ModelError("the next checkpoint differs in more than its weights' values")
-        try:
-            await self._engine.collective_rpc(
-                "reload_weights", kwargs={"weights_path": str(path), "is_checkpoint_format": True}
-            )
-            found = await self._engine.collective_rpc(
-                "medeval_compare_weights", args=(str(path), str(self._path))
-            )
-            await self._engine.reset_mm_cache()
-            await self._engine.reset_encoder_cache()
-            is_reset = await self._engine.reset_prefix_cache()
-        except Exception as error:
-            raise ModelError(f"weights cannot be reloaded: {error}") from error
-        _check_swapped(found, is_reset, is_same=self._is_same(path))
-        self._path = path
-
-    def _is_same(self, path: Path) -> bool:
-        return weight_fingerprint(path) == weight_fingerprint(self._path)
+        await self._weights.replace(path, self._engine)
 
     async def close(self) -> None:
         """End the engine."""
@@ -248,8 +225,8 @@ class VLLMEngine:
             "engine_version": vllm.__version__,
             "dtype": str(self._engine.model_config.dtype).removeprefix("torch."),
             "max_model_len": self._max_model_len,
-            "weights": weight_fingerprint(self._path),
-            "files": kept_file_hashes(self._path),
+            "weights": weight_fingerprint(self._weights.path),
+            "files": kept_file_hashes(self._weights.path),
             "generation_defaults": dict(self._defaults),
             "arguments": shaping,
             **self._prompts.identity(),
@@ -282,16 +259,6 @@ def _shown(request: Request) -> list[Any]:
         for part in message.content
         if isinstance(part, ImageRef)
     ]
-
-
-def _check_swapped(found: list[dict[str, Any]], is_reset: bool, *, is_same: bool) -> None:
-    wrong = [one["wrong"] for one in found if one["wrong"] is not None]
-    if wrong:
-        raise ModelError(f"after the reload {wrong[0]!r} is not what the checkpoint's file holds")
-    if not is_same and not any(one["telling"] for one in found):
-        raise ModelError("nothing in memory tells the new weights from the old")
-    if not is_reset:
-        raise ModelError("the engine did not let go of what it had cached of the old weights")
 
 
 def _load(path: Path, plan: EnginePlan) -> "tuple[Any, TokenPrompts]":
@@ -344,9 +311,7 @@ def _prepare_environment(log: Path) -> None:
     folder = str(WORKER_FOLDER)
     if folder not in sys.path:
         sys.path.append(folder)
-    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if folder not in paths:
-        os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, paths), folder])
+    os.environ["PYTHONPATH"] = with_worker(os.environ.get("PYTHONPATH", ""))
 
 
 def _logging_settings(log: Path) -> dict[str, Any]:

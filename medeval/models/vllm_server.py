@@ -1,11 +1,20 @@
-"""A vLLM server that a run starts, watches and ends, asked through the OpenAI path."""
+"""A vLLM server that a run starts, watches and ends, asked through the OpenAI path.
+
+It listens on a Unix socket in a folder of mode 0700. vLLM reloads weights only in its developers'
+mode, whose `/collective_rpc` calls any method of the workers and asks for no key; on a port of the
+loopback interface every user of the machine could call it, and so could a page in a browser. The
+socket's folder is closed to them by the system, for generation too, with no secret to be kept out
+of command lines and logs and no code of ours in the server's way. A server on a port, because one
+was asked for or because this vLLM has no `--uds`, runs without that mode and starts each
+checkpoint cold.
+"""
 
 import asyncio
 import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +24,14 @@ from medeval.models.base import Reply, Request, Sampling
 from medeval.models.kinship import kept_file_hashes
 from medeval.models.living import Berth
 from medeval.models.openai import OpenAIModel
+from medeval.models.reload import WORKER_EXTENSION, LoadedWeights, with_worker
+from medeval.models.server_address import ServerAddress
+from medeval.models.server_controls import ServerControls
 from medeval.models.server_process import (
     EngineDiedError,
+    OldServerError,
     PortTakenError,
     ServerProcess,
-    free_port,
 )
 from medeval.models.vllm_arguments import EngineArguments
 from medeval.models.weights import weight_fingerprint
@@ -33,6 +45,11 @@ SERVED_NAME = "model"
 PORT_TRIES = 3
 WARM_UP_EDGE_PX = 256
 CONTENT_FORMAT = "chat_template_content_format"
+# Under which a server takes more than requests for replies.
+DEVELOPERS_MODE = "VLLM_SERVER_DEV_MODE"
+OLD_SERVER = "this vLLM cannot be given weights where nobody else gets in: it lacks a flag for it"
+ON_A_PORT = "a server on a port, where others get in, is given no weights"
+QUANTIZED = "quantized weights are not reloaded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +57,16 @@ class ServerArguments:
     """How a server is started and asked.
 
     `python` is a Python that has vLLM, None for the one that MEDEVAL_VLLM_PYTHON names, else our
-    own; `port` None takes a free one. A server that is not ready after `start_timeout_s` is given
-    up. The others are those of any OpenAI-compatible server.
+    own; `port` None listens on a socket of this user's alone, where `reload_weights` has one
+    server take checkpoint after checkpoint. A server that is not ready after `start_timeout_s` is
+    given up, and so are weights that are not loaded by then. The others are those of any
+    OpenAI-compatible server.
     """
 
     python: str | None = None
     port: int | None = None
     start_timeout_s: float = 1800.0
+    reload_weights: bool = True
     timeout_s: float = 3600.0
     max_retries: int = 5
     retry_wait_s: float = 0.5
@@ -60,14 +80,43 @@ class ServerArguments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerPlan:
-    """A server to be started: its arguments, its log, and whether it is to see a picture first."""
+    """A server to be started: its arguments, its log, and whether it is to see a picture first.
+
+    One that `is_kept` is there for the next checkpoint; `hindrance` says why its weights cannot be
+    replaced even so. One that `is_private` listens where this user alone gets in.
+    """
 
     engine: EngineArguments
     server: ServerArguments
     log_folder: Path
     sees_pictures: bool = True
+    is_kept: bool = False
+    is_private: bool = True
+    hindrance: str | None = None
 
-    def command(self, path: Path, port: int) -> list[str]:
+    @property
+    def takes_weights(self) -> bool:
+        """Whether a server is started so that it can be given the next checkpoint's weights."""
+        return self.is_kept and self.hindrance is None
+
+    def on_port(self, hindrance: str) -> "ServerPlan":
+        """The same on a port, where others get in: no weights are taken there."""
+        return replace(self, is_private=False, hindrance=hindrance)
+
+    def address(self) -> ServerAddress:
+        """Where one life of a server is to listen."""
+        return (
+            ServerAddress.private() if self.is_private else ServerAddress.on_port(self.server.port)
+        )
+
+    def environment(self) -> dict[str, str]:
+        """What a server is started with beside its command line."""
+        if not self.takes_weights:
+            return {**os.environ, DEVELOPERS_MODE: "0"}
+        path = with_worker(os.environ.get("PYTHONPATH", ""))
+        return {**os.environ, DEVELOPERS_MODE: "1", "PYTHONPATH": path}
+
+    def command(self, path: Path, address: ServerAddress) -> list[str]:
         """The command line that serves a checkpoint. Raises FatalModelError without a Python."""
         asked = self.server.python or os.environ.get(PYTHON_VARIABLE) or sys.executable
         python = shutil.which(asked)
@@ -76,10 +125,14 @@ class ServerPlan:
                 f"no Python {asked!r} to run vLLM with",
                 hint=f"name one that has vLLM: --model-args python=PATH or {PYTHON_VARIABLE}",
             )
-        # after the others: what makes it our own server, on loopback, cannot be overridden
+        extension = ["--worker-extension-cls", WORKER_EXTENSION] if self.takes_weights else []
+        # after the others: what makes it our own server, on this machine, cannot be overridden
         own = ["--model", str(path), "--served-model-name", SERVED_NAME]
-        own += ["--host", "127.0.0.1", "--port", str(port)]
-        return [python, "-m", SERVER_MODULE, *self.engine.flags(), *own]
+        if address.socket is None:
+            own += ["--host", "127.0.0.1", "--port", str(address.port)]
+        else:
+            own += ["--uds", str(address.socket)]
+        return [python, "-m", SERVER_MODULE, *extension, *self.engine.flags(), *own]
 
 
 class VLLMServer:
@@ -88,7 +141,7 @@ class VLLMServer:
     def __init__(
         self, path: Path, process: ServerProcess, client: OpenAIModel, plan: ServerPlan
     ) -> None:
-        self._path = path
+        self._weights = LoadedWeights(path)
         self._process = process
         self._client = client
         self._plan = plan
@@ -98,7 +151,7 @@ class VLLMServer:
     @classmethod
     async def launch(cls, path: Path, plan: ServerPlan) -> "VLLMServer":
         """Start a server and see it answer. Raises FatalModelError where it does not."""
-        tries = PORT_TRIES if plan.server.port is None else 1
+        tries = PORT_TRIES if plan.server.port is None and not plan.is_private else 1
         for remaining in reversed(range(tries)):
             try:
                 return await cls._launch(path, plan)
@@ -109,11 +162,18 @@ class VLLMServer:
 
     @classmethod
     async def _launch(cls, path: Path, plan: ServerPlan) -> "VLLMServer":
-        port = plan.server.port or free_port()
-        process = await ServerProcess.start(
-            plan.command(path, port), port=port, log=_log(plan, path), environment=os.environ
-        )
-        client = _client(process.root, plan)
+        address = plan.address()
+        try:
+            process = await ServerProcess.start(
+                plan.command(path, address),
+                address=address,
+                log=_log(plan, path),
+                environment=plan.environment(),
+            )
+        except BaseException:
+            address.clear()
+            raise
+        client = _client(process.url, plan)
         try:
             await process.await_health(plan.server.start_timeout_s)
             await client.start()
@@ -167,8 +227,17 @@ class VLLMServer:
         return EngineDiedError(failure.message, hint=failure.hint)
 
     async def swap(self, path: Path) -> None:
-        """Another checkpoint's weights are not taken over HTTP: always raises ModelError."""
-        raise ModelError(f"a server keeps its weights; {str(path)!r} needs another")
+        """Take another checkpoint's weights; raises ModelError where that is not sure."""
+        if not self._plan.takes_weights:
+            raise ModelError(self._plan.hindrance or "weights are not reloaded on this server")
+        controls = ServerControls(self._process.url, timeout_s=self._plan.server.start_timeout_s)
+        await self._weights.replace(path, controls)
+        # what the last checkpoint's client was told by the server is no news of this one
+        client = _client(self._process.url, self._plan)
+        await client.start()
+        await self._client.close()
+        self._client = client
+        self._identity = _identity(path, client, self._plan)
 
     async def close(self) -> None:
         """End the server."""
@@ -186,19 +255,26 @@ class VLLMServer:
 
 
 def server_berth(plan: ServerPlan, following: Mapping[Path, Path] | None = None) -> Berth:
-    """Where checkpoints are served one after the other, each by a server of its own."""
+    """Where one server takes checkpoint after checkpoint, or each has a server of its own."""
 
     async def launch(path: Path) -> VLLMServer:
-        return await VLLMServer.launch(path, plan)
+        nonlocal plan
+        try:
+            return await VLLMServer.launch(path, plan)
+        except OldServerError:
+            if not plan.is_private:
+                raise
+            plan = plan.on_port(OLD_SERVER)
+            return await VLLMServer.launch(path, plan)
 
-    return Berth(launch, following=following)
+    return Berth(launch, keep=plan.is_kept, following=following)
 
 
-def _client(root: str, plan: ServerPlan) -> OpenAIModel:
+def _client(url: str, plan: ServerPlan) -> OpenAIModel:
     server = plan.server
     return OpenAIModel(
         model=SERVED_NAME,
-        base_url=root,
+        base_url=url,
         # the server asks for no key, and a hosted one's must not go there
         api_key_variable="MEDEVAL_NO_KEY",
         timeout_s=server.timeout_s,
@@ -252,6 +328,8 @@ def server_plan(
     breaks, which no model was trained with.
     """
     known = [*EngineArguments.names(), *ServerArguments.names()]
+    if judges:
+        known.remove("reload_weights")
     for name in given:
         if name not in known:
             raise UsageError(
@@ -262,9 +340,12 @@ def server_plan(
     of_engine = {name: value for name, value in given.items() if name not in of_server}
     if not judges and CONTENT_FORMAT not in of_engine.get("engine_args", {}):
         of_engine.setdefault(CONTENT_FORMAT, "openai")
-    return ServerPlan(
+    plan = ServerPlan(
         engine=EngineArguments(**of_engine),
         server=ServerArguments(**of_server),
         log_folder=log_folder,
         sees_pictures=not judges,
+        is_kept=not judges and of_server.get("reload_weights", True),
+        hindrance=QUANTIZED if of_engine.get("quantization") else None,
     )
+    return plan if plan.server.port is None else plan.on_port(ON_A_PORT)

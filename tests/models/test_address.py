@@ -21,6 +21,7 @@ HOST = "http://127.0.0.1:8000"
         ("http://[::1]:8000", "http://[::1]:8000/v1"),
         ("https://openrouter.ai/api/v1", "https://openrouter.ai/api/v1"),
         ("https://example.org/v1beta/openai/", "https://example.org/v1beta/openai"),
+        (" unix:/run/me/vllm.socket ", "unix:/run/me/vllm.socket"),
     ],
 )
 def test_a_base_url_is_taken_in_each_form_people_write(given: str, expected: str) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,12 +20,13 @@ from medeval.engines import model_opener
 from medeval.errors import FatalModelError, TransientModelError, UsageError
 from medeval.models import living
 from medeval.models.living import LivingModel
+from medeval.models.server_address import ServerAddress
 from medeval.models.vllm_server import server_berth, server_plan
 from medeval.plan import read_options, resolve
+from tests.managed_servers import Orders, flag, lives, server_pid, write_checkpoint
 from tests.medeval_processes import MedevalMain
 from tests.small_benchmark import scripted, write_benchmark, write_pair
 from tests.tiny_checkpoints import request
-from tests.vllm_stand_in import install
 
 N_SAMPLES = 12
 
@@ -37,43 +37,9 @@ def checkpoint(tmp_path: Path) -> Path:
     return write_checkpoint(tmp_path / "checkpoint")
 
 
-def write_checkpoint(folder: Path, *, shape: int = 1, value: int = 0) -> Path:
-    folder.mkdir()
-    (folder / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
-    header = json.dumps(
-        {"weight": {"dtype": "U8", "shape": [shape], "data_offsets": [0, shape]}}
-    ).encode()
-    data = len(header).to_bytes(8, "little") + header + bytes([value] * shape)
-    (folder / "model.safetensors").write_bytes(data)
-    return folder
-
-
-Orders = Callable[..., Path]
-
-
-@pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Orders:
-    """Has a stand-in take vLLM's place under orders; gives the folder in which it keeps count."""
-    folder = tmp_path / "lives"
-    folder.mkdir()
-    monkeypatch.setenv("PYTHONPATH", install(tmp_path / "package"))
-    monkeypatch.delenv("MEDEVAL_VLLM_PYTHON", raising=False)
-
-    def give(**orders: Any) -> Path:
-        monkeypatch.setenv("STAND_IN", json.dumps({"folder": str(folder), **orders}))
-        return folder
-
-    give()
-    return give
-
-
 def model(checkpoint: Path, **arguments: Any) -> LivingModel:
     given = {"max_retries": 1, "retry_wait_s": 0.05, "start_timeout_s": 30, **arguments}
     return LivingModel(checkpoint, server_berth(server_plan(given, checkpoint.parent / "logs")))
-
-
-def lives(folder: Path) -> int:
-    return len(list(folder.glob("life-*")))
 
 
 def logs(checkpoint: Path) -> list[Path]:
@@ -105,12 +71,11 @@ def test_a_server_is_started_asked_and_ended(checkpoint: Path, stand_in: Orders)
     assert all(str(reply).startswith("<answer>") for reply in replies)
     (life,) = folder.glob("life-*")
     command = json.loads(life.read_text())
-    assert command[command.index("--host") + 1] == "127.0.0.1"
+    socket = Path(command[command.index("--uds") + 1])
+    assert not {"--host", "--port"} & set(command)
     assert command[command.index("--dtype") + 1] == "float32"
     assert "--enforce-eager" in command
-    port = int(command[command.index("--port") + 1])
-    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), 1):
-        pass
+    assert not socket.parent.exists()
     identity = started.identity()
     assert identity["engine"] == "vllm-server"
     assert identity["arguments"] == {
@@ -135,7 +100,7 @@ def test_messages_reach_the_template_as_lists_of_parts_unless_told_otherwise(
     checkpoint: Path, given: dict[str, Any], judges: bool, expected: list[str]
 ) -> None:
     plan = server_plan({"python": sys.executable, **given}, checkpoint.parent, judges=judges)
-    command = plan.command(checkpoint, 1)
+    command = plan.command(checkpoint, ServerAddress.on_port(1))
     flags = enumerate(command, start=1)
     assert [command[at] for at, flag in flags if "content-format" in flag] == expected
 
@@ -200,17 +165,6 @@ def test_a_server_that_does_not_start_again_stops_the_checkpoint(
     assert "no such disk" in caught.value.message
 
 
-def server_pid(folder: Path) -> int:
-    """The stand-in that serves: the process whose command line its last life wrote down."""
-    port = json.loads((folder / f"life-{lives(folder) - 1}").read_text())
-    wanted = f"--port\0{port[port.index('--port') + 1]}"
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
-        text = place.read_bytes().decode(errors="replace")
-        if wanted in text and "guard.py" not in text:
-            return int(place.parent.name)
-    raise AssertionError("no server runs")
-
-
 @pytest.mark.parametrize(
     ("words", "cause", "hint"),
     [
@@ -234,7 +188,7 @@ def test_a_server_that_ends_before_it_is_ready_says_why(
 def test_a_port_that_was_taken_in_between_is_given_up_for_another(
     checkpoint: Path, stand_in: Orders
 ) -> None:
-    folder = stand_in(say="[Errno 98] Address already in use", stillborn=2)
+    folder = stand_in(say="[Errno 98] Address already in use", stillborn=2, old=True)
     assert str(ask(model(checkpoint), 1)[0]).startswith("<answer>")
     assert lives(folder) == 3
 
@@ -301,13 +255,13 @@ def test_a_server_ends_with_its_run_however_that_ends(
     process = start_medeval_on(os.environ["PYTHONPATH"], run_arguments(tmp_path, checkpoint))
     try:
         wait_until(lambda: list(folder.glob("request-*")))
-        server = server_pid(folder)
+        server, socket = server_pid(folder), Path(flag(folder, 0, "--uds"))
         process.send_signal(how)
         process.wait(30)
     finally:
         process.kill()
         process.communicate()
-    wait_until(lambda: not Path(f"/proc/{server}").exists())
+    wait_until(lambda: not Path(f"/proc/{server}").exists() and not socket.parent.exists())
 
 
 def start_medeval_on(path: str, arguments: list[object]) -> "subprocess.Popen[str]":

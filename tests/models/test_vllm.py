@@ -4,6 +4,7 @@ Left out unless MEDEVAL_VLLM_PYTHON names a Python that has vLLM and what medeva
 see test_vllm_server.py.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from tests.medeval_processes import ROOT, MedevalMain
 
 VLLM_PYTHON = os.environ.get("MEDEVAL_VLLM_PYTHON")
 N_SAMPLES = 20
+ALIKE = 0.96
 TIMEOUT_S = 900
 KEYS = ["protocol", "sample_id", "stop", "answer", "executed", "n_turns", "completion_tokens"]
 
@@ -30,11 +33,13 @@ pytestmark = [
 ]
 
 
-def arguments(output: Path, backend: str, *more: object, n: int = N_SAMPLES) -> list[str]:
+def arguments(
+    output: Path, backend: str, *more: object, n: int = N_SAMPLES, reload: str = "true"
+) -> list[str]:
     given: list[object] = [
         VLLM_PYTHON, "-m", "medeval", "run", "--backend", backend, "--benchmarks", "markers",
         "--limit", n, "--max-tokens", 64, "--output-dir", output, *more,
-        "--model-args", "dtype=float32,enforce_eager=true",
+        "--model-args", f"dtype=float32,enforce_eager=true,reload_weights={reload}",
     ]  # fmt: skip
     return list(map(str, given))
 
@@ -69,6 +74,14 @@ def results(run: Path, **chosen: Any) -> list[list[object]]:
         trajectories = trajectories[trajectories[column] == value]
     rows: list[list[object]] = trajectories[KEYS].sort_values(KEYS).to_numpy().tolist()
     return rows
+
+
+def fingerprints(run: Path) -> dict[str, str]:
+    """What each cell was made with, by the cell's place in the run folder."""
+    return {
+        str(path.parent.relative_to(run)): json.loads(path.read_text())["fingerprint"]
+        for path in run.glob("cells/**/cell.json")
+    }
 
 
 def descendants(process: int) -> dict[int, str]:
@@ -126,20 +139,46 @@ def test_native_calls_in_process_are_those_of_transformers(
     assert results(tmp_path / "vllm") == results(tmp_path / "local")
 
 
+@pytest.mark.parametrize("backend", ["vllm", "vllm-server"])
 def test_reloaded_weights_answer_as_a_cold_start_does(
-    trained_checkpoint: Path, tmp_path: Path
+    backend: str, trained_checkpoint: Path, tmp_path: Path
 ) -> None:
-    series = trained_checkpoint.parent
-    together, alone = tmp_path / "together", tmp_path / "alone"
-    told = finished(
-        arguments(together, "vllm", "--checkpoints", f"m={series}", "--steps", "400,760")
-    )
+    warm, cold = tmp_path / "warm", tmp_path / "cold"
+    series = ("--checkpoints", f"m={trained_checkpoint.parent}", "--steps")
+    told = finished(arguments(warm, backend, *series, "20,400,760"))
     assert "started anew" not in told
-    (log,) = (together / "logs").glob("*.log")
+    (log,) = (warm / "logs").glob("*.log")
     assert log.read_text().count("Initializing a V1 LLM engine") == 1
-    finished(arguments(alone, "vllm", "--checkpoints", f"m={series}", "--steps", "760"))
-    assert results(together, step=760) == results(alone, step=760)
-    assert results(together, step=400) != results(together, step=760)
+    finished(arguments(cold, backend, *series, "400,760", reload="false"))
+    for step in (400, 760):
+        assert results(warm, step=step) == results(cold, step=step)
+    assert results(warm, step=400) != results(warm, step=760)
+    assert fingerprints(cold).items() <= fingerprints(warm).items()
+
+
+def test_a_server_that_is_killed_after_a_reload_comes_back_with_the_same_checkpoint(
+    trained_checkpoint: Path, medeval_main: MedevalMain, tmp_path: Path
+) -> None:
+    n, run = 100, tmp_path / "run"
+    series = ("--checkpoints", f"m={trained_checkpoint.parent}", "--steps", "400,760")
+    with started(arguments(run, "vllm-server", *series, n=n)) as process:
+        wait_until(lambda: n_done(run) > 2 * n + 10)
+        engine = [pid for pid, line in descendants(process.pid).items() if "EngineCore" in line]
+        os.kill(engine[0], signal.SIGKILL)
+        assert n_done(run) < 4 * n
+        _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, errors[-3000:]
+    assert "the engine died 1 times" in errors
+    first, second = sorted((run / "logs").glob("*.log"))
+    assert "global_step_400" in first.name
+    assert "global_step_760" in second.name
+    local = tmp_path / "local"
+    more = ("--benchmarks", "markers", "--limit", n, "--max-tokens", 64, "--output-dir", local)
+    assert medeval_main("run", "--model", f"m={trained_checkpoint}", *more) == 0
+    ours, theirs = results(run, step=760), results(local)
+    assert len(ours) == 2 * n
+    # images and sums are rounded otherwise, which may tip a reply that was nearly even
+    assert sum(map(eq, ours, theirs)) >= ALIKE * 2 * n
 
 
 @pytest.mark.parametrize("backend", ["vllm", "vllm-server"])

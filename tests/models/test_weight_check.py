@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from medeval.errors import FatalModelError
-from medeval.models import vllm
+from medeval.models import reload
 from medeval.models.kinship import kinship, with_processor
 from medeval.models.read_ahead import read_ahead
 from tests.engine_stand_in import Orders, install
@@ -20,7 +20,7 @@ from tests.engine_stand_in import Orders, install
 torch = pytest.importorskip("torch")
 save_file = pytest.importorskip("safetensors.torch").save_file
 
-WORKER = vllm.WORKER_FOLDER / "medeval_vllm_worker.py"
+WORKER = reload.WORKER_FOLDER / "medeval_vllm_worker.py"
 HIDDEN = 16
 
 
@@ -70,9 +70,14 @@ def in_memory(seed: int, *, rank: int = 0, workers: int = 1) -> dict[str, Any]:
     }
 
 
-def compared(
-    monkeypatch: pytest.MonkeyPatch, held: dict[str, Any], new: Path, old: Path, rank: int = 0
-) -> dict[str, Any]:
+def worker_with(
+    monkeypatch: pytest.MonkeyPatch,
+    held: dict[str, Any],
+    layers: dict[str, Any] | None = None,
+    rank: int = 0,
+    *,
+    enforce_eager: bool = True,
+) -> Any:
     install(monkeypatch, Orders(say=lambda _: ([], None)))
     monkeypatch.setattr(
         sys.modules["vllm.distributed"], "get_tensor_model_parallel_rank", lambda: rank
@@ -83,10 +88,50 @@ def compared(
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     worker = module.WeightCheck()
-    network = SimpleNamespace(named_parameters=lambda: held.items())
+    there = layers or {}
+    network = SimpleNamespace(
+        named_parameters=held.items, named_modules=there.items, modules=there.values
+    )
     worker.model_runner = SimpleNamespace(get_model=lambda: network)
-    found: dict[str, Any] = worker.medeval_compare_weights(str(new), str(old))
+    worker.model_config = SimpleNamespace(enforce_eager=enforce_eager)
+    return worker
+
+
+def compared(
+    monkeypatch: pytest.MonkeyPatch, held: dict[str, Any], new: Path, old: Path, rank: int = 0
+) -> dict[str, int]:
+    worker = worker_with(monkeypatch, held, rank=rank)
+    found: dict[str, int] = worker.medeval_compare_weights(str(new), str(old))
     return found
+
+
+class PackedLayer:
+    """A layer as vLLM has it on a CPU: it computes with a copy, and may have dropped the rest."""
+
+    def __init__(self, weight: Any, *, keeps: bool = False) -> None:
+        self.quant_method = self
+        self.input_size_per_partition = weight.shape[1]
+        self.weight = weight
+        self.cpu_linear: Any = None
+        self.process_weights_after_loading(self)
+        if not keeps:
+            self.weight = torch.empty(0)
+
+    def process_weights_after_loading(self, layer: "PackedLayer") -> None:
+        packed = layer.weight.clone()
+        layer.cpu_linear = lambda x, *_: x @ packed.T
+
+
+def packed_layers(seed: int) -> tuple[dict[str, Any], dict[str, PackedLayer]]:
+    """The parameters and layers of a model whose linear layers are packed."""
+    held = in_memory(seed)
+    layers = {}
+    for name, value in held.items():
+        if value.dim() == 2:
+            keeps = "embed_tokens" in name
+            layers[name.removesuffix(".weight")] = PackedLayer(value, keeps=keeps)
+            held[name] = value if keeps else torch.empty(0)
+    return held, layers
 
 
 @pytest.fixture
@@ -107,13 +152,14 @@ def test_the_new_weights_are_known_from_the_old(
     found = compared(monkeypatch, held, new, old, rank)
     # joined and padded tensors begin with the file's rows on the first worker alone
     n = 6 if rank == 0 else 4
-    assert found == {"compared": n, "telling": n, "wrong": None}
+    assert found == {"compared": n, "telling": n}
 
 
 def test_weights_that_stayed_are_found(
     new: Path, old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert compared(monkeypatch, in_memory(1), new, old)["wrong"] is not None
+    with pytest.raises(ValueError, match="is not what the checkpoint's file holds"):
+        compared(monkeypatch, in_memory(1), new, old)
 
 
 @pytest.mark.parametrize("name", sorted(in_memory(0)))
@@ -121,7 +167,9 @@ def test_one_tensor_that_stayed_is_found(
     name: str, new: Path, old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = in_memory(2) | {name: in_memory(1)[name]}
-    wrong = compared(monkeypatch, held, new, old)["wrong"]
+    with pytest.raises(ValueError, match="is not what") as caught:
+        compared(monkeypatch, held, new, old)
+    wrong = str(caught.value).split("'")[1]
     assert wrong.split(".")[-2] == name.split(".")[-2].replace("qkv", "q")
 
 
@@ -133,11 +181,61 @@ def test_equal_checkpoints_tell_nothing_and_other_forms_are_left_out(
     assert compared(monkeypatch, packed, new, old)["compared"] == 0
 
 
+def test_packed_weights_are_known_by_what_the_layers_make(
+    new: Path, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = worker_with(monkeypatch, *packed_layers(2))
+    assert worker.medeval_compare_weights(str(new), str(old)) == {"compared": 6, "telling": 6}
+
+
+@pytest.mark.parametrize("name", ["qkv_proj", "o_proj", "down_proj", "blocks.0.attn.proj"])
+def test_one_packed_layer_that_stayed_is_found(
+    name: str, new: Path, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (held, layers), (_, stale) = packed_layers(2), packed_layers(1)
+    layers |= {key: layer for key, layer in stale.items() if key.endswith(name)}
+    with pytest.raises(ValueError, match="is not what the checkpoint's file holds"):
+        worker_with(monkeypatch, held, layers).medeval_compare_weights(str(new), str(old))
+
+
+def test_an_output_layer_that_shares_the_embeddings_weights_is_packed_anew(
+    new: Path, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, layers = packed_layers(2)
+    (embedding,) = (value for name, value in held.items() if "embed_tokens" in name)
+    head = layers["lm_head"] = PackedLayer(in_memory(1)[next(iter(held))], keeps=True)
+    head.weight = embedding
+    worker = worker_with(monkeypatch, held, layers)
+    with pytest.raises(ValueError, match="computes with other weights than it holds"):
+        worker.medeval_compare_weights(str(new), str(old))
+    worker.medeval_pack_weights()
+    assert worker.medeval_compare_weights(str(new), str(old))["telling"] == 6
+
+
+def test_packed_weights_in_compiled_graphs_are_not_packed_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = worker_with(monkeypatch, *packed_layers(2), enforce_eager=False)
+    with pytest.raises(ValueError, match="compiled graphs"):
+        worker.medeval_pack_weights()
+    worker_with(monkeypatch, in_memory(2), enforce_eager=False).medeval_pack_weights()
+
+
+def test_a_packed_layer_of_another_width_is_left_out(
+    new: Path, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, layers = packed_layers(2)
+    for layer in layers.values():
+        layer.input_size_per_partition += 1
+    worker = worker_with(monkeypatch, held, layers)
+    assert worker.medeval_compare_weights(str(new), str(old))["compared"] == 2
+
+
 def test_a_cast_to_the_engines_type_is_no_difference(
     new: Path, old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = {name: value.bfloat16() for name, value in in_memory(2).items()}
-    assert compared(monkeypatch, held, new, old)["wrong"] is None
+    assert compared(monkeypatch, held, new, old)["compared"] == len(held)
 
 
 ORPHAN = """
@@ -155,7 +253,7 @@ time.sleep(60)
 
 def test_a_worker_ends_with_the_run_that_owns_it(tmp_path: Path) -> None:
     program = tmp_path / "owner.py"
-    program.write_text(ORPHAN.format(folder=str(vllm.WORKER_FOLDER)))
+    program.write_text(ORPHAN.format(folder=str(reload.WORKER_FOLDER)))
     with subprocess.Popen(
         [sys.executable, str(program)], stdout=subprocess.PIPE, text=True
     ) as owner:

@@ -1,12 +1,13 @@
 """`medeval run --backend vllm` beside a bare AsyncLLM.generate loop over the same token prompts.
 
     PYTHON_WITH_VLLM tests/perf/vllm_share.py share [--samples 32]
-    PYTHON_WITH_VLLM tests/perf/vllm_share.py sweep [--samples 8]
+    PYTHON_WITH_VLLM tests/perf/vllm_share.py sweep [--samples 8] [--backend vllm-server]
 
 The checkpoint is drawn here: random weights, 50 million parameters or more. It writes noise, so
 the first turn of the arm with the tool is replaced by a call once it was generated; the second
 turn then follows as it would. `share` alternates passes of both in one process and on one engine,
-each from empty caches. `sweep` takes three checkpoints with and without reloading weights.
+each from empty caches. `sweep` takes three checkpoints with and without reloading weights, in
+process and on a managed server.
 """
 
 import argparse
@@ -15,16 +16,17 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 from medeval.checkpoints import Checkpoint
 from medeval.demo.checkpoints import Architecture, build_checkpoint
-from medeval.engines import LivingEngines
+from medeval.engines import LivingEngines, model_opener
 from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.living import Berth, LivingModel
 from medeval.models.vllm import EnginePlan, VLLMEngine, engine_plan
@@ -39,6 +41,7 @@ CALL = """<tool_call>
 CONCURRENCY = 16
 MAX_TOKENS = 16
 N_PASSES = 3
+BACKENDS = ("vllm", "vllm-server")
 ENGINE = {"dtype": "float32", "enforce_eager": True, "max_num_seqs": CONCURRENCY}
 
 DEFINITION = """
@@ -230,7 +233,15 @@ def checkpoints(folder: Path, n: int) -> list[Path]:
     return made
 
 
-def plan(folder: Path, n: int, run: str, models: list[Path]) -> Plan:
+def plan(
+    folder: Path,
+    n: int,
+    run: str,
+    models: list[Path],
+    backend: str = "vllm",
+    *,
+    reload_weights: bool = True,
+) -> Plan:
     from PIL import Image
 
     for index in range(n):
@@ -242,7 +253,8 @@ def plan(folder: Path, n: int, run: str, models: list[Path]) -> Plan:
         "model": tuple(f"m{index}={path}" for index, path in enumerate(models)),
         "benchmarks": (str(definition),),
         "pairs": ("crop_zoom",),
-        "backend": "vllm",
+        "backend": backend,
+        "model_args": {**ENGINE, "reload_weights": reload_weights},
         "concurrency": CONCURRENCY,
         "max_tokens": MAX_TOKENS,
         "output_dir": str(folder / run),
@@ -294,9 +306,9 @@ def _shares(passes: list[tuple[str, Pass]]) -> Iterator[float]:
 
 
 class Timed:
-    """A living model whose start is timed, with its first reply."""
+    """A model whose start is timed: it ends with a reply where the engine is started as well."""
 
-    def __init__(self, model: LivingModel, waits: list[float]) -> None:
+    def __init__(self, model: Any, waits: list[float]) -> None:
         self._model = model
         self._waits = waits
 
@@ -309,35 +321,40 @@ class Timed:
         return getattr(self._model, name)
 
 
-def sweep(folder: Path, n_samples: int) -> None:
+def sweep(folder: Path, n_samples: int, backends: Sequence[str]) -> None:
     models = checkpoints(folder / "models", 3)
-    for reload_weights in (True, False):
-        waits = list[float]()
-        engine = engine_plan({**ENGINE, "reload_weights": reload_weights}, folder / "logs")
-        planned = plan(folder, n_samples, f"sweep-{reload_weights}", models)
+    for backend, reload_weights in product(backends, (True, False)):
+        name = f"{backend}-{'reloaded' if reload_weights else 'cold'}"
+        planned = plan(folder, n_samples, name, models, backend, reload_weights=reload_weights)
+        opened, waits = model_opener(planned), list[float]()
+        assert isinstance(opened, LivingEngines)
         begin = time.perf_counter()
-        carry_out(
-            planned,
-            opener(engine, Bench(CALL), VLLMEngine, partial(Timed, waits=waits)),
-            Silent(),
+        report = carry_out(
+            planned, LivingEngines(partial(_timed, opened, waits), opened.aclose), Silent()
         )
         total_s = time.perf_counter() - begin
+        assert not report.unscored, report.closing_words
         told = ", ".join(f"{wait:.1f}" for wait in waits)
-        name = "weights reloaded" if reload_weights else "cold starts"
-        print(f"{name}: ready after {told} s; {total_s:.1f} s in all")
+        how = "weights reloaded" if reload_weights else "cold starts"
+        print(f"{backend}, {how}: ready after {told} s; {total_s:.1f} s in all", flush=True)
+
+
+def _timed(opened: LivingEngines, waits: list[float], checkpoint: Checkpoint) -> Any:
+    return Timed(opened(checkpoint), waits)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["share", "sweep"])
     parser.add_argument("--samples", type=int, default=None)
+    parser.add_argument("--backend", action="append", choices=BACKENDS, help="of the sweep")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if options.what == "share":
             share(folder, options.samples or 32)
         else:
-            sweep(folder, options.samples or 8)
+            sweep(folder, options.samples or 8, options.backend or BACKENDS)
 
 
 if __name__ == "__main__":

@@ -26,31 +26,49 @@ class WeightCheck:
         """End the worker when the run's process is gone: a killed run leaves no engine."""
         threading.Thread(target=_end_with, args=(owner,), daemon=True).start()
 
-    def medeval_compare_weights(self, new: str, old: str) -> dict[str, Any]:
+    def medeval_pack_weights(self) -> None:
+        """Have layers that compute with a packed copy of their weights pack it anew, on CPUs.
+
+        vLLM 0.32 does so for weights that a checkpoint names, but not for an output layer that
+        shares the embedding's: it would go on with the old ones. Raises ValueError where packed
+        weights are part of compiled graphs, which nothing packs anew.
+        """
+        worker: Any = self
+        layers = [one for one in worker.model_runner.get_model().modules() if _is_packed(one)]
+        if layers and not worker.model_config.enforce_eager:
+            raise ValueError("without enforce_eager, packed weights stay in compiled graphs")
+        for layer in layers:
+            if layer.weight.numel():
+                layer.quant_method.process_weights_after_loading(layer)
+
+    def medeval_compare_weights(self, new: str, old: str) -> dict[str, int]:
         """Compare rows of the weights in memory with a checkpoint's files.
 
         `telling` counts the tensors whose rows in the files differ between the two checkpoints,
-        so that they tell the new from the old; `wrong` names the first that is not the new one's.
+        so that they tell the new from the old. Raises ValueError at one that is not the new one's:
+        of several engines side by side, vLLM tells what one returns, but what any of them raises.
         """
-        runner: Any = self.model_runner  # type: ignore[attr-defined]
-        there = {_common(name): one for name, one in runner.get_model().named_parameters()}
+        model = self.model_runner.get_model()  # type: ignore[attr-defined]
+        there = {_common(name): one for name, one in model.named_parameters()}
+        packed = {
+            _common(f"{name}.weight"): layer
+            for name, layer in model.named_modules()
+            if _is_packed(layer)
+        }
+        for known in (there, packed):
+            known.pop(None, None)
         rank, before = _tensor_parallel_rank(), _Files(Path(old))
-        found: dict[str, Any] = {"compared": 0, "telling": 0, "wrong": None}
+        found = {"compared": 0, "telling": 0}
         for name, shape, rows in _Files(Path(new)).tensors():
-            place = _place(name, shape, there, rank)
+            place = _place(name, shape, there, rank) or _packed_place(name, shape, packed, rank)
             if place is None:
                 continue
-            parameter, first, columns = place
-            picked = _spread(min(parameter.shape[0], shape[0] - first))
-            expected = rows(name, [first + row for row in picked])[..., columns]
-            seen = parameter.detach()[picked].cpu()
+            held, picked, columns = place
+            if not held(rows(name, picked)[..., columns]):
+                raise ValueError(f"{name!r} is not what the checkpoint's file holds")
             found["compared"] += 1
-            is_new = _alike(expected, seen)
-            found["telling"] += not _alike(
-                before.rows(name, [first + row for row in picked])[..., columns], seen
-            )
-            if not is_new and found["wrong"] is None:
-                found["wrong"] = name
+            found["telling"] += not held(before.rows(name, picked)[..., columns])
+        _check_shared(filter(_is_packed, model.modules()))
         return found
 
 
@@ -84,7 +102,7 @@ def _common(name: str) -> tuple[bool, str] | None:
 
 
 def _place(name: str, shape: tuple[int, ...], there: Any, rank: int) -> Any:
-    """The parameter that holds a tensor, its first row in the file, and its columns.
+    """Whether rows are in memory as a function of them, which rows of the file, and columns.
 
     None where no parameter is known to hold it, or where the engine keeps it in another form.
     """
@@ -93,26 +111,83 @@ def _place(name: str, shape: tuple[int, ...], there: Any, rank: int) -> Any:
         return None
     parameter = there.get(key)
     if parameter is None:
-        for own, joined in JOINED:
-            if own in key[1] and (key[0], key[1].replace(own, joined)) in there:
-                parameter = there[key[0], key[1].replace(own, joined)]
-                return _joined_place(parameter, shape, rank)
-        return None
+        parameter = there.get(_joined(key))
+        # the first rows of a joined tensor, where it is not divided among workers
+        is_whole = (
+            parameter is not None
+            and parameter.shape[1:] == shape[1:]
+            and parameter.shape[0] > shape[0]
+        )
+        return _rows_of(parameter, shape) if is_whole and rank == 0 else None
     if tuple(parameter.shape) == shape:
-        return parameter, 0, slice(None)
+        return _rows_of(parameter, shape)
     if len(shape) != 2 or parameter.dim() != 2:
         return None
     if parameter.shape[0] == shape[0] and shape[1] % max(1, parameter.shape[1]) == 0:
         width = parameter.shape[1]
-        return parameter, 0, slice(rank * width, (rank + 1) * width)
+        return _rows_of(parameter, shape, slice(rank * width, (rank + 1) * width))
     is_padded = key[1].startswith("embed_tokens") and parameter.shape[1] == shape[1]
-    return (parameter, 0, slice(None)) if is_padded and rank == 0 else None
+    return _rows_of(parameter, shape) if is_padded and rank == 0 else None
 
 
-def _joined_place(parameter: Any, shape: tuple[int, ...], rank: int) -> Any:
-    """The first rows of a joined tensor, where it is not divided among workers."""
-    is_whole = parameter.shape[1:] == shape[1:] and parameter.shape[0] > shape[0]
-    return (parameter, 0, slice(None)) if is_whole and rank == 0 else None
+def _rows_of(parameter: Any, shape: tuple[int, ...], columns: slice = slice(None)) -> Any:
+    picked = _spread(min(parameter.shape[0], shape[0]))
+    return lambda expected: _alike(expected, parameter.detach()[picked].cpu()), picked, columns
+
+
+def _packed_place(name: str, shape: tuple[int, ...], packed: Any, rank: int) -> Any:
+    """The same for a layer that keeps its weights packed: told by what it makes of an input."""
+    key = _common(name)
+    if key is None or len(shape) != 2 or rank:
+        return None
+    layer = packed.get(key) or packed.get(_joined(key))
+    if layer is None or layer.weight.numel() or layer.input_size_per_partition != shape[1]:
+        return None
+    probe = _probe(shape[1], layer.weight.dtype)
+    made = layer.cpu_linear(probe, layer.weight, None)[0]
+    picked = _spread(shape[0])
+    if made.shape[0] < shape[0]:
+        return None
+    return lambda expected: _makes(expected, probe, made[picked]), picked, slice(None)
+
+
+def _check_shared(layers: Any) -> None:
+    """Raise ValueError where a layer that kept its weights has packed others."""
+    for layer in layers:
+        if layer.weight.dim() == 2 and layer.weight.numel():
+            picked = _spread(layer.weight.shape[0])
+            probe = _probe(layer.weight.shape[1], layer.weight.dtype)
+            made = layer.cpu_linear(probe, layer.weight, None)[0]
+            if not _makes(layer.weight.detach()[picked], probe, made[picked]):
+                raise ValueError("a layer computes with other weights than it holds")
+
+
+def _probe(n: int, dtype: Any) -> Any:
+    import torch
+
+    return torch.sin(torch.arange(1, n + 1, dtype=torch.float32)).to(dtype)[None]
+
+
+def _makes(rows: Any, probe: Any, made: Any) -> bool:
+    """Whether rows of weights make of the probe what a layer made, but for rounding."""
+    import torch
+
+    rows, at = rows.to(probe.dtype).float(), probe[0].float()
+    share = 1e-4 if probe.dtype == torch.float32 else 2e-2
+    room = share * rows.norm(dim=1) * at.norm()
+    return bool(((rows @ at - made.float()).abs() <= room).all())
+
+
+def _is_packed(layer: Any) -> bool:
+    return hasattr(layer, "cpu_linear") and hasattr(layer, "weight")
+
+
+def _joined(key: tuple[bool, str]) -> tuple[bool, str] | None:
+    """The name of the tensor that vLLM joins one with, which then stands at its start."""
+    for own, joined in JOINED:
+        if own in key[1]:
+            return key[0], key[1].replace(own, joined)
+    return None
 
 
 def _spread(n: int) -> list[int]:
