@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import filterfalse
 
@@ -14,6 +15,7 @@ from medeval.interruption import Interrupt
 from medeval.judge_client import opened
 from medeval.judging import judge_cell
 from medeval.models.base import Model
+from medeval.models.machine import usable_cpus
 from medeval.packed import SampleKeys
 from medeval.plan import Plan, PlannedBenchmark, cell_key
 from medeval.samples import BenchmarkSamples
@@ -68,6 +70,9 @@ class Evaluation:
         `asks_judges` connects to the judges' model first: raises FatalModelError, before any
         engine starts, where it cannot be asked.
         """
+        # images are read, drawn and resized in these: more than processors get in each other's way
+        threads = ThreadPoolExecutor(max(2, usable_cpus()), thread_name_prefix="medeval")
+        asyncio.get_running_loop().set_default_executor(threads)
         try:
             with self.interrupt.covering(self.plan.options.time_limit):
                 async with opened(

@@ -42,6 +42,8 @@ class Table:
 
     def place(self, item: bytes) -> int | None:
         """Where an item is, None where it is not."""
+        if not len(self):
+            return None
         found = self._slots[self._slot(item)]
         return found - 1 if found else None
 
