@@ -30,8 +30,11 @@ class Controls(Protocol):
         """Forget encoded images."""
         ...
 
-    async def reset_prefix_cache(self) -> bool:
-        """Forget the states of earlier prompts; False where some are still held."""
+    async def reset_prefix_cache(self, *, reset_connector: bool) -> bool:
+        """Forget the states of earlier prompts; False where some are still held.
+
+        A connector's are those that were moved out of the engine's own cache.
+        """
         ...
 
 
@@ -58,7 +61,8 @@ class LoadedWeights:
             found = await controls.collective_rpc("medeval_compare_weights", args=(new, old))
             await controls.reset_mm_cache()
             await controls.reset_encoder_cache()
-            is_reset = await controls.reset_prefix_cache()
+            # neither cache's blocks say which weights made them; an older vLLM refuses the argument
+            is_reset = await controls.reset_prefix_cache(reset_connector=True)
         except Exception as error:
             raise ModelError(f"weights cannot be reloaded: {error}") from error
         is_same = weight_fingerprint(path) == weight_fingerprint(self.path)

@@ -82,6 +82,8 @@ def test_one_server_takes_checkpoint_after_checkpoint(series: list[Path], stand_
     assert answers(warm) == ["1", "2", "3"]
     assert lives(folder) == 1
     assert notes(warm) == [(), (), ()]
+    resets = [(folder / f"reset-{number}").read_text() for number in range(2)]
+    assert resets == ["reset_external=true"] * 2
     assert "medeval_vllm_worker.WeightCheck" in command(folder, 0)
     cold = swept(series, reload_weights=False)
     assert answers(cold) == ["1", "2", "3"]
@@ -101,6 +103,7 @@ def test_one_server_takes_checkpoint_after_checkpoint(series: list[Path], stand_
             "weights cannot be reloaded: '/collective_rpc' was answered 500: 'w' is not new",
         ),
         ({"keeps_prefixes": True}, "cached of the old weights"),
+        ({"resets_silently": True}, "cached of the old weights"),
         ({"reload_ends": True}, "'/collective_rpc' got no answer"),
         ({"lacks": ["/collective_rpc"]}, "'/collective_rpc' was answered 404"),
         ({"lacks": ["/reset_encoder_cache"]}, "'/reset_encoder_cache' was answered 404"),
@@ -377,7 +380,9 @@ def test_controls_that_do_not_work_say_so(answer: web.Response | None, told: str
         address = ServerAddress.private()
         await web.UnixSite(runner, str(address.socket)).start()
         try:
-            return await ServerControls(address.url, timeout_s=0.5).reset_prefix_cache()
+            return await ServerControls(address.url, timeout_s=0.5).reset_prefix_cache(
+                reset_connector=True
+            )
         finally:
             await runner.cleanup()
             address.clear()
