@@ -25,7 +25,7 @@ class Orders:
     dies_at: set[int] = field(default_factory=set)
     refuses: set[int] = field(default_factory=set)
     start_error: Exception | None = None
-    compared: dict[str, Any] = field(default_factory=lambda: {"compared": 3, "telling": 2})
+    compared: dict[str, Any] | None = field(default_factory=lambda: {"compared": 3, "telling": 2})
     compare_error: Exception | None = None
     reload_error: Exception | None = None
     is_reset: bool = True

@@ -70,8 +70,9 @@ class LoadedWeights:
         self.path = path
 
 
-def _check(found: Sequence[Mapping[str, int]], is_reset: bool, *, is_same: bool) -> None:
-    if not any(one["compared" if is_same else "telling"] for one in found):
+def _check(found: Sequence[object], is_reset: bool, *, is_same: bool) -> None:
+    wanted = "compared" if is_same else "telling"
+    if not any(isinstance(one, Mapping) and one.get(wanted) for one in found):
         raise ModelError("nothing in memory tells the new weights from the old")
     if not is_reset:
         raise ModelError("the engine did not let go of what it had cached of the old weights")

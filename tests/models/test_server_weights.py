@@ -17,7 +17,8 @@ import pytest
 from aiohttp import web
 
 from medeval import load_run
-from medeval.errors import ModelError, UsageError
+from medeval.errors import FatalModelError, ModelError, UsageError
+from medeval.models import server_address
 from medeval.models.base import Model
 from medeval.models.living import LivingModel
 from medeval.models.openai import OpenAIModel
@@ -267,6 +268,22 @@ def test_a_folder_for_temporary_files_with_a_long_name_is_left_out(
     finally:
         address.clear()
     assert not address.socket.parent.exists()
+    assert not list(deep.iterdir())
+
+
+def test_a_folder_for_temporary_files_that_takes_no_socket_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("x" * LONGEST_SOCKET_PATH)
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    # as on a system that takes no path as long as we think
+    monkeypatch.setattr(server_address, "LONGEST_SOCKET_PATH", 10**4)
+    for is_there in (False, True):
+        if is_there:
+            deep.mkdir()
+        with pytest.raises(FatalModelError, match="takes no socket for a server") as caught:
+            ServerAddress.private()
+        assert {"TMPDIR=FOLDER", "port=PORT"} <= set(str(caught.value.hint).split())
     assert not list(deep.iterdir())
 
 

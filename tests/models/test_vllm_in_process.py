@@ -206,6 +206,8 @@ def test_the_next_checkpoint_of_a_kind_is_loaded_into_the_living_engine(
     [
         ({"compare_error": ValueError("'norm' is not what the file holds")}, "'norm' is not what"),
         ({"compared": {"compared": 1, "telling": 0}}, "tells the new weights"),
+        ({"compared": {}}, "tells the new weights"),
+        ({"compared": None}, "tells the new weights"),
         ({"is_reset": False}, "cached of the old weights"),
         ({"knows_connectors": False}, "unexpected keyword argument 'reset_connector'"),
         ({"reload_error": RuntimeError("no method")}, "cannot be reloaded: no method"),
