@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from medeval.errors import ModelError
 from medeval.models.kinship import kinship
-from medeval.models.weights import weight_fingerprint
+from medeval.models.vllm_arguments import QUANTIZED
+from medeval.models.weights import is_quantized, weight_fingerprint
 
 WORKER_FOLDER = Path(__file__).parent / "worker"
 WORKER_EXTENSION = "medeval_vllm_worker.WeightCheck"
@@ -52,6 +53,8 @@ class LoadedWeights:
         """
         if kinship(path) != self._kind:
             raise ModelError("the next checkpoint differs in more than its weights' values")
+        if is_quantized(path):
+            raise ModelError(QUANTIZED)
         new, old = str(path.resolve()), str(self.path.resolve())
         try:
             await controls.collective_rpc(

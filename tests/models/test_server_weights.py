@@ -128,6 +128,7 @@ def test_a_reload_that_is_not_sure_is_told_and_made_a_cold_start(
     ("arguments", "told"),
     [
         ({"quantization": "fp8"}, "quantized weights are not reloaded"),
+        ({"engine_args": {"quantization": "fp8"}}, "quantized weights are not reloaded"),
         ({"port": 0}, "a server on a port, where others get in, is given no weights"),
     ],
 )
@@ -141,6 +142,27 @@ def test_arguments_that_rule_a_reload_out_are_told(
     assert answers(sweep) == ["1", "2"]
     assert notes(sweep) == [(), (f"the engine was started anew: {told}",)]
     assert "--worker-extension-cls" not in command(folder, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("config.json", {"model_type": "qwen2_5_vl", "quantization_config": {"bits": 4}}),
+        ("config.json", {"model_type": "x", "text_config": {"quantization_config": {"bits": 4}}}),
+        ("hf_quant_config.json", {"quantization": {}}),
+    ],
+)
+def test_checkpoints_that_are_quantized_themselves_are_told_and_start_cold(
+    name: str, told: dict[str, Any], series: list[Path], stand_in: Orders
+) -> None:
+    folder = stand_in(tells_weights=True)
+    for checkpoint in series[:2]:
+        (checkpoint / name).write_text(json.dumps(told))
+    sweep = swept(series[:2])
+    assert answers(sweep) == ["1", "2"]
+    assert lives(folder) == 2
+    cause = "quantized weights are not reloaded"
+    assert notes(sweep) == [(), (f"the engine was started anew: {cause}",)]
 
 
 @pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer.model", "modeling_own.py"])

@@ -235,6 +235,15 @@ def test_a_checkpoint_of_another_kind_starts_cold(
     assert any("more than its weights' values" in note for note in second.notes())
 
 
+def test_a_quantization_among_vllms_own_arguments_starts_cold(
+    checkpoint: Path, orders: Orders, tmp_path: Path
+) -> None:
+    given = {"engine_args": {"quantization": "fp8"}}
+    _, second = one_after_the_other(checkpoint, kin(checkpoint, tmp_path), **given)
+    assert len(orders.started_with) == orders.n_closed == 2
+    assert any("quantized weights are not reloaded" in note for note in second.notes())
+
+
 def test_without_reload_each_checkpoint_starts_cold(
     checkpoint: Path, orders: Orders, tmp_path: Path
 ) -> None:
