@@ -220,6 +220,8 @@ class RayWorker:
                 self._conversations.advance(Kind(benchmark, protocol), seconds=seconds)
             case {"begin": {"benchmark": benchmark, "protocol": protocol}}:
                 self._conversations.begin(Kind(benchmark, protocol))
+            case {"skip": {"benchmark": benchmark, "protocol": protocol}}:
+                self._progress.skip(Kind(benchmark, protocol))
             case {"engine_ready": seconds}:
                 self._progress.engine_ready(seconds)
             case {"tell": text}:

@@ -15,7 +15,10 @@ class EndingAnswer(Part):
 
 
 class Ending(Record):
-    """What `records.TrajectoryRecord` tells under the same names; its conversation is not read."""
+    """What `records.TrajectoryRecord` tells under the same names, as it was counted when written.
+
+    The conversation is not read, so that what is wrong in it alone is not found here.
+    """
 
     model_config = ConfigDict(extra="ignore")
 

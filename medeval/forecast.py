@@ -137,14 +137,18 @@ class Forecast:
         self._has_just_begun = True
 
     def ended(self, kind: Kind, seconds: float | None) -> None:
-        """A conversation took so long; None where it failed."""
-        # after an end without a beginning, nothing may be left to begin
+        """A conversation that had begun took so long; None where it failed."""
+        # after an end, nothing may be left to begin
         self._pass(is_full=self._has_just_begun)
         self._has_just_begun = False
         self.waiting[kind] -= 1
         self._seen[kind].end(self.clock(), seconds)
         if seconds is not None:
             self._latest_s.append(seconds)
+
+    def skipped(self, kind: Kind) -> None:
+        """A conversation will not be: it failed before it began."""
+        self.waiting[kind] -= 1
 
     def dropped(self, kind: Kind) -> None:
         """A conversation was lost with its worker, and waits again."""
@@ -246,8 +250,13 @@ class Foresight:
         """A conversation was lost with its worker."""
         self._forecast.dropped(kind)
 
+    def skip(self, kind: Kind) -> None:
+        """A sample is left unscored of which no conversation began."""
+        self._forecast.skipped(kind)
+        self._progress.advance(scored=False)
+
     def advance(self, kind: Kind, *, seconds: float | None) -> None:
-        """One sample is done, after so long; None where it is left unscored."""
+        """A conversation is over, after so long; None where its sample is left unscored."""
         self._forecast.ended(kind, seconds)
         now = self._forecast.clock()
         if now >= self._told_at + TOLD_EVERY_S:

@@ -194,8 +194,8 @@ def prepare(
     frame, 8-bit RGB or gray, without transparency or an orientation to apply; of such a file only
     the header and the end mark are read, unless it has an alpha channel, which may prove opaque.
     Any other becomes a PNG in RGB: orientation applied, the first frame, transparency on white,
-    16 bits cut to the upper 8. A file that is `known` to be sent as it is, is not looked into; an
-    image is decoded in `room`.
+    16 bits cut to the upper 8. A file that is `known` to be sent as it is, is not looked into, and
+    one that is found to be becomes known; an image is decoded in `room`.
 
     Raises DataError for what is empty, no image or truncated, and before decoding for what is over
     `max_pixels`.
@@ -207,7 +207,11 @@ def prepare(
             return Picture(encoded=own, raw=raw, read_pixels=partial(decode, data, name))
     image = open_image(data, name, max_pixels)
     with nullcontext() if room is None else room.taken(image.width * image.height):
-        return _prepared(image, data, name, budget)
+        picture = _prepared(image, data, name, budget)
+    if known is not None and picture.encoded.data is data:
+        own = picture.encoded
+        known.note(data, own.sha256, SentAs(picture.raw, own.media_type, is_own=True))
+    return picture
 
 
 def _prepared(image: "ImageFile", data: bytes, name: str, budget: PixelBudget | None) -> Picture:

@@ -2,7 +2,7 @@
 
 A conversation holds every image it makes until its end, so that one which holds some may need more
 before it lets go of any. Room is given in the order of their first calls, and the first of them
-never waits: it will end. So the bytes held are at most the limit and what one conversation takes.
+never waits: it will end. So hardly more is held than the limit and what one conversation takes.
 """
 
 import asyncio
@@ -10,19 +10,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-# 4 bytes a pixel decoded, 3 as a PNG that nothing shrinks: a tool's image is rarely as large.
+# A PNG that nothing shrinks: a tool's image is rarely as large as what it was made from.
 BYTES_A_PIXEL: Final = 3
 
-# As many 8K images as nothing shrinks, or 40 of a megapixel.
-LEAST_BYTES: Final = 128 << 20
+# What is held where nothing else is said: 40 megapixels that nothing shrinks.
+DEFAULT_BYTES: Final = 128 << 20
 
 
 class MadeRoom:
-    """Room for the bytes of images that tools make, over all conversations under way."""
+    """Room for the bytes of images that tools make, over all conversations under way.
 
-    def __init__(self, limit_bytes: int = LEAST_BYTES) -> None:
+    What an image takes is known once it is made. Until then as much is set aside as the largest
+    took, and for the first by its pixels.
+    """
+
+    def __init__(self, limit_bytes: int = DEFAULT_BYTES) -> None:
         self.limit_bytes = limit_bytes
         self.held_bytes = 0
+        self._largest_bytes = 0
         self._shares: list[Share] = []
         self._changed = asyncio.Event()
 
@@ -36,18 +41,24 @@ class MadeRoom:
             self.change(share, -share.held_bytes)
             self.leave(share)
 
-    async def wait(self, share: "Share", n_bytes: int) -> None:
-        """Wait until a conversation may hold so much more, and set it aside."""
+    async def set_aside(self, share: "Share", pixels: int) -> int:
+        """Wait until a conversation may hold one more image, and set bytes aside for it."""
         if share not in self._shares:
             self._shares.append(share)
         share.is_waiting = True
         try:
-            while not self._may_take(share, n_bytes):
+            while not self._may_take(share, self._expected(pixels)):
                 self._changed.clear()
                 await self._changed.wait()
         finally:
             share.is_waiting = False
-        self.change(share, n_bytes)
+        expected = self._expected(pixels)
+        self.change(share, expected)
+        return expected
+
+    def _expected(self, pixels: int) -> int:
+        by_pixels = BYTES_A_PIXEL * pixels
+        return min(by_pixels, self._largest_bytes) if self._largest_bytes else by_pixels
 
     def _may_take(self, share: "Share", n_bytes: int) -> bool:
         before = self._shares[: self._shares.index(share)]
@@ -59,6 +70,10 @@ class MadeRoom:
         share.held_bytes += n_bytes
         self.held_bytes += n_bytes
         self._changed.set()
+
+    def note(self, taken: int) -> None:
+        """An image took so many bytes."""
+        self._largest_bytes = max(self._largest_bytes, taken)
 
     def leave(self, share: "Share") -> None:
         """A conversation that holds nothing has no place in the order any more."""
@@ -77,11 +92,10 @@ class Share:
 
     async def set_aside(self, pixels: int) -> int:
         """Set bytes aside for an image of so many pixels, after waiting for them; how many."""
-        n_bytes = BYTES_A_PIXEL * pixels
-        await self._room.wait(self, n_bytes)
-        return n_bytes
+        return await self._room.set_aside(self, pixels)
 
     def made(self, set_aside: int, taken: int) -> None:
         """An image was made for which bytes were set aside; so many it takes, 0 for none."""
+        self._room.note(taken)
         self._room.change(self, taken - set_aside)
         self._room.leave(self)

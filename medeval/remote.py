@@ -110,8 +110,12 @@ class RemoteEvaluation:
         self._messages.put_nowait({"begin": asdict(kind)})
 
     def advance(self, kind: Kind, *, seconds: float | None) -> None:
-        """One sample further."""
+        """A conversation is over."""
         self._messages.put_nowait({"advance": {**asdict(kind), "seconds": seconds}})
+
+    def skip(self, kind: Kind) -> None:
+        """A sample of which no conversation began."""
+        self._messages.put_nowait({"skip": asdict(kind)})
 
     def tell(self, message: str) -> None:
         """Something people should read."""

@@ -45,7 +45,11 @@ class Progress(Protocol):
         ...
 
     def advance(self, kind: Kind, *, seconds: float | None) -> None:
-        """One sample is done, after so long; None where it is left unscored."""
+        """A conversation is over, after so long; None where its sample is left unscored."""
+        ...
+
+    def skip(self, kind: Kind) -> None:
+        """A sample is left unscored of which no conversation began."""
         ...
 
     def tell(self, message: str) -> None:
@@ -86,7 +90,7 @@ class Cell:
             progress.tell(f"{self.name} stopped: {reason}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Job:
     """One trajectory to make; `position` is the sample's place in the benchmark, from 0."""
 
@@ -95,6 +99,7 @@ class Job:
     pictures: SharedPictures
     repeat: int
     position: int
+    has_begun: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -201,6 +206,7 @@ class Walk:
         async with job.pictures.used(protocol) as pictures:
             if self._is_over():
                 raise NotBegunError
+            job.has_begun = True
             self.progress.begin(job.cell.kind)
             rollout = await roll_out(
                 job.sample,
@@ -233,7 +239,10 @@ class Walk:
         job.cell.tries[key] += 1
         record = failure(key, kind, error, try_number=job.cell.tries[key])
         _open(job.cell).append_failure(record)
-        self.progress.advance(job.cell.kind, seconds=None)
+        if job.has_begun:
+            self.progress.advance(job.cell.kind, seconds=None)
+        else:
+            self.progress.skip(job.cell.kind)
 
 
 def wanted(cell: Cell) -> Iterator[SampleKey]:

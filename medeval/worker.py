@@ -45,8 +45,12 @@ class Reporting:
         self.say(begin=asdict(kind))
 
     def advance(self, kind: Kind, *, seconds: float | None) -> None:
-        """One sample further."""
+        """A conversation is over."""
         self.say(advance={**asdict(kind), "seconds": seconds})
+
+    def skip(self, kind: Kind) -> None:
+        """A sample of which no conversation began."""
+        self.say(skip=asdict(kind))
 
     def tell(self, message: str) -> None:
         """Something people should read."""

@@ -340,6 +340,8 @@ class LocalWorker:
             self._conversations.advance(kind, seconds=message["advance"]["seconds"])
         elif "begin" in message:
             self._conversations.begin(Kind(**message["begin"]))
+        elif "skip" in message:
+            self._progress.skip(Kind(**message["skip"]))
         elif "engine_ready" in message:
             self._progress.engine_ready(message["engine_ready"])
         elif "tell" in message:

@@ -143,8 +143,25 @@ def test_a_conversation_that_fails_is_no_longer_waited_for() -> None:
     clock.now = 5.0
     forecast.ended(FREE, None)
     assert forecast.left_s() == pytest.approx(4.0)
-    forecast.ended(FREE, None)
+    forecast.skipped(FREE)
     assert forecast.left_s() == 0.0
+
+
+def test_samples_that_fail_before_they_begin_leave_what_is_under_way_as_it_was() -> None:
+    clock = Clock()
+    forecast = Forecast(Counter({FREE: 100}), clock=clock)
+    foresight = Foresight(Told(), forecast)
+    worker = Conversations(foresight)
+    foresight.engine_ready(0.0)
+    for _ in range(20):
+        for _ in range(2):
+            worker.begin(FREE)
+        clock.now += 4.0
+        for _ in range(2):
+            worker.advance(FREE, seconds=4.0)
+            foresight.skip(FREE)
+    assert forecast.waiting == {FREE: 20}
+    assert forecast.left_s() == pytest.approx(20 / 2 * 4.0, rel=0.1)
 
 
 def test_conversations_that_are_lost_with_their_worker_wait_again() -> None:

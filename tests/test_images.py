@@ -523,6 +523,15 @@ def test_a_file_read_again_is_prepared_as_it_was_at_first(
     assert raster(again.pixels()) == raster(first.pixels())
 
 
+def test_a_file_that_was_prepared_is_known() -> None:
+    data = file(Image.effect_noise((300, 300), 90).convert("RGB"), "PNG")
+    known = KnownFiles()
+    first = prepare(data, name="a file", known=known)
+    assert known.find(data) == first.encoded
+    prepare(data, name="a file", known=known, budget=BUDGET)
+    assert known.find(data) == first.encoded
+
+
 def test_another_file_is_not_taken_for_a_known_one() -> None:
     data = file(Image.effect_noise((300, 300), 90).convert("RGB"), "PNG")
     assert noted(data).find(data) is not None

@@ -95,6 +95,23 @@ def test_a_conversation_that_is_dropped_while_it_waits_keeps_nobody_waiting() ->
     asyncio.run(run())
 
 
+def test_small_images_made_of_large_ones_wait_for_each_other_only_until_the_first_is_made() -> None:
+    async def run() -> None:
+        room = MadeRoom(BYTES_A_PIXEL * 10)
+        shares = [Share(room) for _ in range(8)]
+        asks = [asyncio.create_task(share.set_aside(10)) for share in shares]
+        await asyncio.sleep(0.01)
+        assert [task.done() for task in asks] == [True] + 7 * [False]
+        shares[0].made(await asks[0], 2)
+        await asyncio.sleep(0.01)
+        assert [await task for task in asks[1:]] == 7 * [2]
+        for share in shares[1:]:
+            share.made(2, 1)
+        assert room.held_bytes == 2 + 7
+
+    asyncio.run(run())
+
+
 TURNING = EvalProtocol(
     name="turning",
     user="$question",

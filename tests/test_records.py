@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medeval.boxes import PERMILLE, RELATIVE, AxisLine, Box, Point, pixels
+from medeval.endings import Ending
 from medeval.errors import RecordError
 from medeval.parts import BoxPart, ToolCallPart, TrajectoryImagePart, TurnPart
 from medeval.records import (
@@ -202,6 +203,18 @@ def test_any_trajectory_reads_back_as_it_was(trajectory: Trajectory) -> None:
 
     assert record.line().count(b"\n") == 1
     assert read_back(record) == trajectory
+
+
+@given(trajectories)
+def test_the_ending_of_a_line_is_that_of_its_trajectory(trajectory: Trajectory) -> None:
+    """Lone surrogates are replaced in a line, so that a trajectory is compared as it reads back."""
+    record = TrajectoryRecord.from_trajectory(trajectory)
+    ending, read = parse_record(Ending, record.line(), "a line"), read_back(record)
+
+    for name in Ending.model_fields.keys() - {"schema_version", "answer", "seconds"}:
+        assert getattr(ending, name) == getattr(read, name), name
+    assert (ending.answer and ending.answer.text) == (read.answer and read.answer.text)
+    assert repr(ending.seconds) == repr(read.seconds)
 
 
 def test_trajectory_line_writes_out_its_counts_and_images_by_hash() -> None:

@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -265,11 +266,19 @@ def test_a_list_inside_a_json_list_is_no_row(tmp_path: Path) -> None:
         list(open_rows(HUB, tmp_path))
 
 
-def test_a_file_that_goes_away_is_told(tmp_path: Path) -> None:
+def test_a_table_that_is_replaced_while_it_is_read_stays_as_it_was(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "rows.jsonl", {"a": 1})
     rows = open_rows(HUB, path)
     path.unlink()
-    with pytest.raises(DataError, match="No such file"):
+    write_lines(path, {"a": 2})
+    assert rows[0]["a"] == 1
+
+
+def test_a_table_that_is_cut_short_while_it_is_read_is_told(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "rows.jsonl", {"a": 1})
+    rows = open_rows(HUB, path)
+    os.truncate(path, 3)
+    with pytest.raises(DataError, match="line 1: no JSON object"):
         rows[0]
 
 

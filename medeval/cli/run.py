@@ -1,6 +1,5 @@
 """`medeval run`: a plan from flags or a file, carried out and summed up."""
 
-import gc
 from pathlib import Path
 from typing import Any
 
@@ -232,12 +231,9 @@ def run_and_report(resolved: Any) -> int:
     from medeval.sweep import carry_out
 
     progress = BarProgress()
-    open_model = model_opener(resolved)
-    # what was imported stays: no collection of garbage needs to look through it again
-    gc.freeze()
     try:
         with ending_at_sigterm(3, progress.tell):
-            report = carry_out(resolved, open_model, progress)
+            report = carry_out(resolved, model_opener(resolved), progress)
     finally:
         progress.close()
     click.echo(summary_table(report.summaries, report.folder.record()))
