@@ -38,7 +38,7 @@ def load_model(
 
     Raises FatalModelError where it cannot be loaded, or where its files do not hold every weight.
     """
-    use_own_cpus()
+    _use_own_cpus()
     place = _device(device)
     kind = DTYPES[_dtype_name(dtype, place)]
     model = _read(directory, kind, attention, trust_remote_code)
@@ -65,7 +65,7 @@ def load_model(
     return LoadedModel(model, place, identity)
 
 
-def use_own_cpus() -> None:
+def _use_own_cpus() -> None:
     """Have torch use no more CPUs than are ours, unless people said how many threads it has.
 
     It counts the machine's CPUs, also where its container pays for fewer.

@@ -18,8 +18,6 @@ from medeval.definitions import EvalProtocol, Pair
 from medeval.errors import FatalModelError, ModelError
 from medeval.images import prepare
 from medeval.models.base import Reply, Request, TokenHistory, ToolSchema
-from medeval.models.loading import use_own_cpus
-from medeval.models.machine import usable_cpus
 from medeval.models.processor import ChatProcessor
 from medeval.models.transformers import TransformersModel
 from medeval.protocol_parts import Observation, Place
@@ -62,22 +60,6 @@ def replies(path: Path, requests: list[Request], *, together: bool, **options: A
 
     made: list[Reply] = with_model(path, use, **options)
     return made
-
-
-@pytest.mark.parametrize(("told", "is_lowered"), [("64", False), ("", True), (None, True)])
-def test_threads_are_lowered_to_the_cpus_that_are_ours_unless_people_chose(
-    told: str | None, is_lowered: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if told is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", told)
-    before, many = torch.get_num_threads(), usable_cpus() + 1
-    torch.set_num_threads(many)
-    try:
-        use_own_cpus()
-        assert torch.get_num_threads() == (usable_cpus() if is_lowered else many)
-    finally:
-        torch.set_num_threads(before)
 
 
 def family(path: Path) -> str:
