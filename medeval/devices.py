@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from medeval.errors import UsageError
-from medeval.models.machine import usable_cpus
+from medeval.models.machine import THREADS, usable_cpus
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-THREADS = "OMP_NUM_THREADS"
 DRIVER = Path("/proc/driver/nvidia/gpus")
 
 
@@ -41,14 +40,21 @@ def gpu_groups(
 
 
 def worker_environment(
-    devices: str | None, n_workers: int, environment: Mapping[str, str] = os.environ
+    devices: str | None,
+    n_workers: int,
+    backend: str,
+    environment: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
     """The environment of one of several workers: its GPUs, and its part of the CPUs.
 
-    >>> worker_environment("2,3", 4, {"OMP_NUM_THREADS": "6"})
+    The part is told to torch where our own backend has it compute; vLLM, once told, no longer
+    chooses for itself.
+
+    >>> worker_environment("2,3", 4, "transformers", {"OMP_NUM_THREADS": "6"})
     {'OMP_NUM_THREADS': '6', 'CUDA_VISIBLE_DEVICES': '2,3'}
     """
-    shared = {THREADS: str(max(1, usable_cpus() // n_workers))} if n_workers > 1 else {}
+    is_shared = n_workers > 1 and backend == "transformers"
+    shared = {THREADS: str(max(1, usable_cpus() // n_workers))} if is_shared else {}
     return {**shared, **environment, **({} if devices is None else {VISIBLE: devices})}
 
 

@@ -258,7 +258,7 @@ class LocalWorkers:
                 stderr=errors,
                 limit=LONGEST_MESSAGE,
                 start_new_session=True,
-                env=worker_environment(devices, self.places),
+                env=worker_environment(devices, self.places, self._plan.backend),
             )
         worker = LocalWorker(name, process, log, self._progress)
         worker.say({"options": options_of_worker(self._plan, self.places), "writer": name})

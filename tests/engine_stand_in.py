@@ -25,10 +25,11 @@ class Orders:
     dies_at: set[int] = field(default_factory=set)
     refuses: set[int] = field(default_factory=set)
     start_error: Exception | None = None
-    compared: dict[str, Any] = field(default_factory=lambda: {"compared": 3, "telling": 2})
+    compared: dict[str, Any] | None = field(default_factory=lambda: {"compared": 3, "telling": 2})
     compare_error: Exception | None = None
     reload_error: Exception | None = None
     is_reset: bool = True
+    knows_connectors: bool = True
     max_model_len: int = 512
     prompts: list[Mapping[str, Any]] = field(default_factory=list)
     sampling: list[Any] = field(default_factory=list)
@@ -91,8 +92,10 @@ class Engine:
     async def reset_encoder_cache(self) -> None:
         self.orders.calls.append(("reset_encoder_cache", None))
 
-    async def reset_prefix_cache(self) -> bool:
-        self.orders.calls.append(("reset_prefix_cache", None))
+    async def reset_prefix_cache(self, **given: bool) -> bool:
+        if given and not self.orders.knows_connectors:
+            raise TypeError("unexpected keyword argument 'reset_connector'")
+        self.orders.calls.append(("reset_prefix_cache", given))
         return self.orders.is_reset
 
     def shutdown(self) -> None:

@@ -281,12 +281,18 @@ def test_gpus_are_dealt_out_in_groups(tmp_path: Path) -> None:
 
 
 def test_workers_share_the_cpus_unless_told_how_many_they_have() -> None:
-    assert worker_environment(None, 1, {"HOME": "/"}) == {"HOME": "/"}
+    backend = "transformers"
+    assert worker_environment(None, 1, backend, {"HOME": "/"}) == {"HOME": "/"}
     half = {"OMP_NUM_THREADS": str(max(1, usable_cpus() // 2))}
-    assert worker_environment("0,1", 2, {}) == {**half, "CUDA_VISIBLE_DEVICES": "0,1"}
-    assert worker_environment(None, 10**6, {}) == {"OMP_NUM_THREADS": "1"}
+    assert worker_environment("0,1", 2, backend, {}) == {**half, "CUDA_VISIBLE_DEVICES": "0,1"}
+    assert worker_environment(None, 10**6, backend, {}) == {"OMP_NUM_THREADS": "1"}
     told = {"OMP_NUM_THREADS": "7", "CUDA_VISIBLE_DEVICES": "0,1"}
-    assert worker_environment("1", 2, told) == {**told, "CUDA_VISIBLE_DEVICES": "1"}
+    assert worker_environment("1", 2, backend, told) == {**told, "CUDA_VISIBLE_DEVICES": "1"}
+
+
+@pytest.mark.parametrize("backend", ["vllm", "vllm-server", "openai"])
+def test_engines_that_choose_their_threads_themselves_are_not_told(backend: str) -> None:
+    assert worker_environment("1", 2, backend, {}) == {"CUDA_VISIBLE_DEVICES": "1"}
 
 
 def plan(folder: Path, **options: object) -> PlanFile:

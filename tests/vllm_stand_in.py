@@ -7,8 +7,10 @@ with the command line, and one a request. `answer` is said whatever is asked.
 
 The weights that it holds are the last byte of the checkpoint's file, which is its answer where
 `tells_weights` is set. With VLLM_SERVER_DEV_MODE it takes others: `stale` keeps the old ones all
-the same, `reload_ends` ends it in between, `keeps_prefixes` has it hold on to its cache, `lacks`
-are paths that it does not know. `old` is a vLLM that cannot listen on a socket.
+the same, `reload_ends` ends it in between, `keeps_prefixes` has it hold on to its cache, with
+`resets_silently` it does not say whether it did, `lacks` are paths that it does not know. Beside
+the requests' files is one for each time that it was to empty its cache, with the query. `old` is a
+vLLM that cannot listen on a socket.
 """
 
 import argparse
@@ -114,6 +116,11 @@ class _Mortal(StubServer):
         return web.Response()
 
     async def reset_prefixes(self, request: web.Request) -> web.Response:
+        folder = Path(self.orders["folder"])
+        written = folder / f"reset-{len(list(folder.glob('reset-*')))}"
+        written.write_text(request.query_string)
+        if self.orders.get("resets_silently"):
+            return web.Response()
         return web.json_response({"success": not self.orders.get("keeps_prefixes")})
 
 

@@ -17,7 +17,7 @@ def normalised_base_url(base_url: str) -> str:
     """The address that `/chat/completions` is put after, ending in `/v1` unless a path is given.
 
     That of a server on a Unix socket stays as it is. Raises UsageError where it is no http
-    address, or carries a key.
+    address and no whole path of a socket, or carries a key.
 
     >>> normalised_base_url("127.0.0.1:8000")
     'http://127.0.0.1:8000/v1'
@@ -27,6 +27,11 @@ def normalised_base_url(base_url: str) -> str:
     given = base_url.strip()
     if given.startswith(f"{UNIX}/"):
         return given
+    if given.startswith(UNIX):
+        raise UsageError(
+            f"a server's socket is named by its whole path, not {base_url!r}",
+            hint="write it like 'unix:/run/me/vllm.socket'",
+        )
     parts = urlsplit(given if "://" in given else f"http://{given}")
     if "@" in parts.netloc:
         raise UsageError(

@@ -24,8 +24,8 @@ class Batcher(Generic[Item, Result]):
 
     `run` is called in a worker thread, one batch at a time; it returns a result or an exception
     for each item, in order. The oldest is taken with those nearest to it in `length`, none over
-    `MAX_STRETCH` times longer or shorter: a batch is padded to its longest. A batch waits for
-    announced items, and then `settle_s` for others.
+    `MAX_STRETCH` times longer or shorter: whatever makes one item long, the others of its batch
+    are padded to it. A batch waits for announced items, and then `settle_s` for others.
     """
 
     def __init__(

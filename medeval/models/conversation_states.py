@@ -39,8 +39,9 @@ class KeptStates:
         return sum(keys.nbytes + values.nbytes for keys, values in self.layers)
 
     def drop(self) -> None:
-        """Free the memory."""
-        self.layers, self.n_tokens, self.n_images = [], 0, 0
+        """Free the memory, also where a batch that began with it holds the list still."""
+        self.n_tokens, self.n_images = 0, 0
+        self.layers.clear()
 
 
 class ConversationStates:

@@ -1,5 +1,6 @@
 """Load a checkpoint's weights with transformers, and say exactly what was loaded."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import transformers
 from safetensors import SafetensorError
 
 from medeval.errors import FatalModelError
-from medeval.models.machine import usable_cpus
+from medeval.models.machine import THREADS, usable_cpus
 from medeval.models.states import register_grouped_attention
 from medeval.types import JsonValue
 
@@ -37,9 +38,7 @@ def load_model(
 
     Raises FatalModelError where it cannot be loaded, or where its files do not hold every weight.
     """
-    if torch.get_num_threads() > usable_cpus():
-        # torch counts the machine's CPUs, also where its container pays for fewer
-        torch.set_num_threads(usable_cpus())
+    _use_own_cpus()
     place = _device(device)
     kind = DTYPES[_dtype_name(dtype, place)]
     model = _read(directory, kind, attention, trust_remote_code)
@@ -64,6 +63,15 @@ def load_model(
         "attention": model.config._attn_implementation,
     }
     return LoadedModel(model, place, identity)
+
+
+def _use_own_cpus() -> None:
+    """Have torch use no more CPUs than are ours, unless people said how many threads it has.
+
+    It counts the machine's CPUs, also where its container pays for fewer.
+    """
+    if not os.environ.get(THREADS) and torch.get_num_threads() > usable_cpus():
+        torch.set_num_threads(usable_cpus())
 
 
 def _device(asked: str | None) -> torch.device:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
+# Where people say how many threads a process computes with.
+THREADS = "OMP_NUM_THREADS"
 
 
 def usable_cpus(cgroup: Path = CGROUP) -> int:

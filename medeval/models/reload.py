@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from medeval.errors import ModelError
 from medeval.models.kinship import kinship
-from medeval.models.weights import weight_fingerprint
+from medeval.models.vllm_arguments import QUANTIZED
+from medeval.models.weights import is_quantized, weight_fingerprint
 
 WORKER_FOLDER = Path(__file__).parent / "worker"
 WORKER_EXTENSION = "medeval_vllm_worker.WeightCheck"
@@ -30,8 +31,11 @@ class Controls(Protocol):
         """Forget encoded images."""
         ...
 
-    async def reset_prefix_cache(self) -> bool:
-        """Forget the states of earlier prompts; False where some are still held."""
+    async def reset_prefix_cache(self, *, reset_connector: bool) -> bool:
+        """Forget the states of earlier prompts; False where some are still held.
+
+        A connector's are those that were moved out of the engine's own cache.
+        """
         ...
 
 
@@ -49,6 +53,8 @@ class LoadedWeights:
         """
         if kinship(path) != self._kind:
             raise ModelError("the next checkpoint differs in more than its weights' values")
+        if is_quantized(path):
+            raise ModelError(QUANTIZED)
         new, old = str(path.resolve()), str(self.path.resolve())
         try:
             await controls.collective_rpc(
@@ -58,7 +64,8 @@ class LoadedWeights:
             found = await controls.collective_rpc("medeval_compare_weights", args=(new, old))
             await controls.reset_mm_cache()
             await controls.reset_encoder_cache()
-            is_reset = await controls.reset_prefix_cache()
+            # neither cache's blocks say which weights made them; an older vLLM refuses the argument
+            is_reset = await controls.reset_prefix_cache(reset_connector=True)
         except Exception as error:
             raise ModelError(f"weights cannot be reloaded: {error}") from error
         is_same = weight_fingerprint(path) == weight_fingerprint(self.path)
@@ -66,8 +73,9 @@ class LoadedWeights:
         self.path = path
 
 
-def _check(found: Sequence[Mapping[str, int]], is_reset: bool, *, is_same: bool) -> None:
-    if not any(one["compared" if is_same else "telling"] for one in found):
+def _check(found: Sequence[object], is_reset: bool, *, is_same: bool) -> None:
+    wanted = "compared" if is_same else "telling"
+    if not any(isinstance(one, Mapping) and one.get(wanted) for one in found):
         raise ModelError("nothing in memory tells the new weights from the old")
     if not is_reset:
         raise ModelError("the engine did not let go of what it had cached of the old weights")

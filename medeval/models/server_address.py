@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from medeval.errors import FatalModelError
 from medeval.models.address import UNIX
 
 # What the narrowest system takes as a socket's path, in bytes.
@@ -27,13 +28,24 @@ class ServerAddress:
 
     @classmethod
     def private(cls) -> "ServerAddress":
-        """A socket that is not there yet, in a new folder of mode 0700."""
-        folder = Path(tempfile.mkdtemp(prefix="medeval-server-"))
-        if len(os.fsencode(folder / SOCKET_NAME)) > LONGEST_SOCKET_PATH:
-            folder.rmdir()
-            folder = Path(tempfile.mkdtemp(prefix="medeval-server-", dir="/tmp"))
-        place = folder / SOCKET_NAME
-        return cls(url=f"{UNIX}{place}", socket=place)
+        """A socket that is not there yet, in a new folder of mode 0700.
+
+        Raises FatalModelError where the system takes none there.
+        """
+        try:
+            place = _new_folder() / SOCKET_NAME
+        except OSError as error:
+            raise _refusal(error) from error
+        address = cls(url=f"{UNIX}{place}", socket=place)
+        try:
+            # some file systems take no sockets, which a server tells in its log alone
+            with socket.socket(socket.AF_UNIX) as one:
+                one.bind(str(place))
+        except OSError as error:
+            address.clear()
+            raise _refusal(error) from error
+        place.unlink()
+        return address
 
     @classmethod
     def on_port(cls, port: int | None) -> "ServerAddress":
@@ -47,6 +59,22 @@ class ServerAddress:
             self.socket.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 self.socket.parent.rmdir()
+
+
+def _new_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="medeval-server-"))
+    if len(os.fsencode(folder / SOCKET_NAME)) <= LONGEST_SOCKET_PATH:
+        return folder
+    folder.rmdir()
+    return Path(tempfile.mkdtemp(prefix="medeval-server-", dir="/tmp"))
+
+
+def _refusal(error: OSError) -> FatalModelError:
+    return FatalModelError(
+        f"the folder for temporary files takes no socket for a server: {error}",
+        hint="name another with TMPDIR=FOLDER in the environment, or have the server listen on a "
+        "port: port=PORT in --model-args or --judge-args",
+    )
 
 
 def _free_port() -> int:

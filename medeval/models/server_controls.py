@@ -37,9 +37,13 @@ class ServerControls:
         """Forget encoded images."""
         await self._post("/reset_encoder_cache")
 
-    async def reset_prefix_cache(self) -> bool:
-        """Forget the states of earlier prompts; False unless the server says that it did."""
-        return (await self._post("/reset_prefix_cache")).get("success") is True
+    async def reset_prefix_cache(self, *, reset_connector: bool) -> bool:
+        """Forget the states of earlier prompts; False unless the server says that it did.
+
+        A server that ignores the query, as it does not know it, says nothing of success either.
+        """
+        query = "?reset_external=true" if reset_connector else ""
+        return (await self._post(f"/reset_prefix_cache{query}")).get("success") is True
 
     async def _post(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         try:

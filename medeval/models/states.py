@@ -20,7 +20,7 @@ from transformers.masking_utils import sdpa_mask
 GROUPED_ATTENTION = "grouped_sdpa"
 # Below this, computing a text again costs less than a forward pass of its own.
 LEAST_SHARED = 32
-# Two arms, and their later turns, of a few protocols.
+# Two arms of a few protocols; later turns have states of their own.
 KEPT_TEXTS = 8
 ROOM_TOKENS = 64
 

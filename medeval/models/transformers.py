@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 MAX_BATCH_SIZE: Final = 32
+# What of a row's known tokens counts as its length. A batch has room for the longest start in every
+# row: were they left out, one later turn that goes on from 16,000 tokens would have 31 first turns
+# beside it take as much each. A quarter bounds that, and costs next to nothing where turns go well
+# together (6.7 s against 6.6 s).
+KNOWN_SHARE: Final = 0.25
 INSTALL_HINT: Final = "pip install 'medeval[transformers]'"
 
 
@@ -45,9 +50,10 @@ class _Row:
     kept: "KeptStates | None"
 
     @property
-    def n_new(self) -> int:
-        """How many tokens of the prompt are to be computed."""
-        return len(self.prompt.ids) - (self.kept.n_tokens if self.kept else 0)
+    def length(self) -> int:
+        """The tokens of the prompt that are to be computed, and a share of those that are known."""
+        known = self.kept.n_tokens if self.kept else 0
+        return len(self.prompt.ids) - known + int(KNOWN_SHARE * known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,7 @@ class TransformersModel:
         self._halt = Event()
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="medeval-prepare")
         self._batcher = Batcher[_Row, Reply](
-            self._run, max_size=max_batch_size, length=lambda row: row.n_new
+            self._run, max_size=max_batch_size, length=lambda row: row.length
         )
 
     async def start(self) -> None:

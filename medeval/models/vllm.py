@@ -199,8 +199,9 @@ class VLLMEngine:
 
     async def swap(self, path: Path) -> None:
         """Take another checkpoint's weights; raises ModelError where that is not sure."""
-        if not self._plan.reload_weights or self._plan.engine.quantization:
-            raise ModelError("weights are not reloaded with these engine arguments")
+        hindrance = self._plan.engine.hindrance()
+        if hindrance or not self._plan.reload_weights:
+            raise ModelError(hindrance or "weights are not reloaded in this engine")
         await self._weights.replace(path, self._engine)
 
     async def close(self) -> None:

@@ -15,6 +15,17 @@ LONG_NAMES = {
 # Only a server reads calls out of a text and renders messages; here that is ours to do.
 SERVER_ALONE = frozenset({"tool_call_parser", "reasoning_parser", "chat_template_content_format"})
 
+QUANTIZED = "quantized weights are not reloaded"
+CONNECTED = "a connector may keep what the old weights computed"
+# What rules out that an engine is given other weights. Most connectors cannot be emptied, and
+# vLLM then says that it is done; that of `kv_offloading_size` alone can, unless LMCache's is named.
+HINDRANCES = {
+    "quantization": QUANTIZED,
+    "quantization_config": QUANTIZED,
+    "kv_transfer_config": CONNECTED,
+    "kv_offloading_backend": CONNECTED,
+}
+
 # How an engine is spread over devices and filled; what it says does not hang on them.
 HARMLESS = frozenset(
     {
@@ -78,6 +89,15 @@ class EngineArguments:
         if bounds := {name: value for name, value in pixels.items() if value is not None}:
             made["mm_processor_kwargs"] = bounds
         return made | {name.replace("-", "_"): value for name, value in others.items()}
+
+    def hindrance(self) -> str | None:
+        """Why an engine started with these is not given other weights; None where it may be."""
+        keywords = self.keywords()
+        if keywords.get("kv_offloading_backend") == "native":
+            del keywords["kv_offloading_backend"]
+        # vLLM takes parts of an object under names with dots
+        given = {name.partition(".")[0] for name, value in keywords.items() if value}
+        return next((told for name, told in HINDRANCES.items() if name in given), None)
 
     def shaping(self) -> dict[str, JsonValue]:
         """Those that can change a reply; how the engine is spread and filled does not."""

@@ -49,7 +49,6 @@ CONTENT_FORMAT = "chat_template_content_format"
 DEVELOPERS_MODE = "VLLM_SERVER_DEV_MODE"
 OLD_SERVER = "this vLLM cannot be given weights where nobody else gets in: it lacks a flag for it"
 ON_A_PORT = "a server on a port, where others get in, is given no weights"
-QUANTIZED = "quantized weights are not reloaded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,12 +339,13 @@ def server_plan(
     of_engine = {name: value for name, value in given.items() if name not in of_server}
     if not judges and CONTENT_FORMAT not in of_engine.get("engine_args", {}):
         of_engine.setdefault(CONTENT_FORMAT, "openai")
+    engine = EngineArguments(**of_engine)
     plan = ServerPlan(
-        engine=EngineArguments(**of_engine),
+        engine=engine,
         server=ServerArguments(**of_server),
         log_folder=log_folder,
         sees_pictures=not judges,
         is_kept=not judges and of_server.get("reload_weights", True),
-        hindrance=QUANTIZED if of_engine.get("quantization") else None,
+        hindrance=engine.hindrance(),
     )
     return plan if plan.server.port is None else plan.on_port(ON_A_PORT)

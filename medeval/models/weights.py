@@ -8,6 +8,9 @@ from typing import Any
 from medeval.errors import FatalModelError
 
 INDEX = "model.safetensors.index.json"
+# Where those who quantize a checkpoint write how.
+QUANTIZATION_NAMES = ("quantization_config", "compression_config")
+QUANTIZATION_FILE = "hf_quant_config.json"
 # Checkpoints of one training run have equal headers and sizes: only the values tell them apart.
 # These many blocks, spread evenly over each file, are read instead of all of it.
 SAMPLED_BLOCKS = 64
@@ -37,6 +40,16 @@ def read_configuration(directory: Path) -> dict[str, Any]:
     if not isinstance(configuration, dict):
         raise FatalModelError(f"{str(path)!r} holds {type(configuration).__name__}, not an object")
     return configuration
+
+
+def is_quantized(directory: Path) -> bool:
+    """Whether a checkpoint's weights are stored quantized, wherever its files say so."""
+    configuration = read_configuration(directory)
+    text = configuration.get("text_config")
+    places = [configuration, text if isinstance(text, dict) else {}]
+    return (directory / QUANTIZATION_FILE).is_file() or any(
+        place.get(name) for place in places for name in QUANTIZATION_NAMES
+    )
 
 
 def weight_files(directory: Path) -> tuple[Path, ...]:

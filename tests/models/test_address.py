@@ -34,6 +34,13 @@ def test_what_is_no_address_is_a_usage_error(given: str) -> None:
         normalised_base_url(given)
 
 
+@pytest.mark.parametrize("given", ["unix:", "unix:vllm.socket", " unix:~/vllm.socket"])
+def test_a_socket_without_its_whole_path_is_a_usage_error(given: str) -> None:
+    with pytest.raises(UsageError, match="named by its whole path") as caught:
+        normalised_base_url(given)
+    assert "unix:/run/me/vllm.socket" in str(caught.value.hint)
+
+
 def test_a_key_in_the_address_is_refused_and_not_repeated() -> None:
     with pytest.raises(UsageError) as caught:
         normalised_base_url("https://user:s3cret@host/v1")

@@ -1,4 +1,5 @@
 import gc
+import weakref
 from collections.abc import Iterable
 
 import pytest
@@ -14,7 +15,7 @@ from medeval.models.conversation_states import (
     default_max_bytes,
 )
 from medeval.models.machine import free_memory
-from medeval.models.states import States
+from medeval.models.states import Start, States
 
 # keys and values of one token, in two layers
 TOKEN_BYTES = 2 * 2 * 4
@@ -66,6 +67,20 @@ def test_a_conversation_that_ended_takes_its_states_with_it() -> None:
     finally:
         gc.enable()
     assert tokens([going_on, keep(conversations, 6)]) == [4, 6]
+
+
+def test_what_is_dropped_is_freed_while_a_batch_that_began_with_it_lives() -> None:
+    kept = keep(ConversationStates(10 * TOKEN_BYTES), 4)
+    assert kept is not None
+    start = Start([0], kept.layers, kept.n_tokens)
+    tensors = [weakref.ref(tensor) for layer in kept.layers for tensor in layer]
+    gc.disable()
+    try:
+        kept.drop()
+        assert [tensor() for tensor in tensors] == [None] * 4
+    finally:
+        gc.enable()
+    assert start.states == []
 
 
 @given(st.lists(st.tuples(st.integers(1, 12), st.booleans())))

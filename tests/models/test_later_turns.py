@@ -2,7 +2,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -19,6 +19,14 @@ from tests.tiny_checkpoints import drawn_image, marker, request
 PAIR = load("crop_zoom", Pair).value
 
 
+class Computed(NamedTuple):
+    """A row of a batch when its reply begins."""
+
+    n_known: int
+    new_ids: tuple[int, ...]
+    logits: torch.Tensor
+
+
 class Seen:
     """What a model was given to compute, and the logits that each first token came from."""
 
@@ -26,6 +34,7 @@ class Seen:
         self.widths: list[int] = []
         self.n_images: list[int] = []
         self.logits: list[torch.Tensor] = []
+        self.batches: list[list[Computed]] = []
 
     def watch(self, model: Any) -> None:
         """Note each image that is encoded, and each pass over more than a token a row."""
@@ -36,6 +45,28 @@ class Seen:
         if given["input_ids"].shape[1] > 1:
             self.widths.append(given["input_ids"].shape[1])
             self.logits.append(output.logits[0, -1])
+            # a start that rows share is computed without
+            if "position_ids" in given:
+                self.batches.append(self._rows(given, output.logits[:, -1]))
+
+    def _rows(self, given: dict[str, Any], logits: torch.Tensor) -> list[Computed]:
+        ids, width = given["input_ids"], given["past_key_values"].get_seq_length()
+        n_columns = width - ids.shape[1]
+        # left out where nothing is hidden
+        mask = given.get("attention_mask", torch.ones(len(ids), width)).bool()
+        return [
+            Computed(int(seen[:n_columns].sum()), tuple(new[seen[n_columns:]].tolist()), last)
+            for new, seen, last in zip(ids, mask, logits, strict=True)
+        ]
+
+    @property
+    def mixtures(self) -> list[list[Computed]]:
+        """The batches in which some rows go on from what was kept and others from nothing."""
+        return [
+            rows
+            for rows in self.batches
+            if any(row.n_known for row in rows) and not all(row.n_known for row in rows)
+        ]
 
     def _note_images(self, _: Any, __: Any, given: dict[str, Any]) -> None:
         self.n_images.append(len(given["grid_thw"]))
@@ -87,23 +118,34 @@ def after(asked: Request, reply: Reply, *, image: int | None, text: str = "Look.
     )
 
 
-async def conversation(
-    model: TransformersModel, number: int, n_turns: int, **sampling: Any
-) -> list[Reply]:
-    """Turns of different lengths, with an image more in all but every third."""
-    asked = request(
+def opening(number: int, **sampling: Any) -> Request:
+    """The first request of a conversation, different in length from the others'."""
+    return request(
         "What is it? " * (1 + number),
         n_images=number % 3,
         seed=number,
         max_tokens=5 + 2 * number,
         **sampling,
     )
-    replies = [await model.generate(asked)]
+
+
+async def continued(
+    model: TransformersModel, number: int, asked: Request, replies: list[Reply], n_turns: int
+) -> list[Reply]:
+    """Turns of different lengths, with an image more in all but every third."""
     for turn in range(1, n_turns):
         image = None if turn % 3 == 0 else 10 * number + turn
         asked = after(asked, replies[-1], image=image, text="And this? " * turn)
         replies.append(await model.generate(asked))
     return replies
+
+
+async def conversation(
+    model: TransformersModel, number: int, n_turns: int, **sampling: Any
+) -> list[Reply]:
+    """A first turn and its later ones."""
+    asked = opening(number, **sampling)
+    return await continued(model, number, asked, [await model.generate(asked)], n_turns)
 
 
 def test_a_later_turn_computes_only_what_is_new(tiny_checkpoint: Path) -> None:
@@ -133,22 +175,56 @@ def test_a_later_turn_computes_only_what_is_new(tiny_checkpoint: Path) -> None:
 def test_turns_of_different_conversations_go_together(
     tiny_checkpoint: Path, sampling: dict[str, float]
 ) -> None:
-    async def at_once(model: TransformersModel, _: Seen) -> list[list[Reply]]:
-        # from one to four turns: first turns are asked for beside later ones
-        staggered = [conversation(model, number, 1 + number % 4, **sampling) for number in range(6)]
-        first = asyncio.gather(*staggered[:3])
-        await asyncio.sleep(0.05)
-        return [*(await asyncio.gather(*staggered[3:])), *(await first)]
+    # more turns than one begin first, and go on beside the others' first
+    def asked(number: int) -> Request:
+        return opening(number, **sampling)
 
-    async def in_turn(model: TransformersModel, _: Seen) -> list[list[Reply]]:
-        order = (3, 4, 5, 0, 1, 2)
-        return [await conversation(model, one, 1 + one % 4, **sampling) for one in order]
+    async def at_once(model: TransformersModel, seen: Seen) -> tuple[list[list[Reply]], Seen]:
+        begun = [[await model.generate(asked(number))] for number in (1, 2, 3)]
+        going_on = [
+            continued(model, number, asked(number), replies, 1 + number)
+            for number, replies in zip((1, 2, 3), begun, strict=True)
+        ]
+        return await asyncio.gather(conversation(model, 0, 1, **sampling), *going_on), seen
 
-    together = with_model(tiny_checkpoint, at_once)
-    alone = with_model(tiny_checkpoint, in_turn, kept_bytes=0)
+    async def in_turn(model: TransformersModel, seen: Seen) -> tuple[list[list[Reply]], Seen]:
+        return [await conversation(model, one, 1 + one, **sampling) for one in range(4)], seen
+
+    together, seen = with_model(tiny_checkpoint, at_once)
+    alone, seen_alone = with_model(tiny_checkpoint, in_turn, kept_bytes=0)
     assert [[reply.text for reply in one] for one in together] == [
         [reply.text for reply in one] for one in alone
     ]
+    assert max(map(len, seen.batches)) == 4
+    assert seen.mixtures
+    lone = [row for batch in seen_alone.batches for row in batch]
+    assert len(lone) == len(seen_alone.batches)
+    for row in (row for batch in seen.mixtures for row in batch):
+        (same,) = [
+            one
+            for one in lone
+            if one.new_ids[-len(row.new_ids) :] == row.new_ids
+            and len(one.new_ids) == row.n_known + len(row.new_ids)
+        ]
+        torch.testing.assert_close(row.logits, same.logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_turn_that_goes_on_from_much_is_no_batch_with_first_turns(tiny_checkpoint: Path) -> None:
+    async def use(model: TransformersModel, seen: Seen) -> list[list[Computed]]:
+        long = request("What is it? " * 100, max_tokens=2)
+        later = after(long, await model.generate(long), image=None)
+        seen.batches.clear()
+        firsts = [request(f"Why {number}?", n_images=0, max_tokens=2) for number in range(4)]
+        await asyncio.gather(*map(model.generate, [*firsts[:2], later, *firsts[2:]]))
+        return seen.batches
+
+    batches = with_model(tiny_checkpoint, use)
+    assert sorted(map(len, batches)) == [1, 4]
+    ((later,),) = [batch for batch in batches if len(batch) == 1]
+    # what there is to compute would not part them
+    n_new = [len(row.new_ids) for batch in batches for row in batch]
+    assert max(n_new) <= 2 * min(n_new)
+    assert later.n_known > 8 * max(n_new)
 
 
 def test_equal_words_over_other_pictures_are_another_conversation(tiny_checkpoint: Path) -> None:

@@ -40,16 +40,23 @@ def test_a_system_that_tells_of_no_free_memory_has_all_of_it(tmp_path: Path) -> 
     assert free_memory(tmp_path, tmp_path / "meminfo") >= free_memory(tmp_path)
 
 
-def test_a_loaded_model_runs_on_no_more_threads_than_there_are_cpus(
+@pytest.mark.parametrize(("told", "is_lowered"), [(None, True), ("", True), ("64", False)])
+def test_a_loaded_model_runs_on_no_more_threads_than_there_are_cpus_unless_people_chose(
+    told: str | None,
+    is_lowered: bool,
     trained_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if told is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+    before, many = torch.get_num_threads(), usable_cpus() + 3
     try:
-        torch.set_num_threads(usable_cpus() + 3)
+        torch.set_num_threads(many)
         loaded = load_model(
             trained_checkpoint, dtype="auto", device="cpu", attention=None, trust_remote_code=False
         )
-        assert torch.get_num_threads() == usable_cpus()
+        assert torch.get_num_threads() == (usable_cpus() if is_lowered else many)
         assert loaded.identity["dtype"] == "float32"
     finally:
         torch.set_num_threads(before)

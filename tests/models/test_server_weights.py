@@ -17,7 +17,8 @@ import pytest
 from aiohttp import web
 
 from medeval import load_run
-from medeval.errors import ModelError, UsageError
+from medeval.errors import FatalModelError, ModelError, UsageError
+from medeval.models import server_address
 from medeval.models.base import Model
 from medeval.models.living import LivingModel
 from medeval.models.openai import OpenAIModel
@@ -82,6 +83,8 @@ def test_one_server_takes_checkpoint_after_checkpoint(series: list[Path], stand_
     assert answers(warm) == ["1", "2", "3"]
     assert lives(folder) == 1
     assert notes(warm) == [(), (), ()]
+    resets = [(folder / f"reset-{number}").read_text() for number in range(2)]
+    assert resets == ["reset_external=true"] * 2
     assert "medeval_vllm_worker.WeightCheck" in command(folder, 0)
     cold = swept(series, reload_weights=False)
     assert answers(cold) == ["1", "2", "3"]
@@ -101,6 +104,7 @@ def test_one_server_takes_checkpoint_after_checkpoint(series: list[Path], stand_
             "weights cannot be reloaded: '/collective_rpc' was answered 500: 'w' is not new",
         ),
         ({"keeps_prefixes": True}, "cached of the old weights"),
+        ({"resets_silently": True}, "cached of the old weights"),
         ({"reload_ends": True}, "'/collective_rpc' got no answer"),
         ({"lacks": ["/collective_rpc"]}, "'/collective_rpc' was answered 404"),
         ({"lacks": ["/reset_encoder_cache"]}, "'/reset_encoder_cache' was answered 404"),
@@ -124,6 +128,7 @@ def test_a_reload_that_is_not_sure_is_told_and_made_a_cold_start(
     ("arguments", "told"),
     [
         ({"quantization": "fp8"}, "quantized weights are not reloaded"),
+        ({"engine_args": {"quantization": "fp8"}}, "quantized weights are not reloaded"),
         ({"port": 0}, "a server on a port, where others get in, is given no weights"),
     ],
 )
@@ -137,6 +142,27 @@ def test_arguments_that_rule_a_reload_out_are_told(
     assert answers(sweep) == ["1", "2"]
     assert notes(sweep) == [(), (f"the engine was started anew: {told}",)]
     assert "--worker-extension-cls" not in command(folder, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("config.json", {"model_type": "qwen2_5_vl", "quantization_config": {"bits": 4}}),
+        ("config.json", {"model_type": "x", "text_config": {"quantization_config": {"bits": 4}}}),
+        ("hf_quant_config.json", {"quantization": {}}),
+    ],
+)
+def test_checkpoints_that_are_quantized_themselves_are_told_and_start_cold(
+    name: str, told: dict[str, Any], series: list[Path], stand_in: Orders
+) -> None:
+    folder = stand_in(tells_weights=True)
+    for checkpoint in series[:2]:
+        (checkpoint / name).write_text(json.dumps(told))
+    sweep = swept(series[:2])
+    assert answers(sweep) == ["1", "2"]
+    assert lives(folder) == 2
+    cause = "quantized weights are not reloaded"
+    assert notes(sweep) == [(), (f"the engine was started anew: {cause}",)]
 
 
 @pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer.model", "modeling_own.py"])
@@ -267,6 +293,22 @@ def test_a_folder_for_temporary_files_with_a_long_name_is_left_out(
     assert not list(deep.iterdir())
 
 
+def test_a_folder_for_temporary_files_that_takes_no_socket_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("x" * LONGEST_SOCKET_PATH)
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    # as on a system that takes no path as long as we think
+    monkeypatch.setattr(server_address, "LONGEST_SOCKET_PATH", 10**4)
+    for is_there in (False, True):
+        if is_there:
+            deep.mkdir()
+        with pytest.raises(FatalModelError, match="takes no socket for a server") as caught:
+            ServerAddress.private()
+        assert {"TMPDIR=FOLDER", "port=PORT"} <= set(str(caught.value.hint).split())
+    assert not list(deep.iterdir())
+
+
 def test_no_socket_stays_where_a_server_does_not_start(
     series: list[Path], stand_in: Orders
 ) -> None:
@@ -377,7 +419,9 @@ def test_controls_that_do_not_work_say_so(answer: web.Response | None, told: str
         address = ServerAddress.private()
         await web.UnixSite(runner, str(address.socket)).start()
         try:
-            return await ServerControls(address.url, timeout_s=0.5).reset_prefix_cache()
+            return await ServerControls(address.url, timeout_s=0.5).reset_prefix_cache(
+                reset_connector=True
+            )
         finally:
             await runner.cleanup()
             address.clear()

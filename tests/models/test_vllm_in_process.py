@@ -191,9 +191,9 @@ def test_the_next_checkpoint_of_a_kind_is_loaded_into_the_living_engine(
     assert len(orders.started_with) == orders.n_closed == 1
     reload = next(given for method, given in orders.calls if method == "reload_weights")
     assert reload == {"weights_path": str(other), "is_checkpoint_format": True}
-    assert {"reset_prefix_cache", "reset_mm_cache", "reset_encoder_cache"} <= {
-        method for method, _ in orders.calls
-    }
+    assert {"reset_mm_cache", "reset_encoder_cache"} <= {method for method, _ in orders.calls}
+    resets = [given for method, given in orders.calls if method == "reset_prefix_cache"]
+    assert resets == [{"reset_connector": True}]
     different = {
         name for name, value in first.identity().items() if second.identity()[name] != value
     }
@@ -206,7 +206,10 @@ def test_the_next_checkpoint_of_a_kind_is_loaded_into_the_living_engine(
     [
         ({"compare_error": ValueError("'norm' is not what the file holds")}, "'norm' is not what"),
         ({"compared": {"compared": 1, "telling": 0}}, "tells the new weights"),
+        ({"compared": {}}, "tells the new weights"),
+        ({"compared": None}, "tells the new weights"),
         ({"is_reset": False}, "cached of the old weights"),
+        ({"knows_connectors": False}, "unexpected keyword argument 'reset_connector'"),
         ({"reload_error": RuntimeError("no method")}, "cannot be reloaded: no method"),
     ],
 )
@@ -230,6 +233,15 @@ def test_a_checkpoint_of_another_kind_starts_cold(
     _, second = one_after_the_other(checkpoint, other)
     assert len(orders.started_with) == 2
     assert any("more than its weights' values" in note for note in second.notes())
+
+
+def test_a_quantization_among_vllms_own_arguments_starts_cold(
+    checkpoint: Path, orders: Orders, tmp_path: Path
+) -> None:
+    given = {"engine_args": {"quantization": "fp8"}}
+    _, second = one_after_the_other(checkpoint, kin(checkpoint, tmp_path), **given)
+    assert len(orders.started_with) == orders.n_closed == 2
+    assert any("quantized weights are not reloaded" in note for note in second.notes())
 
 
 def test_without_reload_each_checkpoint_starts_cold(
