@@ -199,7 +199,7 @@ class CellFolder:
             yield parse_record(TrajectoryRecord, line, where).trajectory()
 
     def endings(self) -> Iterator[Ending]:
-        """How each of `trajectories` ended, in a tenth of the time."""
+        """How each of `trajectories` ended; their conversations are not read."""
         for where, _, line in self._trajectory_lines():
             yield parse_record(Ending, line, where)
 

@@ -2,26 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
 
+from medeval.endings import Ending
 from medeval.types import Usage
-
-
-class Costly(Protocol):
-    """A trajectory, or what of it tells what it took."""
-
-    @property
-    def usage(self) -> Usage:
-        """Tokens over all turns."""
-        ...
-
-    @property
-    def seconds(self) -> float:
-        """How long the conversation was."""
-        ...
-
-
-AnyCostly = TypeVar("AnyCostly", bound=Costly)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +30,13 @@ class Tally:
         self._seconds = 0.0
         self._n = 0
 
-    def passing(self, trajectories: Iterable[AnyCostly]) -> Iterator[AnyCostly]:
-        """The same trajectories, each counted."""
-        for trajectory in trajectories:
-            self._usage += trajectory.usage
-            self._seconds += trajectory.seconds
+    def passing(self, endings: Iterable[Ending]) -> Iterator[Ending]:
+        """The same endings, each counted."""
+        for ending in endings:
+            self._usage += ending.usage
+            self._seconds += ending.seconds
             self._n += 1
-            yield trajectory
+            yield ending
 
     def cost(self, at_once: int | None) -> Cost:
         """The cost so far, with so many conversations at once."""

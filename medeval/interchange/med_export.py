@@ -23,10 +23,10 @@ from medeval.interchange.med_lines import MedevalPart
 from medeval.interchange.paired import (
     PairedCell,
     PairedRun,
-    SampleKey,
     calls_that_reached_tools,
     paired_run,
 )
+from medeval.packed import SampleKey
 from medeval.parts import AnswerPart, ToolCallPart
 from medeval.records import SampleRecord
 from medeval.store import CellKey, RunFolder

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from medeval.checkpoints import BASELINE
 from medeval.errors import RecordError, UsageError
+from medeval.packed import SampleKey
 from medeval.records import OutcomeRecord
 from medeval.store import CellKey, OutcomeKey, RunFolder
 from medeval.types import ToolCall
 
 logger = logging.getLogger(__name__)
 
-SampleKey = tuple[str, int]
 SHOWN_IDS = 5
 
 
