@@ -21,6 +21,7 @@ from medeval.forecast import Forecast, Foresight, Kind, Progress
 from medeval.grading import judge_identity
 from medeval.interruption import Interrupt, Interruption
 from medeval.plan import Plan, PlanFile
+from medeval.prepared_images import kept_in
 from medeval.recording import record_run
 from medeval.results import write_results
 from medeval.samples import BenchmarkSamples
@@ -135,8 +136,14 @@ def carry_out(plan: Plan, open_model: OpenModel, progress: Progress) -> RunRepor
             for cell in cells:
                 cell.folder.clear()
         foresight = Foresight(progress, _forecast(plan, by_checkpoint.values()))
-        evaluation = Evaluation(plan, folder, foresight, interrupt)
-        _in_own_loop(_evaluate(evaluation, foresight, list(by_checkpoint.items()), open_model))
+        unfinished = [group for group in by_checkpoint.values() if not all(map(is_complete, group))]
+        with kept_in(
+            folder.path,
+            is_worth_it=len(unfinished) > 1,
+            goes_on=lambda: interrupt.reason is not None and _lacks_any(cells),
+        ) as prepared:
+            evaluation = Evaluation(plan, folder, foresight, interrupt, prepared=prepared)
+            _in_own_loop(_evaluate(evaluation, foresight, list(by_checkpoint.items()), open_model))
         return RunReport(
             folder=folder,
             summaries=write_results(folder, [cell.folder.key for cell in cells]),
@@ -207,6 +214,11 @@ def _in_own_loop(work: Coroutine[Any, Any, None]) -> None:
     else:
         with ThreadPoolExecutor(1) as executor:
             executor.submit(asyncio.run, work).result()
+
+
+def _lacks_any(cells: Iterable[Cell]) -> bool:
+    """Whether trajectories are missing in the folders of cells, whoever wrote there."""
+    return any(n_missing(cell, cell.folder.done()) for cell in cells)
 
 
 def _n_unscored(cell: Cell, plan: Plan) -> int:

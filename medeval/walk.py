@@ -25,6 +25,7 @@ from medeval.loader import Loaded
 from medeval.models.base import Model
 from medeval.packed import SampleKey, SampleKeys
 from medeval.plan import PlannedBenchmark
+from medeval.prepared_images import PreparedImages
 from medeval.records import FailureKind
 from medeval.rollout import Rollout, roll_out
 from medeval.samples import BenchmarkSamples
@@ -117,6 +118,7 @@ class Walk:
     defer_grading: bool
     judge_concurrency: int = 1
     writer_name: str = "0"
+    prepared: PreparedImages | None = None
     holding: Holding = field(init=False)
 
     def __post_init__(self) -> None:
@@ -162,7 +164,11 @@ class Walk:
             by_benchmark.setdefault(cell.planned.name, []).append(cell)
         sizes = {name: sum(map(n_missing, cells)) for name, cells in by_benchmark.items()}
         spread = [
-            zip(_shares(sizes[name]), _jobs_of(by_benchmark[name], self.holding), strict=False)
+            zip(
+                _shares(sizes[name]),
+                _jobs_of(by_benchmark[name], self.holding, self.prepared),
+                strict=False,
+            )
             for name in sorted(sizes, key=lambda name: -sizes[name])
         ]
         for _, job in heapq.merge(*spread, key=itemgetter(0)):
@@ -268,7 +274,9 @@ def _shares(n: int) -> Iterator[float]:
     return ((index + 0.5) / n for index in range(n))
 
 
-def _jobs_of(cells: Sequence[Cell], holding: Holding) -> Iterator[Job]:
+def _jobs_of(
+    cells: Sequence[Cell], holding: Holding, prepared: PreparedImages | None
+) -> Iterator[Job]:
     """The missing trajectories of one benchmark, sample by sample."""
     samples = cells[0].samples
     for position, sample in samples.numbered():
@@ -278,7 +286,9 @@ def _jobs_of(cells: Sequence[Cell], holding: Holding) -> Iterator[Job]:
             for cell in cells
             if (sample.id, repeat) not in cell.done
         ]
-        pictures = SharedPictures(sample, samples.known_files, holding, n_jobs=len(missing))
+        pictures = SharedPictures(
+            sample, samples.known_files, holding, n_jobs=len(missing), prepared=prepared
+        )
         for cell, repeat in missing:
             yield Job(cell=cell, sample=sample, pictures=pictures, repeat=repeat, position=position)
 

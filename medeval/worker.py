@@ -20,6 +20,7 @@ from medeval.evaluation import Evaluation, Group, cells_of
 from medeval.forecast import Kind
 from medeval.interruption import Interrupt
 from medeval.plan import PlanFile, resolve
+from medeval.prepared_images import PreparedImages
 from medeval.samples import BenchmarkSamples
 from medeval.store import RunFolder
 from medeval.walk import Cell
@@ -118,7 +119,14 @@ async def _work(reporting: Reporting) -> None:
     interrupt = Interrupt(_silent, listens=False)
     orders = Orders(cells_of(folder, plan, samples), interrupt, reporting)
     loop.add_signal_handler(signal.SIGTERM, orders.end_once)
-    evaluation = Evaluation(plan, folder, reporting, interrupt, writer=first["writer"])
+    evaluation = Evaluation(
+        plan,
+        folder,
+        reporting,
+        interrupt,
+        writer=first["writer"],
+        prepared=PreparedImages.of_run(folder.path),
+    )
     hearing = asyncio.ensure_future(orders.hear(reader))
     try:
         await evaluation.run(orders.groups(), model_opener(plan), asks_judges=False)
