@@ -1,15 +1,20 @@
 """What is found in image files, kept between runs."""
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from medeval import known_files
 from medeval.known_files import CACHE_VARIABLE, MIN_KEPT_BYTES, Found, KnownFiles, SentAs, kept_at
+from medeval.plan import read_options, resolve
+from medeval.sweep import carry_out
 from medeval.types import MediaType, Size
+from tests.small_benchmark import scripted
 
 
 def content(number: int, n_bytes: int = MIN_KEPT_BYTES) -> bytes:
@@ -167,3 +172,105 @@ def test_each_source_of_rows_has_its_own_file_in_the_users_cache(
     assert usual is not None
     if os.name == "posix" and Path("/proc").exists():
         assert usual.is_relative_to(tmp_path / "cache" / "medeval")
+
+
+DEFINITION = """
+from medeval import Benchmark, HubRows, Sample
+
+
+def to_sample(row):
+    name = str(row["file_name"])
+    return Sample(
+        id=name,
+        question="Which colour?",
+        options=("red", "green"),
+        images=(row.image("file_name"),),
+        targets=("A",),
+    )
+
+
+NOISE = Benchmark(
+    name="noise",
+    title="drawn for tests",
+    rows=HubRows("somebody/noise", "test"),
+    columns=("file_name",),
+    to_sample=to_sample,
+    judge="choice",
+)
+"""
+
+
+def draw_files(folder: Path) -> dict[str, bytes]:
+    """Files that are sent as they are, re-encoded, turned, broken and small."""
+    noise = Image.effect_noise((300, 200), 90).convert("RGB")
+    see_through = noise.convert("RGBA")
+    see_through.putalpha(99)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    drawn: dict[str, tuple[Image.Image, dict[str, object]]] = {
+        "own.png": (noise, {}),
+        "own.jpg": (noise, {"quality": 95}),
+        "see_through.png": (see_through, {}),
+        "turned.jpg": (noise, {"quality": 95, "exif": turned}),
+        "small.png": (Image.new("RGB", (8, 8)), {}),
+    }
+    folder.mkdir()
+    for name, (image, how) in drawn.items():
+        image.save(folder / name, **how)
+    (folder / "broken.png").write_bytes((folder / "own.png").read_bytes()[:-5000])
+    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    rows = "".join(json.dumps({"file_name": name}) + "\n" for name in files)
+    (folder / "test.jsonl").write_text(rows)
+    return files
+
+
+def run_records(folder: Path, name: str) -> tuple[str, list[object]]:
+    """The samples of a run over the files, and the images of its trajectories."""
+    options = {
+        "model": ("m",),
+        "benchmarks": (str(folder / "noise.py"),),
+        "protocols": ("tool_free",),
+        "data_dir": (str(folder / "files"),),
+        "output_dir": str(folder / name),
+    }
+    carry_out(resolve(read_options(None, options)), scripted, Silent())
+    lines = next((folder / name).rglob("trajectories*.jsonl")).read_text().splitlines()
+    images = {line["sample_id"]: line["images"] for line in map(json.loads, lines)}
+    return (folder / name / "samples" / "noise.jsonl").read_text(), sorted(images.items())
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def expect(self, n_trajectories: int) -> None: ...
+    def left(self, seconds: float | None) -> None: ...
+    def advance(self, *, scored: bool) -> None: ...
+    def tell(self, message: str) -> None: ...
+
+
+def test_a_later_run_records_the_same_and_looks_into_no_file_it_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = draw_files(tmp_path / "files")
+    (tmp_path / "noise.py").write_text(DEFINITION)
+    without = run_records(tmp_path, "without")
+    assert "broken.png" in without[0]
+    assert len(without[1]) == 5
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    for number in range(2):
+        assert run_records(tmp_path, f"run-{number}") == without
+    (path,) = (tmp_path / "cache" / "images").iterdir()
+    known = KnownFiles(path)
+    assert {name for name, data in files.items() if known.find(data)} == {
+        "own.png",
+        "own.jpg",
+        "see_through.png",
+        "turned.jpg",
+    }
+    # what is kept is believed
+    known.note(files["own.jpg"], Found("0" * 64, SentAs(Size(3, 4), "image/jpeg", is_own=True)))
+    known.note(content(1), found(1))
+    known.save()
+    samples, images = run_records(tmp_path, "believing")
+    assert samples.count("0" * 64) == 1
+    assert str(images).count("0" * 64) == 1
