@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -207,7 +208,7 @@ def draw_files(folder: Path) -> dict[str, bytes]:
     see_through.putalpha(99)
     turned = Image.Exif()
     turned[0x0112] = 6
-    drawn: dict[str, tuple[Image.Image, dict[str, object]]] = {
+    drawn: dict[str, tuple[Image.Image, dict[str, Any]]] = {
         "own.png": (noise, {}),
         "own.jpg": (noise, {"quality": 95}),
         "see_through.png": (see_through, {}),
@@ -224,7 +225,7 @@ def draw_files(folder: Path) -> dict[str, bytes]:
     return files
 
 
-def run_records(folder: Path, name: str) -> tuple[str, list[object]]:
+def run_records(folder: Path, name: str) -> tuple[str, list[tuple[str, Any]]]:
     """The samples of a run over the files, and the images of its trajectories."""
     options = {
         "model": ("m",),
