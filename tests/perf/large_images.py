@@ -1,18 +1,20 @@
 """What medeval adds to the least that a large image costs, sent as it is and resized.
 
-    python tests/perf/large_images.py [--samples 6]
+    python tests/perf/large_images.py [--samples 6] [--rounds 3]
 
 For 4096x3072 and 7680x4320 JPEGs, drawn here. `as it is` is compared with reading, hashing and
 base64 alone; `resized` with one decode, one resize and one PNG by Pillow, from which the ratio of
 CPU a sample is taken. CPU of medeval is that of a run of so many samples beyond a run of one; of
 samples sent as they are there are ten times as many, whose files differ in a comment. No file is
-known from an earlier run.
+known from an earlier run. The least is taken before and after each run, since a machine's speed
+may change; the ratio is the median of the rounds.
 """
 
 import argparse
 import base64
 import hashlib
 import io
+import statistics
 import struct
 import sys
 import tempfile
@@ -82,10 +84,21 @@ def run_cpu_s(url: str, n: int, images: Path, folder: Path) -> float:
     return measured(command, folder=folder).cpu_s
 
 
+def cpu_s_of(url: str, how: str, n: int, images: Path, folder: Path) -> tuple[float, float]:
+    """CPU seconds a sample of medeval's, and of the least."""
+    many = n * TIMES[how]
+    before = least_cpu_s(LEAST[how], images, n)
+    one, all_of_them = (run_cpu_s(url, count, images, folder) for count in (1, many))
+    after = least_cpu_s(LEAST[how], images, n)
+    return (all_of_them - one) / (many - 1), (before + after) / 2
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=6)
-    n = parser.parse_args().samples
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    n = asked.samples
     with tempfile.TemporaryDirectory() as name, stub_server(0.0, 64) as url:
         folder = Path(name)
         (folder / "files.py").write_text(DEFINITION)
@@ -98,13 +111,15 @@ def main() -> None:
             for how, budget in BUDGETS.items():
                 text = PROTOCOL.format(name=how.replace(" ", "_"), budget=budget)
                 (folder / "protocol.py").write_text(text)
-                least = least_cpu_s(LEAST[how], images, n)
-                many = n * TIMES[how]
-                one, all_of_them = (run_cpu_s(url, count, images, folder) for count in (1, many))
-                ours = (all_of_them - one) / (many - 1)
+                rounds = [cpu_s_of(url, how, n, images, folder) for _ in range(asked.rounds)]
+                ratios = sorted(taken / least_s for taken, least_s in rounds)
+                ours, least = (
+                    1000 * statistics.median(taken) for taken in zip(*rounds, strict=True)
+                )
                 print(
-                    f"{images.name} {how:8}  least {1000 * least:6.0f} ms  medeval "
-                    f"{1000 * ours:6.0f} ms of CPU a sample  ratio {ours / least:.2f}",
+                    f"{images.name} {how:8}  least {least:6.0f} ms  medeval {ours:6.0f} ms of CPU "
+                    f"a sample  ratio {statistics.median(ratios):.2f} "
+                    f"({ratios[0]:.2f}-{ratios[-1]:.2f})",
                     flush=True,
                 )
 
