@@ -1,8 +1,8 @@
 """Images as they are sent, kept on disk while a run goes on: each is re-encoded once for all of it.
 
-In the run folder, one file an image and pixel budget, for all checkpoints, protocols and processes
-that find it there. Where the folder is, it is written to; where it is not, or holds no room, images
-are prepared anew. Nothing that goes wrong with it is a failure.
+In the run folder, one file an image and pixel budget, for all checkpoints, samples, protocols and
+processes that find it there. Where the folder is, it is written to; where it is not, or has no room
+left, images are prepared anew. Nothing that goes wrong with it is a failure.
 """
 
 import errno
@@ -14,7 +14,7 @@ import secrets
 import shutil
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
@@ -23,7 +23,9 @@ from typing import Final
 from medeval.image_files import MAX_PIXELS, decode
 from medeval.images import Picture, PixelBudget, known_picture, prepare
 from medeval.known_files import KnownFiles
+from medeval.packed import Table
 from medeval.pixel_room import PixelRoom
+from medeval.records import SampleRecord
 from medeval.types import EncodedImage, Size
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,9 @@ FOLDER: Final = ".prepared"
 
 # Below this, preparing an image takes some ten times what writing and reading it does at most.
 LEAST_PX: Final = 128 * 128
+
+# Keeping an image takes at most so much of what preparing it does.
+LEAST_SHARE_TWICE: Final = 0.1
 
 # However much is free: some ten benchmarks at a megapixel an image, thousands of images of 8K.
 MOST_BYTES: Final = 32 << 30
@@ -195,6 +200,28 @@ class PreparedImages:
             return 0
         share = int(SHARE_OF_FREE * (disk.f_bavail * disk.f_frsize + held))
         return max(0, min(self._most_bytes, share) - held)
+
+
+class ImageTally:
+    """Whether a run's samples show images that other samples show as well; small ones aside."""
+
+    def __init__(self) -> None:
+        self._seen = Table()
+        self._n_images = 0
+
+    def counted(self, samples: Iterable[SampleRecord]) -> Iterator[SampleRecord]:
+        """The same samples, counted as they pass."""
+        for sample in samples:
+            for image in sample.images:
+                if image.sha256 and (image.width_px or 0) * (image.height_px or 0) >= LEAST_PX:
+                    self._n_images += 1
+                    self._seen.add(bytes.fromhex(image.sha256)[:8])
+            yield sample
+
+    @property
+    def has_many_twice(self) -> bool:
+        """Whether finding them again saves more than keeping all of them takes."""
+        return self._n_images - len(self._seen) > LEAST_SHARE_TWICE * self._n_images
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from medeval.forecast import Forecast, Foresight, Kind, Progress
 from medeval.grading import judge_identity
 from medeval.interruption import Interrupt, Interruption
 from medeval.plan import Plan, PlanFile
-from medeval.prepared_images import kept_in
+from medeval.prepared_images import ImageTally, kept_in
 from medeval.recording import record_run
 from medeval.results import write_results
 from medeval.samples import BenchmarkSamples
@@ -126,9 +126,10 @@ def carry_out(plan: Plan, open_model: OpenModel, progress: Progress) -> RunRepor
     devices_of(plan)
     samples = {planned.name: BenchmarkSamples(planned, plan.options) for planned in plan.benchmarks}
     folder = RunFolder(plan.output_dir)
+    tally = ImageTally()
     with folder.lock():
         for name, benchmark in samples.items():
-            folder.write_samples(name, benchmark.records())
+            folder.write_samples(name, tally.counted(benchmark.records()))
         record_run(folder, plan, samples)
         by_checkpoint = cells_of(folder, plan, samples)
         cells = [cell for group in by_checkpoint.values() for cell in group]
@@ -139,7 +140,7 @@ def carry_out(plan: Plan, open_model: OpenModel, progress: Progress) -> RunRepor
         unfinished = [group for group in by_checkpoint.values() if not all(map(is_complete, group))]
         with kept_in(
             folder.path,
-            is_worth_it=len(unfinished) > 1,
+            is_worth_it=len(unfinished) > 1 or (len(unfinished) == 1 and tally.has_many_twice),
             goes_on=lambda: interrupt.reason is not None and _lacks_any(cells),
         ) as prepared:
             evaluation = Evaluation(plan, folder, foresight, interrupt, prepared=prepared)

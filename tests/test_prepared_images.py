@@ -356,7 +356,7 @@ from medeval import Benchmark, DrawnRows, Sample
 
 def draw(index):
     image = Image.new("P", (200, 160))
-    image.putpalette([index, 90, 7])
+    image.putpalette([index % {period}, 90, 7])
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return {{"image": buffer.getvalue()}}
@@ -399,9 +399,10 @@ PAIR = Pair(name="pair", free=FREE, available=AVAILABLE)
 N = 6
 
 
-def definitions(folder: Path, n: int = N) -> dict[str, Any]:
-    """The benchmark and the pair, as options."""
-    (folder / "small.py").write_text(DEFINITION.format(n=n, judge=str(write_judge(folder))))
+def definitions(folder: Path, n: int = N, period: int = 256) -> dict[str, Any]:
+    """The benchmark and the pair, as options; images come again after `period` samples."""
+    judge = str(write_judge(folder))
+    (folder / "small.py").write_text(DEFINITION.format(n=n, period=period, judge=judge))
     (folder / "small_pair.py").write_text(PAIR)
     return {"benchmarks": folder / "small.py", "pairs": folder / "small_pair.py"}
 
@@ -419,10 +420,13 @@ class Watching(Recorded):
         return super().__call__(checkpoint)
 
 
-def sweep(folder: Path, *models: str, look: Callable[[Path], None], **options: Any) -> Path:
+def sweep(
+    folder: Path, *models: str, look: Callable[[Path], None], n: int = N, period: int = 256
+) -> Path:
     run = folder / "-".join(models)
-    values = {**definitions(folder), "concurrency": 4, **options}
-    medeval.run(model=models, output_dir=run, open_model=Watching(look, run), **values)
+    asked = definitions(folder, n, period)
+    opened = Watching(look, run)
+    medeval.run(model=models, output_dir=run, open_model=opened, concurrency=4, **asked)
     return run
 
 
@@ -468,6 +472,19 @@ def test_a_sweep_leaves_the_records_of_its_checkpoints_run_alone(tmp_path: Path)
             assert lines(both, pattern) == lines(run, pattern)
             assert lines(both, pattern)
     assert lines(both, "samples/*") == lines(alone["a"], "samples/*")
+
+
+@pytest.mark.parametrize(("period", "is_kept"), [(3, True), (11, True), (12, False)])
+def test_one_checkpoint_keeps_the_images_that_many_samples_have_in_common(
+    period: int, is_kept: bool, tmp_path: Path
+) -> None:
+    seen: list[bool] = []
+    run = sweep(tmp_path, "a", n=13, period=period, look=lambda of: seen.append(of.exists()))
+    assert seen == [is_kept]
+    assert not (run / FOLDER).exists()
+    shas = sent(run, "a")
+    assert len(shas) == 13
+    assert len(set(shas.values())) == period
 
 
 def test_the_second_checkpoint_is_sent_what_is_kept_and_the_end_deletes_it(tmp_path: Path) -> None:
