@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
 import medeval
 from medeval import prepared_images
@@ -146,6 +146,19 @@ def test_another_file_budget_or_filter_is_another_image(folder: Path) -> None:
         picture = images.prepare(data, name="a file", budget=budget)
         assert told(picture) == told(prepare(data, name="a file", budget=budget))
     assert len(held(folder)) == 4
+
+
+def test_what_other_libraries_have_made_is_not_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PreparedImages(folder).prepare(JPEG, name="a file", budget=BUDGET)
+    version = features.version
+    with monkeypatch.context() as patched:
+        patched.setattr(features, "version", lambda name: f"{version(name)}, patched")
+        prepared_images._settings.cache_clear()
+        PreparedImages(folder).prepare(JPEG, name="a file", budget=BUDGET)
+    prepared_images._settings.cache_clear()
+    assert len(held(folder)) == 2
 
 
 def test_an_image_over_the_bound_is_refused_although_it_is_kept(folder: Path) -> None:
