@@ -194,12 +194,20 @@ class PreparedImages:
         """How much more the folder may hold."""
         try:
             with os.scandir(self._folder) as files:
-                held = sum(file.stat().st_size + BESIDE_BYTES for file in files)
+                held = sum(map(_taken_bytes, files))
             disk = os.statvfs(self._folder)
         except OSError:
             return 0
         share = int(SHARE_OF_FREE * (disk.f_bavail * disk.f_frsize + held))
         return max(0, min(self._most_bytes, share) - held)
+
+
+def _taken_bytes(file: "os.DirEntry[str]") -> int:
+    """What a file takes; nothing where it was a draft that has its own name by now."""
+    try:
+        return file.stat().st_size + BESIDE_BYTES
+    except FileNotFoundError:
+        return 0
 
 
 class ImageTally:
