@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from medeval.durable import write_whole
 from medeval.errors import RecordError
 from medeval.image_files import MEDIA_TYPES
+from medeval.keys import quoted
 from medeval.packed import Table
 from medeval.types import MediaType, Size
 
@@ -156,16 +157,20 @@ def kept_at(name: str, origin: str) -> Path | None:
     folder = _cache_folder()
     if folder is None:
         return None
-    return folder / "images" / f"{name}-{hashlib.sha256(origin.encode()).hexdigest()[:16]}"
+    return folder / "images" / f"{quoted(name)}-{hashlib.sha256(origin.encode()).hexdigest()[:16]}"
 
 
 def _cache_folder() -> Path | None:
     named = os.environ.get(CACHE_VARIABLE)
-    if named is not None:
-        return Path(named) if named else None
+    if named == "":
+        return None
     import platformdirs
 
-    return platformdirs.user_cache_path("medeval")
+    # a user without a home, as in many a container, has no cache
+    with suppress(RuntimeError):
+        folder = Path(named) if named else platformdirs.user_cache_path("medeval")
+        return folder.expanduser()
+    return None
 
 
 def _heading() -> bytes:

@@ -156,6 +156,12 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) -
     assert KnownFiles(tmp_path / "file" / "images").find(content(0)) is None
 
 
+def test_a_cache_that_refuses_even_to_look_for_a_draft_is_done_without(tmp_path: Path) -> None:
+    # as a read-only disk does: here the name is within what systems take, the draft's is not
+    saved(tmp_path / ("n" * 250))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_each_source_of_rows_has_its_own_file_in_the_users_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +179,43 @@ def test_each_source_of_rows_has_its_own_file_in_the_users_cache(
     assert usual is not None
     if os.name == "posix" and Path("/proc").exists():
         assert usual.is_relative_to(tmp_path / "cache" / "medeval")
+
+
+@pytest.mark.parametrize(("home", "named"), [(None, None), ("", None), (None, "~/cache")])
+def test_a_user_without_a_home_has_no_cache(
+    home: str | None, named: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwd = pytest.importorskip("pwd")
+
+    def nobody(_: int) -> None:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for name, value in {CACHE_VARIABLE: named, "HOME": home, "XDG_CACHE_HOME": None}.items():
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert kept_at("vstar", "one folder") is None
+
+
+def test_a_named_folder_may_be_below_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(CACHE_VARIABLE, "~/some")
+    path = kept_at("vstar", "one folder")
+    assert path is not None
+    assert path.parent == tmp_path / "some" / "images"
+
+
+@pytest.mark.parametrize("name", ["/etc/vstar", "../../vstar", "one/vstar"])
+def test_no_name_of_a_benchmark_leads_out_of_the_cache(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    path = kept_at(name, "one folder")
+    assert path is not None
+    assert path.parent.resolve() == tmp_path.resolve() / "images"
 
 
 DEFINITION = """
