@@ -1,10 +1,12 @@
 """Image files: which are read, how large they may be, and the upright RGB pixels in them."""
 
+import hashlib
 import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from medeval.errors import DataError
@@ -52,6 +54,14 @@ UNREADABLE: Final = (
     struct.error,
     zlib.error,
 )
+
+
+def code_digest(*names: str) -> str:
+    """The SHA-256 of some of the package's modules; to be asked while they are imported."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update((Path(__file__).parent / name).read_bytes())
+    return digest.hexdigest()
 
 
 def decode(data: bytes, name: str) -> "Image.Image":

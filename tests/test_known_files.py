@@ -3,12 +3,15 @@
 import hashlib
 import json
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from medeval import known_files
 from medeval.known_files import CACHE_VARIABLE, MIN_KEPT_BYTES, Found, KnownFiles, SentAs, kept_at
@@ -115,6 +118,49 @@ def test_another_pillow_may_find_something_else(
     path = tmp_path / "images"
     saved(path)
     monkeypatch.setattr("PIL.__version__", "12.0.0.other")
+    assert KnownFiles(path).find(content(0)) is None
+
+
+def test_what_was_found_while_the_code_was_changed_on_disk_is_the_old_codes(
+    tmp_path: Path,
+) -> None:
+    """As where a run goes on in a working tree in which somebody changes branches."""
+    package = tmp_path / "medeval"
+    shutil.copytree(Path(known_files.__file__).parent, package, ignore=shutil.ignore_patterns("_*"))
+    (package / "__init__.py").touch()
+    rules = package / "images.py"
+    asked = """
+import sys
+from pathlib import Path
+from medeval.known_files import Found, KnownFiles, SentAs
+from medeval.types import Size
+
+path, rules = map(Path, sys.argv[1:])
+known = KnownFiles(path)
+print(known.find(bytes(1 << 16)) is not None)
+known.note(bytes(1 << 16), Found("0" * 64, SentAs(Size(1, 1), "image/png", True)))
+rules.write_bytes(rules.read_bytes() + b"# changed\\n")
+known.save()
+"""
+    command = [sys.executable, "-c", asked, str(tmp_path / "kept"), str(rules)]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=tmp_path, env=alone(), capture_output=True, check=True)
+        assert done.stdout == b"False\n"
+
+
+def alone() -> dict[str, str]:
+    """The environment of a process that imports the package of the folder it is in."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+def test_what_was_found_where_torn_files_are_read_is_not_believed_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "images"
+    with monkeypatch.context() as patched:
+        patched.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+        saved(path)
+        assert KnownFiles(path).find(content(0)) == found(0)
     assert KnownFiles(path).find(content(0)) is None
 
 
