@@ -1,7 +1,7 @@
 """Image files that are read more than once, in a run or in later ones: looked into once.
 
 Between runs it is kept in the user's cache, in a file for each benchmark. The environment variable
-MEDEVAL_CACHE_DIR names another folder; where it is empty, nothing is kept.
+MEDEVAL_CACHE_DIR names another folder; where it is empty, or a user has no home, nothing is kept.
 """
 
 import hashlib
