@@ -43,7 +43,7 @@ def simulated(
     clock = Clock()
     waiting = Counter(kind for kind, _ in jobs)
     forecast = Forecast(waiting, n_engines=n_engines, clock=clock)
-    seen = []
+    seen: list[tuple[float, float | None]] = []
     each = len(jobs) // n_engines
     for engine in range(n_engines):
         clock.now += start_s
