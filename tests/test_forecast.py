@@ -36,14 +36,14 @@ class Clock:
 def simulated(
     jobs: Sequence[tuple[Kind, float]], places: int, start_s: float = 0.0, n_engines: int = 1
 ) -> list[tuple[float, float | None]]:
-    """The moment and the forecast at each end of a conversation, `places` at once.
+    """The moment at each end of a conversation, `places` at once; after a tenth, the forecast.
 
     Each engine does an equal part of the jobs, after its start.
     """
     clock = Clock()
     waiting = Counter(kind for kind, _ in jobs)
     forecast = Forecast(waiting, n_engines=n_engines, clock=clock)
-    seen = []
+    seen: list[tuple[float, float | None]] = []
     each = len(jobs) // n_engines
     for engine in range(n_engines):
         clock.now += start_s
@@ -57,7 +57,8 @@ def simulated(
                 heapq.heappush(running, (clock.now + seconds, len(queue), kind, seconds))
             clock.now, _, kind, seconds = heapq.heappop(running)
             forecast.ended(kind, seconds)
-            seen.append((clock.now, forecast.left_s()))
+            is_asked = len(seen) + 1 == len(jobs) // 10
+            seen.append((clock.now, forecast.left_s() if is_asked else None))
     return seen
 
 
