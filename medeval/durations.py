@@ -15,6 +15,14 @@ ASSUMED_LOG_VARIANCE: Final = 0.5
 # What ends with all but this chance by the time that the last begins is taken to.
 SURE: Final = 1e-4
 
+LEAST_CHANCE: Final = 1e-12
+
+# So often are those under way and the mean found from each other.
+N_ROUNDS: Final = 3
+
+# Those that have begun at about the same time stand for each other, in so many groups.
+N_GROUPS: Final = 4
+
 LEAST_S: Final = 1e-3
 LEAST_LOG_SD: Final = 0.05
 ROOT_OF_TWO: Final = math.sqrt(2)
@@ -36,6 +44,15 @@ class Expected:
             return 1.0
         beyond = math.log(seconds / max(self.mean_s, LEAST_S)) + self.log_sd * self.log_sd / 2
         return math.erfc(beyond / (self.log_sd * ROOT_OF_TWO)) / 2
+
+    def whole_s(self, behind_s: float) -> float:
+        """The mean of those that take longer than this."""
+        beyond = self.survival(behind_s)
+        if beyond < LEAST_CHANCE:
+            return max(self.mean_s, behind_s)
+        # the time of those that take longer is spread as their number is, but later
+        of_time = Expected(self.mean_s * math.exp(self.log_sd**2), self.log_sd)
+        return max(behind_s, self.mean_s * of_time.survival(behind_s) / beyond)
 
 
 def mean_of(several: Sequence[Mapping[Kind, Expected]]) -> dict[Kind, Expected]:
@@ -61,18 +78,6 @@ class Durations:
     logs: float = 0.0
     log_squares: float = 0.0
     began_at: dict[int, float] = field(default_factory=dict)
-    _sum_of_starts: float = 0.0
-
-    def begin(self, number: int, now: float) -> None:
-        """One has begun."""
-        self._sum_of_starts += now - self.began_at.get(number, 0.0)
-        self.began_at[number] = now
-
-    def leave(self, number: int) -> float | None:
-        """One is no longer under way; when it had begun, None where it had not."""
-        began_at = self.began_at.pop(number, None)
-        self._sum_of_starts = self._sum_of_starts - (began_at or 0.0) if self.began_at else 0.0
-        return began_at
 
     def took(self, seconds: float) -> None:
         """One has taken so long."""
@@ -82,28 +87,36 @@ class Durations:
         self.logs += log
         self.log_squares += log * log
 
-    def time_s(self, now: float) -> float:
-        """What all took so far, those under way included."""
-        return self.seconds + max(0.0, len(self.began_at) * now - self._sum_of_starts)
+    def behind_s(self, now: float) -> list[tuple[int, float]]:
+        """What those under way have behind them: so many about so long."""
+        behind = sorted(now - began_at for began_at in self.began_at.values())
+        size = max(1, -(-len(behind) // N_GROUPS))
+        groups = [behind[index : index + size] for index in range(0, len(behind), size)]
+        return [(len(group), sum(group) / len(group)) for group in groups]
 
-    def log_sd(self, prior: Expected | None) -> float:
-        """How far the logarithms are spread, with what was expected where few have ended."""
-        assumed = ASSUMED_LOG_VARIANCE if prior is None else prior.log_sd**2
-        mean = self.logs / max(1, self.n_ended)
-        squares = max(0.0, self.log_squares - self.n_ended * mean**2)
-        variance = (squares + N_ASSUMED * assumed) / (self.n_ended + N_ASSUMED)
-        return max(LEAST_LOG_SD, math.sqrt(variance))
+    def mean_s(self, prior_s: float, n_prior: float, log_sd: float, now: float) -> float:
+        """How long one takes, where it was taken to be `prior_s`, by so many others.
 
-    def count(self, log_sd: float) -> float:
-        """How many whole conversations `time_s` is the time of.
-
-        Those that have ended are the short ones as long as few have, so that those under way
-        count as well. By renewal theory, a place that has been busy for t has ended
-        t / mean - (1 - cv**2) / 2 of them, where cv is their standard deviation over their mean.
+        Those that have ended are the short ones as long as few have, so that those under way count
+        as well, each with what those take on average that take longer than it has so far.
         """
-        squared_cv = math.expm1(min(log_sd, 2.0) ** 2)
-        part = min(max(0.0, (1 - squared_cv) / 2), 0.5)
-        return self.n_ended + part * len(self.began_at)
+        ended_s, n_ended = self.seconds + n_prior * prior_s, self.n_ended + n_prior
+        behind, n = self.behind_s(now), n_ended + len(self.began_at)
+        mean_s = ended_s / n_ended
+        for _ in range(N_ROUNDS if behind else 0):
+            expected = Expected(mean_s, log_sd)
+            mean_s = (ended_s + sum(k * expected.whole_s(each_s) for k, each_s in behind)) / n
+        return mean_s
+
+    @property
+    def spread(self) -> float:
+        """The sum of the logarithms' squared distances from their mean."""
+        return max(0.0, self.log_squares - self.logs**2 / max(1, self.n_ended))
+
+    def log_sd(self, prior: float) -> float:
+        """How far the logarithms are spread, with what was taken for it where few have ended."""
+        variance = (self.spread + N_ASSUMED * prior**2) / (self.n_ended + N_ASSUMED)
+        return max(LEAST_LOG_SD, math.sqrt(variance))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +127,27 @@ class Start:
     in_s: float
     expected: Expected
 
+    def beyond(self, seconds: float) -> float:
+        """The chance of each that it takes longer than so long."""
+        beyond = self.expected.survival(seconds)
+        if self.in_s < 0.0:
+            beyond /= max(self.expected.survival(-self.in_s), beyond, LEAST_CHANCE)
+        return beyond
+
     def log_chance(self, seconds: float) -> float:
         """The logarithm of the chance that all of them will have ended after so long."""
-        taken = seconds - self.in_s
-        beyond = self.expected.survival(taken)
-        if self.in_s < 0.0:
-            beyond /= max(self.expected.survival(-self.in_s), 1e-300)
-        return self.n * math.log1p(-min(beyond, 1 - 1e-12))
+        return self.n * math.log1p(-min(self.beyond(seconds - self.in_s), 1 - LEAST_CHANCE))
+
+
+def still_taken_s(starts: Sequence[Start], in_s: float) -> float:
+    """What places will still be taken by all that has begun, once so long has passed."""
+    taken_s = 0.0
+    for start in starts:
+        behind_s = in_s - start.in_s
+        beyond = start.beyond(behind_s)
+        if beyond > SURE:
+            taken_s += start.n * beyond * (start.expected.whole_s(behind_s) - behind_s)
+    return taken_s
 
 
 def last_end_s(starts: Sequence[Start]) -> float:

@@ -17,6 +17,9 @@ TOLD_EVERY_S: Final = 0.1
 TOLD_EVERY_SHARE: Final = 0.01
 TOLD_AT_LEAST_EVERY_S: Final = 1.0
 
+# Of all time, working it out may take no more than this share.
+LARGEST_SHARE: Final = 0.01
+
 
 class Progress(Protocol):
     """Where a run tells how far it is."""
@@ -73,7 +76,7 @@ class Forecast:
         leg, now = self._leg(conversation.checkpoint), self.clock()
         leg.note_places(now)
         leg.n_under_way += 1
-        leg.durations(conversation.kind).begin(conversation.number, now)
+        leg.durations(conversation.kind).began_at[conversation.number] = now
 
     def ended(self, conversation: Conversation, seconds: float | None) -> None:
         """A conversation that had begun took so long; None where it failed."""
@@ -101,7 +104,7 @@ class Forecast:
 
     def _leave(self, leg: Leg, conversation: Conversation) -> float | None:
         leg.note_places(self.clock())
-        began_at = leg.durations(conversation.kind).leave(conversation.number)
+        began_at = leg.durations(conversation.kind).began_at.pop(conversation.number, None)
         if began_at is not None:
             leg.n_under_way -= 1
         return began_at
@@ -195,7 +198,8 @@ class Foresight:
             left_s = self._forecast.left_s()
             self._progress.left(left_s)
             pause_s = min(TOLD_EVERY_SHARE * (left_s or 0.0), TOLD_AT_LEAST_EVERY_S)
-            self._tell_at = now + max(TOLD_EVERY_S, pause_s)
+            took_s = self._forecast.clock() - now
+            self._tell_at = now + max(TOLD_EVERY_S, pause_s, took_s / LARGEST_SHARE)
         self._progress.advance(scored=seconds is not None)
 
     def tell(self, message: str) -> None:

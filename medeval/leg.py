@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from medeval.conversation import Kind
-from medeval.durations import ASSUMED_LOG_VARIANCE, Durations, Expected, Start, last_end_s
+from medeval.durations import (
+    ASSUMED_LOG_VARIANCE,
+    LEAST_S,
+    N_ASSUMED,
+    N_GROUPS,
+    Durations,
+    Expected,
+    Start,
+    last_end_s,
+    still_taken_s,
+)
 from medeval.order import LAST_STRETCH
 
 # What was expected of a kind, by another checkpoint's, counts as so many conversations.
@@ -16,9 +26,6 @@ PRIOR: Final = 6.0
 
 # What counts of how many were under way with each beginning or end after it: some 100 tell.
 RECENT: Final = 0.99
-
-# Those that begin in a while, or have begun, stand for each other in groups of about a sixth.
-N_GROUPS: Final = 6
 
 
 @dataclass(slots=True)
@@ -81,44 +88,44 @@ class Leg:
         """
         if self.expected is not None:
             return self.expected
-        own_s, before_s, n = 0.0, 0.0, 0.0
-        for kind, seen in self.seen.items():
-            if kind in before:
-                count = seen.count(seen.log_sd(before[kind]))
-                own_s += seen.time_s(now)
-                before_s += count * before[kind].mean_s
-                n += count
-        some_s = PRIOR * before_s / n if n else 1.0
-        ratio = (own_s + some_s) / (before_s + some_s) if before_s else 1.0
+        ratio, usual = self._ratio(before, now), self._log_sd()
         found: dict[Kind, Expected] = {}
         for kind in kinds:
-            expected = self._expected(kind, before.get(kind), ratio, now)
-            if expected is not None:
-                found[kind] = expected
-        if not found:
-            return found
+            seen = self.durations(kind)
+            log_sd = seen.log_sd(before[kind].log_sd if kind in before else usual)
+            if kind in before:
+                mean_s = seen.mean_s(ratio * before[kind].mean_s, PRIOR, log_sd, now)
+                found[kind] = Expected(mean_s, log_sd)
+            elif seen.n_ended:
+                found[kind] = Expected(seen.mean_s(0.0, 0.0, log_sd, now), log_sd)
         known = dict(found)
-        for kind in kinds:
+        for kind in kinds if known else ():
             if kind not in known:
-                found[kind] = likened(kind, self.seen, known, now)
+                found[kind] = likened(kind, self.seen, known, usual, now)
         if self.is_over:
             self.expected = found
         return found
 
-    def _expected(
-        self, kind: Kind, before: Expected | None, ratio: float, now: float
-    ) -> Expected | None:
-        seen = self.seen.get(kind)
-        if seen is None:
-            return before and Expected(ratio * before.mean_s, before.log_sd)
-        log_sd = seen.log_sd(before)
-        count = seen.count(log_sd)
-        if before is not None:
-            prior_s = PRIOR * ratio * before.mean_s
-            return Expected((seen.time_s(now) + prior_s) / (count + PRIOR), log_sd)
-        if seen.n_ended:
-            return Expected(seen.time_s(now) / count, log_sd)
-        return None
+    def _ratio(self, before: Mapping[Kind, Expected], now: float) -> float:
+        """How much longer those took that were seen than with the checkpoint before."""
+        own_s, before_s, n = 0.0, 0.0, 0
+        for kind, seen in self.seen.items():
+            if kind in before and seen.n_ended:
+                n_seen = seen.n_ended + len(seen.began_at)
+                log_sd = seen.log_sd(before[kind].log_sd)
+                own_s += n_seen * seen.mean_s(before[kind].mean_s, 1.0, log_sd, now)
+                before_s += n_seen * before[kind].mean_s
+                n += n_seen
+        if not before_s:
+            return 1.0
+        some_s = PRIOR * before_s / n
+        return (own_s + some_s) / (before_s + some_s)
+
+    def _log_sd(self) -> float:
+        """How far the logarithms of the seconds of one kind are spread, over all kinds."""
+        n = N_ASSUMED + sum(seen.n_ended for seen in self.seen.values())
+        spread = sum(seen.spread for seen in self.seen.values())
+        return math.sqrt((spread + N_ASSUMED * ASSUMED_LOG_VARIANCE) / n)
 
     def work_s(self, expected: Mapping[Kind, Expected]) -> float:
         """What all takes, one after the other, of which none has begun."""
@@ -126,46 +133,49 @@ class Leg:
 
     def rest_s(self, expected: Mapping[Kind, Expected], places: float, now: float) -> float:
         """Until its last conversation has ended, as they begin in the order of a walk."""
-        starts = self._under_way(expected, now)
+        starts = [
+            Start(n, -behind_s, expected[kind])
+            for kind, seen in self.seen.items()
+            if kind in expected
+            for n, behind_s in seen.behind_s(now)
+        ]
         to_begin = {kind: n for kind in expected if (n := self.n_to_begin(kind))}
-        return last_end_s([*starts, *_to_begin(to_begin, expected, places)])
-
-    def _under_way(self, expected: Mapping[Kind, Expected], now: float) -> list[Start]:
-        starts = []
-        for kind, seen in self.seen.items():
-            if kind in expected:
-                behind = sorted(now - began_at for began_at in seen.began_at.values())
-                size = -(-len(behind) // N_GROUPS)
-                for index in range(0, len(behind), size or 1):
-                    some = behind[index : index + size]
-                    starts.append(Start(len(some), -sum(some) / len(some), expected[kind]))
-        return starts
+        work_s = sum(n * expected[kind].mean_s for kind, n in to_begin.items())
+        if not work_s:
+            return last_end_s(starts)
+        until_s = work_s / places
+        if starts:
+            # places are free for what is to begin once what they are taken by has ended
+            later = [*starts, *_to_begin(to_begin, expected, until_s)]
+            taken_s = still_taken_s(starts, 0.0) - still_taken_s(later, until_s)
+            until_s = max(0.0, until_s + taken_s / places)
+        return last_end_s([*starts, *_to_begin(to_begin, expected, until_s)])
 
 
 def _to_begin(
-    waiting: Mapping[Kind, int], expected: Mapping[Kind, Expected], places: float
+    waiting: Mapping[Kind, int], expected: Mapping[Kind, Expected], until_s: float
 ) -> list[Start]:
-    """When what is waiting will begin: first some of all, and the longest first at the end."""
+    """When what is waiting will begin, the last in so long: the longest first near the end."""
     work_s = {kind.benchmark: 0.0 for kind in waiting}
     number = Counter[str]()
     for kind, n in waiting.items():
-        work_s[kind.benchmark] += n * expected[kind].mean_s / places
+        work_s[kind.benchmark] += n * expected[kind].mean_s
         number[kind.benchmark] += n
     whole_s = sum(work_s.values())
-    means = {name: work_s[name] * places / n for name, n in number.items()}
-    stretch_s = min(whole_s, LAST_STRETCH * max(means.values(), default=0.0))
-    share = stretch_s / whole_s if whole_s else 1.0
-    from_s = whole_s - stretch_s
+    means = {name: work_s[name] / n for name, n in number.items()}
+    places = whole_s / max(until_s, LEAST_S)
+    share = min(1.0, LAST_STRETCH * max(means.values()) * places / whole_s)
+    from_s = until_s * (1 - share)
     starts = []
     for kind, n in waiting.items():
         if share < 1.0:
             starts += _spread(n * (1 - share), 0.0, from_s, expected[kind])
     for name in sorted(means, key=lambda name: -means[name]):
-        until_s = from_s + share * work_s[name]
+        next_s = from_s + until_s * share * work_s[name] / whole_s
         for kind, n in waiting.items():
             if kind.benchmark == name:
-                starts += _spread(n * share, from_s, until_s, expected[kind])
-        from_s = until_s
+                starts += _spread(n * share, from_s, next_s, expected[kind])
+        from_s = next_s
     return starts
 
 
@@ -180,12 +190,16 @@ def _spread(n: float, from_s: float, until_s: float, expected: Expected) -> list
 
 
 def likened(
-    kind: Kind, seen: Mapping[Kind, Durations], known: Mapping[Kind, Expected], now: float
+    kind: Kind,
+    seen: Mapping[Kind, Durations],
+    known: Mapping[Kind, Expected],
+    log_sd: float,
+    now: float,
 ) -> Expected:
     """What is expected of a kind of which none has ended: the mean of its arm, or of all.
 
-    That is as much more for a benchmark as its other arms tell, where one of those has ended, and
-    at least twice what those under way have behind them: they are halfway on average.
+    That is as much more for a benchmark as its other arms tell, where one of those has ended; and
+    longer where those under way have taken longer.
     """
 
     def of_arm_s(protocol: str) -> float:
@@ -199,6 +213,5 @@ def likened(
         if one.benchmark == kind.benchmark and expected.mean_s
     ]
     ratio = sum(ratios) / len(ratios) if ratios else 1.0
-    own = seen.get(kind, Durations())
-    least_s = 2 * own.time_s(now) / max(1, len(own.began_at))
-    return Expected(max(least_s, ratio * of_arm_s(kind.protocol)), math.sqrt(ASSUMED_LOG_VARIANCE))
+    mean_s = seen[kind].mean_s(ratio * of_arm_s(kind.protocol), 1.0, log_sd, now)
+    return Expected(mean_s, log_sd)
