@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from medeval.conversation import Kind
+from medeval.profile import EVEN, Parts, Profile
 
 # Where few have ended, it counts as if so many had of which the logarithm of the seconds differs
 # by so much.
@@ -25,6 +26,7 @@ N_GROUPS: Final = 4
 
 LEAST_S: Final = 1e-3
 LEAST_LOG_SD: Final = 0.05
+MOST_LOG_SD: Final = 3.0
 ROOT_OF_TWO: Final = math.sqrt(2)
 
 
@@ -37,6 +39,12 @@ class Expected:
 
     mean_s: float
     log_sd: float
+    profile: Profile = EVEN
+
+    @property
+    def squared_cv(self) -> float:
+        """The square of the standard deviation over the mean."""
+        return math.expm1(self.log_sd**2)
 
     def survival(self, seconds: float) -> float:
         """The chance that one takes longer."""
@@ -61,6 +69,7 @@ def mean_of(several: Sequence[Mapping[Kind, Expected]]) -> dict[Kind, Expected]:
         kind: Expected(
             sum(each[kind].mean_s for each in several) / len(several),
             sum(each[kind].log_sd for each in several) / len(several),
+            several[-1][kind].profile,
         )
         for kind in several[0]
     }
@@ -73,14 +82,16 @@ class Durations:
     `began_at` is by the number of the conversation.
     """
 
+    parts: Parts
     n_ended: int = 0
     seconds: float = 0.0
     logs: float = 0.0
     log_squares: float = 0.0
     began_at: dict[int, float] = field(default_factory=dict)
 
-    def took(self, seconds: float) -> None:
+    def took(self, number: int, seconds: float) -> None:
         """One has taken so long."""
+        self.parts.add(number, seconds)
         log = math.log(max(seconds, LEAST_S))
         self.n_ended += 1
         self.seconds += seconds
@@ -116,7 +127,7 @@ class Durations:
     def log_sd(self, prior: float) -> float:
         """How far the logarithms are spread, with what was taken for it where few have ended."""
         variance = (self.spread + N_ASSUMED * prior**2) / (self.n_ended + N_ASSUMED)
-        return max(LEAST_LOG_SD, math.sqrt(variance))
+        return min(max(LEAST_LOG_SD, math.sqrt(variance)), MOST_LOG_SD)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,11 @@ class Forecast:
     ) -> None:
         self.clock = clock
         self.n_at_once = n_at_once
-        self._legs = {name: Leg(Counter(kinds)) for name, kinds in waiting.items()}
-        self._kinds = list({kind: None for kinds in waiting.values() for kind in kinds})
+        sizes = Counter[Kind]()
+        for each in waiting.values():
+            sizes |= Counter(each)
+        self._legs = {name: Leg(Counter(kinds), sizes) for name, kinds in waiting.items()}
+        self._kinds = list(sizes)
         self._begun: dict[str, Leg] = {}
         self._starts_s: list[float] = []
 
@@ -86,7 +89,8 @@ class Forecast:
         leg.waiting[conversation.kind] -= 1
         if seconds is not None:
             # with what it waited for beside the model: its place was taken for as long
-            seen.took(seconds if began_at is None else now - began_at)
+            took_s = seconds if began_at is None else now - began_at
+            seen.took(conversation.number, took_s)
 
     def skipped(self, conversation: Conversation) -> None:
         """A conversation will not be: it failed before it began."""
@@ -113,7 +117,9 @@ class Forecast:
         """A checkpoint's, which has begun."""
         leg = self._begun.get(checkpoint)
         if leg is None:
-            leg = self._begun[checkpoint] = self._legs.setdefault(checkpoint, Leg(Counter()))
+            leg = self._begun[checkpoint] = self._legs.setdefault(
+                checkpoint, Leg(Counter(), Counter())
+            )
         return leg
 
     def left_s(self) -> float | None:

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from medeval.conversation import Kind
@@ -20,6 +20,7 @@ from medeval.durations import (
     still_taken_s,
 )
 from medeval.order import LAST_STRETCH
+from medeval.profile import Parts
 
 # What was expected of a kind, by another checkpoint's, counts as so many conversations.
 PRIOR: Final = 6.0
@@ -32,11 +33,14 @@ RECENT: Final = 0.99
 class Leg:
     """One checkpoint's part of a run: what is waiting or under way, and what took how long.
 
-    `expected` is what its conversations took, once none is left.
+    `sizes` are how many conversations of each kind there are in all, and `left` how much longer
+    those take that are to begin than all. `expected` is what all took, once none is left.
     """
 
     waiting: Counter[Kind]
+    sizes: Mapping[Kind, int]
     seen: dict[Kind, Durations] = field(default_factory=dict)
+    left: dict[Kind, float] = field(default_factory=dict)
     n_under_way: int = 0
     expected: Mapping[Kind, Expected] | None = None
     _at: float | None = None
@@ -61,7 +65,7 @@ class Leg:
     def durations(self, kind: Kind) -> Durations:
         """What was seen of a kind, to be added to."""
         if kind not in self.seen:
-            self.seen[kind] = Durations()
+            self.seen[kind] = Durations(Parts(self.sizes.get(kind, 0)))
         return self.seen[kind]
 
     def n_to_begin(self, kind: Kind) -> int:
@@ -94,8 +98,9 @@ class Leg:
             seen = self.durations(kind)
             log_sd = seen.log_sd(before[kind].log_sd if kind in before else usual)
             if kind in before:
-                mean_s = seen.mean_s(ratio * before[kind].mean_s, PRIOR, log_sd, now)
-                found[kind] = Expected(mean_s, log_sd)
+                of_seen, self.left[kind] = self._by_part(kind, before[kind])
+                seen_s = seen.mean_s(ratio * of_seen * before[kind].mean_s, PRIOR, log_sd, now)
+                found[kind] = Expected(seen_s / of_seen, log_sd, before[kind].profile)
             elif seen.n_ended:
                 found[kind] = Expected(seen.mean_s(0.0, 0.0, log_sd, now), log_sd)
         known = dict(found)
@@ -103,8 +108,17 @@ class Leg:
             if kind not in known:
                 found[kind] = likened(kind, self.seen, known, usual, now)
         if self.is_over:
-            self.expected = found
+            self.expected = found = {kind: self._profiled(kind, found[kind]) for kind in found}
         return found
+
+    def _by_part(self, kind: Kind, before: Expected) -> tuple[float, float]:
+        """How long those that have begun took with the checkpoint before, and the others."""
+        seen = self.durations(kind)
+        return before.profile.seen_and_left(seen.parts.begun(seen.began_at))
+
+    def _profiled(self, kind: Kind, expected: Expected) -> Expected:
+        found = self.durations(kind).parts.profile(expected.squared_cv)
+        return replace(expected, profile=found if found.ratios else expected.profile)
 
     def _ratio(self, before: Mapping[Kind, Expected], now: float) -> float:
         """How much longer those took that were seen than with the checkpoint before."""
@@ -113,8 +127,9 @@ class Leg:
             if kind in before and seen.n_ended:
                 n_seen = seen.n_ended + len(seen.began_at)
                 log_sd = seen.log_sd(before[kind].log_sd)
-                own_s += n_seen * seen.mean_s(before[kind].mean_s, 1.0, log_sd, now)
-                before_s += n_seen * before[kind].mean_s
+                seen_s = before[kind].mean_s * self._by_part(kind, before[kind])[0]
+                own_s += n_seen * seen.mean_s(seen_s, 1.0, log_sd, now)
+                before_s += n_seen * seen_s
                 n += n_seen
         if not before_s:
             return 1.0
@@ -140,6 +155,10 @@ class Leg:
             for n, behind_s in seen.behind_s(now)
         ]
         to_begin = {kind: n for kind in expected if (n := self.n_to_begin(kind))}
+        expected = {
+            kind: replace(each, mean_s=each.mean_s * self.left.get(kind, 1.0))
+            for kind, each in expected.items()
+        }
         work_s = sum(n * expected[kind].mean_s for kind, n in to_begin.items())
         if not work_s:
             return last_end_s(starts)

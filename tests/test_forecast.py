@@ -18,6 +18,7 @@ from medeval.estimates import Earlier, earlier_runs
 from medeval.forecast import TOLD_EVERY_S, Forecast, Foresight
 from medeval.models.scripted import ScriptedModel
 from medeval.order import Order
+from medeval.profile import Parts
 from medeval.sweep import carry_out
 from medeval.workers import Conversations
 from tests.medeval_processes import MedevalMain, Serve
@@ -251,6 +252,25 @@ def test_a_conversation_that_fails_is_no_longer_waited_for() -> None:
     assert forecast.left_s() == pytest.approx(10 * 4.0, rel=0.1)
     forecast.stopped("one", FREE)
     assert forecast.left_s() == 0.0
+
+
+@pytest.mark.parametrize("share", [0.6, 0.7, 0.8])
+def test_a_data_set_sorted_by_length_is_foreseen_once_a_checkpoint_has_shown_it(
+    share: float,
+) -> None:
+    jobs = {name: [(FREE, 1.0)] * 150 + [(FREE, 3.0)] * 150 for name in ("one", "two")}
+    played = Played(jobs, 4)
+    assert abs(played.error_at(share)) < 0.1
+
+
+def test_parts_of_a_data_set_that_differ_by_chance_are_not_told_apart() -> None:
+    source = random.Random(1)
+    parts = Parts(320)
+    for number in range(320):
+        parts.add(number, source.expovariate(1.0))
+    assert parts.profile(1.0).seen_and_left([20, *[0] * 15]) == pytest.approx((1.0, 1.0), abs=0.1)
+    assert Parts(15).profile(1.0).ratios == ()
+    assert Parts(320).profile(1.0).seen_and_left([0] * 16) == (1.0, 1.0)
 
 
 def test_what_will_not_begin_any_more_is_not_waited_for() -> None:
