@@ -18,6 +18,7 @@ from medeval.models.base import Model
 from medeval.models.machine import usable_cpus
 from medeval.packed import SampleKeys
 from medeval.plan import Plan, PlannedBenchmark, cell_key
+from medeval.prepared_images import PreparedImages
 from medeval.samples import BenchmarkSamples
 from medeval.store import CellFolder, RunFolder
 from medeval.walk import Cell, Progress, Walk, is_complete
@@ -61,6 +62,7 @@ class Evaluation:
     interrupt: Interrupt
     writer: str = "0"
     judges_what_is_there: bool = True
+    prepared: PreparedImages | None = None
 
     async def run(
         self, groups: AsyncIterator[Group], open_model: OpenModel, *, asks_judges: bool
@@ -135,6 +137,7 @@ class Evaluation:
             defer_grading=options.defer_grading,
             judge_concurrency=options.judge_concurrency,
             writer_name=self.writer,
+            prepared=self.prepared,
         ).run()
 
     def _claim(self, cell: Cell, model: Model) -> None:

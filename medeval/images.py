@@ -28,7 +28,7 @@ from medeval.image_files import (
     upright,
     upright_size,
 )
-from medeval.known_files import KnownFiles, SentAs
+from medeval.known_files import Found, KnownFiles, SentAs
 from medeval.pixel_room import PixelRoom
 from medeval.types import Affine, EncodedImage, MediaType, Size
 
@@ -200,18 +200,40 @@ def prepare(
     Raises DataError for what is empty, no image or truncated, and before decoding for what is over
     `max_pixels`.
     """
-    own = None if known is None else known.find(data)
-    if own is not None and own.width_px * own.height_px <= max_pixels:
-        raw = Size(own.width_px, own.height_px)
-        if budget is None or budget.size_of(raw) == raw:
-            return Picture(encoded=own, raw=raw, read_pixels=partial(decode, data, name))
+    own_file = known_picture(data, name=name, budget=budget, max_pixels=max_pixels, known=known)
+    if own_file is not None:
+        return own_file
     image = open_image(data, name, max_pixels)
     with nullcontext() if room is None else room.taken(image.width * image.height):
         picture = _prepared(image, data, name, budget)
     if known is not None and picture.encoded.data is data:
         own = picture.encoded
-        known.note(data, own.sha256, SentAs(picture.raw, own.media_type, is_own=True))
+        known.note(data, Found(own.sha256, SentAs(picture.raw, own.media_type, is_own=True)))
     return picture
+
+
+def known_picture(
+    data: bytes,
+    *,
+    name: str,
+    budget: PixelBudget | None,
+    max_pixels: int,
+    known: KnownFiles | None,
+) -> Picture | None:
+    """A sample's image that is `known` to be sent as it is; None for any other."""
+    found = None if known is None else known.find(data)
+    if found is not None and found.sent.is_own and found.sent.size.area_px <= max_pixels:
+        raw = found.sent.size
+        if budget is None or budget.size_of(raw) == raw:
+            own = EncodedImage(
+                data=data,
+                media_type=found.sent.media_type,
+                sha256=found.sha256,
+                width_px=raw.width_px,
+                height_px=raw.height_px,
+            )
+            return Picture(encoded=own, raw=raw, read_pixels=partial(decode, data, name))
+    return None
 
 
 def _prepared(image: "ImageFile", data: bytes, name: str, budget: PixelBudget | None) -> Picture:

@@ -1,19 +1,39 @@
-"""Image files that a run reads more than once, and what the first reading found."""
+"""Image files that are read more than once, in a run or in later ones: looked into once.
 
+Between runs it is kept in the user's cache, in a file for each benchmark. The environment variable
+MEDEVAL_CACHE_DIR names another folder; where it is empty, nothing is kept.
+"""
+
+import hashlib
+import os
 import struct
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from threading import Lock
 from typing import Final, NamedTuple
 
+from medeval.durable import write_whole
+from medeval.errors import RecordError
 from medeval.image_files import MEDIA_TYPES
 from medeval.packed import Table
-from medeval.types import EncodedImage, MediaType, Size
+from medeval.types import MediaType, Size
 
-# Below this, computing an image's hash anew takes less than a tenth of a millisecond or two.
+CACHE_VARIABLE: Final = "MEDEVAL_CACHE_DIR"
+
+# Below this, looking into an image takes less than a tenth of a millisecond or two.
 MIN_KEPT_BYTES: Final = 1 << 15
 
-# What is kept of a known file: its SHA-256, width, height, and the place of its type in this list.
-_FOUND: Final = struct.Struct("<32sIIB")
+# Of a benchmark with more files than these, 58 MB, only the latest are kept between runs.
+MOST_KEPT: Final = 1_000_000
+
+# What is kept of a file: its SHA-256, width, height, the place of its type in this list, `is_own`.
+_FOUND: Final = struct.Struct("<32sIIB?")
 _MEDIA_TYPES: Final = tuple(MEDIA_TYPES.values())
+_CHECKSUM_BYTES: Final = 16
+
+# The code that decides what is found.
+_RULES: Final = ("images.py", "image_files.py", "known_files.py")
 
 
 class SentAs(NamedTuple):
@@ -24,48 +44,136 @@ class SentAs(NamedTuple):
     is_own: bool
 
 
-class KnownFiles:
-    """Image files that are sent as they are and read more than once in a run: looked into once.
+class Found(NamedTuple):
+    """What a file was found to be: the SHA-256 of its bytes, and what it is sent as."""
 
-    Found again by what the file holds, not by its name, so that a file that changes is another: by
-    a checksum of 128 bits, which takes a fraction of the SHA-256's time. Some 90 bytes of memory
-    a file; small files are not kept. Safe to use from threads.
+    sha256: str
+    sent: SentAs
+
+
+class KnownFiles:
+    """Image files that were looked into before, by what they hold, not by their names or dates.
+
+    So a file that changes is another. Files are told apart by a checksum of 128 bits, XXH3, which
+    takes a tenth of the SHA-256's time or less; it is no defence against somebody who makes two
+    files that have the same one. Some 90 bytes of memory a file; small files are not kept. Safe to
+    use from threads.
+
+    With a `path`, what an earlier run saved there is known as well, if the same code and the same
+    Pillow found it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
         self._known = Table()
         self._found = bytearray()
         self._lock = Lock()
+        if path is not None:
+            self._load(path)
+        self._n_saved = len(self._known)
 
-    def note(self, data: bytes, sha256: str, sent: SentAs) -> None:
-        """Remember what a file was found to be, if it is sent as it is."""
-        if sent.is_own and len(data) >= MIN_KEPT_BYTES:
-            size, kind = sent.size, _MEDIA_TYPES.index(sent.media_type)
-            found = _FOUND.pack(bytes.fromhex(sha256), size.width_px, size.height_px, kind)
-            checksum = _checksum(data)
-            with self._lock:
-                place = _FOUND.size * self._known.add(checksum)
-                self._found[place : place + _FOUND.size] = found
-
-    def find(self, data: bytes) -> EncodedImage | None:
-        """What a file was found to be when it was read before; None where it was not."""
+    def find(self, data: bytes) -> Found | None:
+        """What a file was found to be when it was looked into before; None where it was not."""
         is_kept = bool(self._known) and len(data) >= MIN_KEPT_BYTES
-        place = self._place(_checksum(data)) if is_kept else None
-        if place is None:
-            return None
-        sha256, width_px, height_px, kind = _FOUND.unpack_from(self._found, place)
-        return EncodedImage(
-            data=data,
-            media_type=_MEDIA_TYPES[kind],
-            sha256=sha256.hex(),
-            width_px=width_px,
-            height_px=height_px,
-        )
+        return self._of(_checksum(data)) if is_kept else None
 
-    def _place(self, checksum: bytes) -> int | None:
+    def note(self, data: bytes, found: Found) -> None:
+        """Remember what a file was found to be."""
+        if len(data) >= MIN_KEPT_BYTES:
+            self._keep(_checksum(data), found)
+
+    def found(self, data: bytes, look: Callable[[], Found]) -> Found:
+        """What a file is; `look` is asked where it is not known, and may raise."""
+        if len(data) < MIN_KEPT_BYTES:
+            return look()
+        checksum = _checksum(data)
+        found = self._of(checksum)
+        if found is None:
+            found = look()
+            self._keep(checksum, found)
+        return found
+
+    def _of(self, checksum: bytes) -> Found | None:
         with self._lock:
             place = self._known.place(checksum)
-            return None if place is None else _FOUND.size * place
+            if place is None:
+                return None
+            sha256, width, height, kind, is_own = _FOUND.unpack_from(
+                self._found, _FOUND.size * place
+            )
+        return Found(sha256.hex(), SentAs(Size(width, height), _MEDIA_TYPES[kind], is_own))
+
+    def _keep(self, checksum: bytes, found: Found) -> None:
+        size, media_type, is_own = found.sent
+        kind = _MEDIA_TYPES.index(media_type)
+        digest = bytes.fromhex(found.sha256)
+        packed = _FOUND.pack(digest, size.width_px, size.height_px, kind, is_own)
+        with self._lock:
+            place = _FOUND.size * self._known.add(checksum)
+            self._found[place : place + _FOUND.size] = packed
+
+    def save(self) -> None:
+        """Keep for later runs what is known, where that is more than was saved before.
+
+        Where it cannot be written, later runs look into the files themselves.
+        """
+        with self._lock:
+            n = len(self._known)
+            if self._path is None or n == self._n_saved:
+                return
+            body = b"".join(self._lines())
+            self._n_saved = n
+        with suppress(RecordError):
+            write_whole(self._path, (_heading(), _checksum(body), body))
+
+    def _lines(self) -> Iterator[bytes]:
+        n = len(self._known)
+        for place in range(max(0, n - MOST_KEPT), n):
+            start = _FOUND.size * place
+            yield self._known[place] + self._found[start : start + _FOUND.size]
+
+    def _load(self, path: Path) -> None:
+        """Take what was saved; nothing where it is not whole, or other code found it."""
+        heading = _heading()
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return
+        start = len(heading) + _CHECKSUM_BYTES
+        if not data.startswith(heading) or data[len(heading) : start] != _checksum(data[start:]):
+            return
+        for at in range(start, len(data), _CHECKSUM_BYTES + _FOUND.size):
+            after = at + _CHECKSUM_BYTES
+            self._known.add(data[at:after])
+            self._found += data[after : after + _FOUND.size]
+
+
+def kept_at(name: str, origin: str) -> Path | None:
+    """Where it is kept what the images of a benchmark's rows are; None for nowhere.
+
+    `origin` tells the rows of one source from those of another.
+    """
+    folder = _cache_folder()
+    if folder is None:
+        return None
+    return folder / "images" / f"{name}-{hashlib.sha256(origin.encode()).hexdigest()[:16]}"
+
+
+def _cache_folder() -> Path | None:
+    named = os.environ.get(CACHE_VARIABLE)
+    if named is not None:
+        return Path(named) if named else None
+    import platformdirs
+
+    return platformdirs.user_cache_path("medeval")
+
+
+def _heading() -> bytes:
+    """What the findings depend on: the code and Pillow's version."""
+    import PIL
+
+    code = b"".join((Path(__file__).parent / name).read_bytes() for name in _RULES)
+    return f"medeval {hashlib.sha256(code).hexdigest()} Pillow {PIL.__version__}\n".encode()
 
 
 def _checksum(data: bytes) -> bytes:

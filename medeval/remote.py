@@ -19,6 +19,7 @@ from medeval.interruption import Interrupt, Interruption
 from medeval.judge_replies import FILES
 from medeval.packed import SampleKey, SampleKeys
 from medeval.plan import PlanFile, resolve
+from medeval.prepared_images import PreparedImages
 from medeval.samples import BenchmarkSamples
 from medeval.store import RunFolder
 from medeval.walk import Cell
@@ -58,6 +59,7 @@ class RemoteEvaluation:
         given = {**options, "output_dir": self._scratch.name}
         self._plan = resolve(PlanFile.model_validate(given))
         self._folder = RunFolder(self._plan.output_dir)
+        self._prepared = PreparedImages.of_run(Path(options["output_dir"]))
         samples = {
             planned.name: BenchmarkSamples(planned, self._plan.options)
             for planned in self._plan.benchmarks
@@ -97,7 +99,12 @@ class RemoteEvaluation:
             yield group
 
         evaluation = Evaluation(
-            self._plan, self._folder, self, self._interrupt, judges_what_is_there=False
+            self._plan,
+            self._folder,
+            self,
+            self._interrupt,
+            judges_what_is_there=False,
+            prepared=self._prepared,
         )
         await evaluation.run(one(), model_opener(self._plan), asks_judges=False)
 

@@ -5,11 +5,12 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 from medeval.definitions import Benchmark
 from medeval.errors import DataError
 from medeval.images import sent_as, sha256_of
-from medeval.known_files import KnownFiles
+from medeval.known_files import Found, KnownFiles, kept_at
 from medeval.packed import Table, Texts, packed_text
 from medeval.pixel_room import PixelRoom
 from medeval.plan import PlanFile, PlannedBenchmark
@@ -48,7 +49,7 @@ class BenchmarkSamples:
         self.count = len(self._rows)
         self._seen: Texts | None = None
         self._kept: list[tuple[int, Sample]] | None = None
-        self.known_files = KnownFiles()
+        self.known_files = KnownFiles(kept_at(self.benchmark.name, self.origin.description))
         check_count(self.benchmark, self.count, allow=self._is_part or options.allow_count_mismatch)
 
     @property
@@ -116,6 +117,7 @@ class BenchmarkSamples:
                     yield from ahead.popleft().result()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+                self.known_files.save()
 
     def _inspected(self, samples: Sequence[Sample], room: PixelRoom) -> list[SampleRecord]:
         known = self.known_files
@@ -169,18 +171,23 @@ def check_count(benchmark: Benchmark, count: int, *, allow: bool) -> None:
 
 def inspect_image(source: ImageSource, known: KnownFiles, room: PixelRoom) -> SampleImagePart:
     """Size, type and hash of an image's own bytes; an unreadable one is recorded with its error."""
-    found: dict[str, str | int | None] = dict.fromkeys(SampleImagePart.model_fields)
+    fields: dict[str, str | int | None] = dict.fromkeys(SampleImagePart.model_fields)
+    data: bytes | None = None
     try:
         data = source.read()
-        sha256 = sha256_of(data)
-        found |= {"sha256": sha256, "size_bytes": len(data)}
-        sent = sent_as(data, name=source.name, room=room)
-        known.note(data, sha256, sent)
-        found |= {
+        sha256, sent = known.found(data, partial(_look_into, data, source.name, room))
+        fields |= {
+            "sha256": sha256,
             "width_px": sent.size.width_px,
             "height_px": sent.size.height_px,
             "media_type": sent.media_type,
         }
     except DataError as error:
-        found["error"] = error.message
-    return SampleImagePart.model_validate({**found, "source": source.name})
+        fields["error"] = error.message
+        fields["sha256"] = None if data is None else sha256_of(data)
+    fields["size_bytes"] = None if data is None else len(data)
+    return SampleImagePart.model_validate({**fields, "source": source.name})
+
+
+def _look_into(data: bytes, name: str, room: PixelRoom) -> Found:
+    return Found(sha256_of(data), sent_as(data, name=name, room=room))

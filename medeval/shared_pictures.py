@@ -11,6 +11,7 @@ from medeval.images import Picture, prepare
 from medeval.known_files import KnownFiles
 from medeval.made_room import MadeRoom
 from medeval.pixel_room import PixelRoom
+from medeval.prepared_images import PreparedImages
 from medeval.types import ImageSource, Sample
 
 # 64 conversations of one megapixel hold 30 to 60 MB; at 8K as many would hold 2 GB.
@@ -108,10 +109,22 @@ class Holding:
 
 
 class SharedPictures:
-    """A sample's images, read and encoded once for its `n_jobs`, and let go with the last."""
+    """A sample's images, read and encoded once for its `n_jobs`, and let go with the last.
 
-    def __init__(self, sample: Sample, known: KnownFiles, holding: Holding, *, n_jobs: int) -> None:
+    What was `prepared` for other checkpoints is not encoded again.
+    """
+
+    def __init__(
+        self,
+        sample: Sample,
+        known: KnownFiles,
+        holding: Holding,
+        *,
+        n_jobs: int,
+        prepared: PreparedImages | None = None,
+    ) -> None:
         self._sample = sample
+        self._prepare_file = prepare if prepared is None else prepared.prepare
         self._known = known
         self._holding = holding
         self._n_jobs = n_jobs
@@ -159,7 +172,7 @@ class SharedPictures:
 
     def _prepare_one(self, source: ImageSource, protocol: EvalProtocol) -> tuple[Picture, int]:
         data = source.read()
-        picture = prepare(
+        picture = self._prepare_file(
             data,
             name=source.name,
             budget=protocol.pixel_budget,

@@ -20,6 +20,7 @@ from medeval.forecast import Forecast, Foresight, Progress
 from medeval.grading import judge_identity
 from medeval.interruption import Interrupt, Interruption
 from medeval.plan import Plan, PlanFile
+from medeval.prepared_images import ImageTally, kept_in
 from medeval.recording import record_run
 from medeval.results import write_results
 from medeval.samples import BenchmarkSamples
@@ -124,9 +125,10 @@ def carry_out(plan: Plan, open_model: OpenModel, progress: Progress) -> RunRepor
     devices_of(plan)
     samples = {planned.name: BenchmarkSamples(planned, plan.options) for planned in plan.benchmarks}
     folder = RunFolder(plan.output_dir)
+    tally = ImageTally()
     with folder.lock():
         for name, benchmark in samples.items():
-            folder.write_samples(name, benchmark.records())
+            folder.write_samples(name, tally.counted(benchmark.records()))
         record_run(folder, plan, samples)
         by_checkpoint = cells_of(folder, plan, samples)
         cells = [cell for group in by_checkpoint.values() for cell in group]
@@ -134,8 +136,14 @@ def carry_out(plan: Plan, open_model: OpenModel, progress: Progress) -> RunRepor
             for cell in cells:
                 cell.folder.clear()
         foresight = Foresight(progress, _forecast(by_checkpoint.items()))
-        evaluation = Evaluation(plan, folder, foresight, interrupt)
-        _in_own_loop(_evaluate(evaluation, foresight, list(by_checkpoint.items()), open_model))
+        unfinished = [group for group in by_checkpoint.values() if not all(map(is_complete, group))]
+        with kept_in(
+            folder.path,
+            is_worth_it=len(unfinished) > 1 or (len(unfinished) == 1 and tally.has_many_twice),
+            goes_on=lambda: interrupt.reason is not None and _lacks_any(cells),
+        ) as prepared:
+            evaluation = Evaluation(plan, folder, foresight, interrupt, prepared=prepared)
+            _in_own_loop(_evaluate(evaluation, foresight, list(by_checkpoint.items()), open_model))
         return RunReport(
             folder=folder,
             summaries=write_results(folder, [cell.folder.key for cell in cells]),
@@ -204,6 +212,11 @@ def _in_own_loop(work: Coroutine[Any, Any, None]) -> None:
     else:
         with ThreadPoolExecutor(1) as executor:
             executor.submit(asyncio.run, work).result()
+
+
+def _lacks_any(cells: Iterable[Cell]) -> bool:
+    """Whether trajectories are missing in the folders of cells, whoever wrote there."""
+    return any(n_missing(cell, cell.folder.done()) for cell in cells)
 
 
 def _n_unscored(cell: Cell, plan: Plan) -> int:

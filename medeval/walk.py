@@ -25,6 +25,7 @@ from medeval.models.base import Model
 from medeval.order import Order
 from medeval.packed import SampleKey, SampleKeys
 from medeval.plan import PlannedBenchmark
+from medeval.prepared_images import PreparedImages
 from medeval.records import FailureKind
 from medeval.rollout import Rollout, roll_out
 from medeval.samples import BenchmarkSamples
@@ -128,6 +129,7 @@ class Walk:
     defer_grading: bool
     judge_concurrency: int = 1
     writer_name: str = "0"
+    prepared: PreparedImages | None = None
     holding: Holding = field(init=False)
 
     def __post_init__(self) -> None:
@@ -168,7 +170,7 @@ class Walk:
         for cell in self.cells:
             by_benchmark.setdefault(cell.planned.name, []).append(cell)
         jobs = {
-            name: (sum(map(n_missing, cells)), _jobs_of(cells, self.holding))
+            name: (sum(map(n_missing, cells)), _jobs_of(cells, self.holding, self.prepared))
             for name, cells in by_benchmark.items()
         }
         return Order(jobs, self.concurrency)
@@ -270,7 +272,9 @@ def is_complete(cell: Cell) -> bool:
     return all(key in cell.done for key in wanted(cell))
 
 
-def _jobs_of(cells: Sequence[Cell], holding: Holding) -> Iterator[Job]:
+def _jobs_of(
+    cells: Sequence[Cell], holding: Holding, prepared: PreparedImages | None
+) -> Iterator[Job]:
     """The missing trajectories of one benchmark, sample by sample."""
     samples = cells[0].samples
     for position, sample in samples.numbered():
@@ -280,7 +284,9 @@ def _jobs_of(cells: Sequence[Cell], holding: Holding) -> Iterator[Job]:
             for cell in cells
             if (sample.id, repeat) not in cell.done
         ]
-        pictures = SharedPictures(sample, samples.known_files, holding, n_jobs=len(missing))
+        pictures = SharedPictures(
+            sample, samples.known_files, holding, n_jobs=len(missing), prepared=prepared
+        )
         for cell, repeat in missing:
             yield Job(cell=cell, sample=sample, pictures=pictures, repeat=repeat, position=position)
 

@@ -19,6 +19,7 @@ from medeval.engines import model_opener
 from medeval.evaluation import Evaluation, Group, cells_of
 from medeval.interruption import Interrupt
 from medeval.plan import PlanFile, resolve
+from medeval.prepared_images import PreparedImages
 from medeval.samples import BenchmarkSamples
 from medeval.store import RunFolder
 from medeval.walk import Cell
@@ -121,7 +122,14 @@ async def _work(reporting: Reporting) -> None:
     interrupt = Interrupt(_silent, listens=False)
     orders = Orders(cells_of(folder, plan, samples), interrupt, reporting)
     loop.add_signal_handler(signal.SIGTERM, orders.end_once)
-    evaluation = Evaluation(plan, folder, reporting, interrupt, writer=first["writer"])
+    evaluation = Evaluation(
+        plan,
+        folder,
+        reporting,
+        interrupt,
+        writer=first["writer"],
+        prepared=PreparedImages.of_run(folder.path),
+    )
     hearing = asyncio.ensure_future(orders.hear(reader))
     try:
         await evaluation.run(orders.groups(), model_opener(plan), asks_judges=False)

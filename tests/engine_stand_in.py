@@ -17,8 +17,9 @@ class EngineDeadError(Exception):
 class Orders:
     """What the engines of a test do; `prompts` and `calls` are what they were given.
 
-    `say` gives the ids of a reply and the string it stopped at, if any. `dies_at` are the numbers
-    of the requests over all lives at which an engine dies, `refuses` of those that fail alone.
+    `n_held` is how many images the prompts still held when the replies to them began. `say` gives
+    the ids of a reply and the string it stopped at, if any. `dies_at` are the numbers of the
+    requests over all lives at which an engine dies, `refuses` of those that fail alone.
     """
 
     say: Callable[[Mapping[str, Any]], tuple[list[int], str | None]]
@@ -36,6 +37,7 @@ class Orders:
     calls: list[tuple[str, Any]] = field(default_factory=list)
     started_with: list[dict[str, Any]] = field(default_factory=list)
     n_closed: int = 0
+    n_held: int = 0
 
 
 class Engine:
@@ -56,12 +58,17 @@ class Engine:
     def from_engine_args(cls, arguments: dict[str, Any]) -> "Engine":
         return cls(arguments)
 
-    async def generate(
-        self, prompt: Mapping[str, Any], sampling: Any, _: str
-    ) -> AsyncIterator[Any]:
-        number = len(self.orders.prompts)
-        self.orders.prompts.append(prompt)
+    async def add_request(self, _: str, prompt: Mapping[str, Any], sampling: Any) -> int:
+        images = {name: list(shown) for name, shown in prompt.get("multi_modal_data", {}).items()}
+        self.orders.prompts.append({**prompt, "multi_modal_data": images})
         self.orders.sampling.append(sampling)
+        return len(self.orders.prompts) - 1
+
+    async def generate(
+        self, prompt: Mapping[str, Any], sampling: Any, request_id: str
+    ) -> AsyncIterator[Any]:
+        number = await self.add_request(request_id, prompt, sampling)
+        self.orders.n_held += sum(map(len, prompt.get("multi_modal_data", {}).values()))
         if number in self.orders.dies_at or self.errored:
             self.errored = True
             raise EngineDeadError("killed")

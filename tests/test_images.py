@@ -22,7 +22,7 @@ from medeval.images import (
     sha256_of,
     smart_resize,
 )
-from medeval.known_files import KnownFiles
+from medeval.known_files import Found, KnownFiles
 from medeval.types import Size
 
 CHARTS = Path(__file__).parents[1] / "../shared/data/chartqa/images"
@@ -502,8 +502,12 @@ def test_a_budget_that_nothing_can_meet_is_refused(
 def noted(data: bytes) -> KnownFiles:
     """What is known after one file was read."""
     known = KnownFiles()
-    known.note(data, sha256_of(data), sent_as(data, name="a file"))
+    known.note(data, found_in(data))
     return known
+
+
+def found_in(data: bytes) -> Found:
+    return Found(sha256_of(data), sent_as(data, name="a file"))
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
@@ -527,9 +531,10 @@ def test_a_file_that_was_prepared_is_known() -> None:
     data = file(Image.effect_noise((300, 300), 90).convert("RGB"), "PNG")
     known = KnownFiles()
     first = prepare(data, name="a file", known=known)
-    assert known.find(data) == first.encoded
+    assert known.find(data) == found_in(data)
+    assert prepare(data, name="a file", known=known).encoded == first.encoded
     prepare(data, name="a file", known=known, budget=BUDGET)
-    assert known.find(data) == first.encoded
+    assert known.find(data) == found_in(data)
 
 
 def test_another_file_is_not_taken_for_a_known_one() -> None:
@@ -539,12 +544,20 @@ def test_another_file_is_not_taken_for_a_known_one() -> None:
     assert KnownFiles().find(data) is None
 
 
-def test_only_large_files_that_are_sent_as_they_are_are_known() -> None:
+def test_only_large_files_are_known() -> None:
+    data = file(Image.new("RGB", (8, 8)), "PNG")
+    assert noted(data).find(data) is None
+
+
+def test_a_known_file_that_is_not_sent_as_it_is_is_prepared_anew() -> None:
     see_through = Image.effect_noise((300, 300), 90).convert("RGBA")
     see_through.putalpha(7)
-    for image in (see_through, Image.new("RGB", (8, 8))):
-        data = file(image, "PNG")
-        assert noted(data).find(data) is None
+    data = file(see_through, "PNG")
+    found = noted(data).find(data)
+    assert found is not None
+    assert not found.sent.is_own
+    again = prepare(data, name="a file", known=noted(data))
+    assert again.encoded == prepare(data, name="a file").encoded
 
 
 def test_a_known_file_over_the_bound_is_refused_all_the_same() -> None:

@@ -75,6 +75,7 @@ def test_a_prompt_has_one_placeholder_an_image_and_each_image_its_hash(
     assert list(prompt["prompt_token_ids"]).count(processor.image_id) == 2
     assert prompt["multi_modal_uuids"] == {"image": [image.sha256 for image in asked.images]}
     assert [one.size for one in prompt["multi_modal_data"]["image"]] == [(60, 60), (100, 60)]
+    assert orders.n_held == 0
     assert (reply.text, reply.finish, reply.usage.cached_tokens) == ("blue", "stop", 7)
     opening = processor.opening(asked.messages, asked.images)
     assert reply.model_sizes == tuple(image.size for image in opening.images)

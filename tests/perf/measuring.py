@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image, ImageChops
 
+from medeval.known_files import CACHE_VARIABLE
 from tests.medeval_processes import ROOT, stub_process
 
 # One image and one target a row; the model is to answer A.
@@ -56,10 +57,12 @@ def measured(
 ) -> Usage:
     """Run a command to its end, in `folder` with its output in a log there, and say what it took.
 
-    Whatever medeval it imports is the one these programs lie beside. Ends this program, with the
-    end of the log, where the command fails.
+    Whatever medeval it imports is the one these programs lie beside; unless the environment says
+    otherwise, it knows no image from an earlier run. Ends this program, with the end of the log,
+    where the command fails.
     """
-    variables = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(environment or {})}
+    ours = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", CACHE_VARIABLE: ""}
+    variables = {**ours, **(environment or {})}
     log = Path(os.devnull) if folder is None else folder / "log"
     began_at = time.monotonic()
     with log.open("wb") as output:

@@ -171,7 +171,10 @@ class Scripted:
             nonlocal n_requests
             async with places:
                 for inputs, sampling in turns:
-                    async for _ in engine.generate(inputs, sampling, f"bare-{next(numbers)}"):
+                    # the engine lets go of a request's images
+                    shown = {name: list(each) for name, each in inputs["multi_modal_data"].items()}
+                    asked = {**inputs, "multi_modal_data": shown}
+                    async for _ in engine.generate(asked, sampling, f"bare-{next(numbers)}"):
                         pass
                     n_requests += 1
 

@@ -1,0 +1,682 @@
+"""An image that was re-encoded once is found again, whole, or prepared anew: never a failure."""
+
+import asyncio
+import errno
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, features
+
+import medeval
+from medeval import prepared_images
+from medeval.checkpoints import Checkpoint
+from medeval.errors import DataError
+from medeval.images import Picture, PixelBudget, prepare
+from medeval.known_files import KnownFiles
+from medeval.merging import merge
+from medeval.models.base import Model, Request
+from medeval.models.scripted import ScriptedModel
+from medeval.pixel_room import PixelRoom
+from medeval.prepared_images import FOLDER, LEAST_PX, PreparedImages, kept_in
+from medeval.remote import RemoteEvaluation
+from medeval.sweep import carry_out
+from tests.medeval_processes import ROOT, MedevalMain, Serve
+from tests.small_benchmark import play, write_judge
+from tests.stub_server import StubServer
+from tests.test_kill_and_resume import lines
+from tests.test_sweep import Recorded, Told, planned
+from tests.test_workers import at_work, records
+
+BUDGET = PixelBudget(min_px=28 * 28, max_px=128 * 28 * 28, factor=28)
+NEARLY = PixelBudget(min_px=28 * 28, max_px=128 * 28 * 28, factor=28, resample="bilinear")
+
+
+def noise(width: int = 420, height: int = 300, mode: str = "RGB") -> Image.Image:
+    plane = Image.effect_noise((width, height), 60)
+    other = plane.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return Image.merge("RGB", (plane, other, plane)).convert(mode)
+
+
+def file(image: Image.Image, file_format: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def turned(tag: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    return file(noise(), "JPEG", exif=exif)
+
+
+def see_through() -> bytes:
+    image = noise(mode="RGBA")
+    image.putalpha(100)
+    return file(image, "PNG")
+
+
+FILES: dict[str, bytes] = {
+    "jpeg": file(noise(), "JPEG"),
+    "turned": turned(6),
+    "mirrored": turned(2),
+    "palette": file(noise(mode="P"), "PNG"),
+    "16 bits": file(noise(mode="I").convert("I;16"), "PNG"),
+    "see-through": see_through(),
+    "tiff": file(noise(), "TIFF"),
+    "gif": file(noise(mode="P"), "GIF"),
+}
+JPEG = FILES["jpeg"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / FOLDER
+    path.mkdir()
+    return path
+
+
+def told(picture: Picture) -> tuple[object, ...]:
+    """All there is to a picture."""
+    return (
+        *(picture.encoded, picture.raw, picture.exif_orientation, picture.kept_bytes),
+        *(picture.pixels().tobytes(), picture.sent_pixels().tobytes(), picture.encoded.data),
+    )
+
+
+def without_decoding(images: PreparedImages, data: bytes, **options: Any) -> Picture:
+    """What is found while nobody may decode: where all room for pixels is taken."""
+    room = PixelRoom()
+    with ThreadPoolExecutor(1) as pool, room.taken(1 << 40):
+        found = pool.submit(images.prepare, data, name="a file", room=room, **options)
+        return found.result(timeout=20)
+
+
+def held(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("budget", [None, BUDGET, NEARLY])
+def test_what_is_found_again_is_what_was_prepared_and_nothing_is_decoded(
+    name: str, budget: PixelBudget | None, folder: Path
+) -> None:
+    data = FILES[name]
+    expected = prepare(data, name="a file", budget=budget)
+    if expected.encoded.data is data:
+        pytest.skip("it is sent as it is")
+    first = PreparedImages(folder).prepare(data, name="a file", budget=budget)
+    assert told(first) == told(expected)
+    again = without_decoding(PreparedImages(folder), data, budget=budget)
+    assert told(again) == told(expected)
+
+
+def test_a_file_that_is_sent_as_it_is_is_not_kept(folder: Path) -> None:
+    known = KnownFiles()
+    for _ in range(2):
+        picture = PreparedImages(folder).prepare(JPEG, name="a file", known=known)
+        assert picture.encoded.data is JPEG
+    assert held(folder) == {}
+
+
+def test_an_image_that_is_prepared_in_no_time_is_not_kept(folder: Path) -> None:
+    side = int(LEAST_PX**0.5)
+    for width in (side - 1, side):
+        data = file(noise(width, side, "P"), "PNG")
+        PreparedImages(folder).prepare(data, name="a file")
+    assert len(held(folder)) == 1
+
+
+def test_another_file_budget_or_filter_is_another_image(folder: Path) -> None:
+    images = PreparedImages(folder)
+    palette = FILES["palette"]
+    for data, budget in ((JPEG, BUDGET), (JPEG, NEARLY), (palette, None), (palette, BUDGET)):
+        picture = images.prepare(data, name="a file", budget=budget)
+        assert told(picture) == told(prepare(data, name="a file", budget=budget))
+    assert len(held(folder)) == 4
+
+
+def test_what_other_libraries_have_made_is_not_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PreparedImages(folder).prepare(JPEG, name="a file", budget=BUDGET)
+    version = features.version
+    with monkeypatch.context() as patched:
+        patched.setattr(features, "version", lambda name: f"{version(name)}, patched")
+        prepared_images._settings.cache_clear()
+        PreparedImages(folder).prepare(JPEG, name="a file", budget=BUDGET)
+    prepared_images._settings.cache_clear()
+    assert len(held(folder)) == 2
+
+
+def test_an_image_over_the_bound_is_refused_although_it_is_kept(folder: Path) -> None:
+    images = PreparedImages(folder)
+    images.prepare(JPEG, name="a file", budget=BUDGET)
+    with pytest.raises(DataError, match="over the bound of 1,000"):
+        images.prepare(JPEG, name="a file", budget=BUDGET, max_pixels=1000)
+
+
+@pytest.mark.parametrize("data", [b"", b"no image", JPEG[:2000]])
+def test_what_cannot_be_read_is_refused_each_time_and_not_kept(data: bytes, folder: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(DataError, match="'a file'"):
+            PreparedImages(folder).prepare(data, name="a file", budget=BUDGET)
+    assert held(folder) == {}
+
+
+SMALL = file(noise(160, 120), "JPEG")
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The one file of a folder in which the JPEG is kept."""
+    folder = tmp_path_factory.mktemp("run")
+    PreparedImages(folder).prepare(SMALL, name="a file", budget=BUDGET)
+    (path,) = folder.iterdir()
+    return path
+
+
+@given(st.data())
+@settings(max_examples=40)
+def test_a_damaged_file_is_prepared_anew_and_mended(kept: Path, data: st.DataObject) -> None:
+    whole = kept.read_bytes()
+    at = data.draw(st.integers(0, 120) | st.integers(0, len(whole) - 1))
+    damage: Callable[[], bytes] = data.draw(
+        st.sampled_from(
+            [
+                lambda: whole[:at],
+                lambda: whole + b"x",
+                lambda: whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :],
+                lambda: bytes(len(whole)),
+            ]
+        )
+    )
+    kept.write_bytes(damage())
+    picture = PreparedImages(kept.parent).prepare(SMALL, name="a file", budget=BUDGET)
+    assert told(picture) == told(prepare(SMALL, name="a file", budget=BUDGET))
+    assert kept.read_bytes() == whole
+
+
+def jpegs(n: int) -> list[bytes]:
+    """Files of which no two are alike, and which take about as much room as each other."""
+    photo = noise(260, 200)
+    photos = (photo.copy() for _ in range(n))
+    return [file(_marked(image, number), "JPEG") for number, image in enumerate(photos)]
+
+
+def _marked(image: Image.Image, number: int) -> Image.Image:
+    image.paste((4 * number, 40, 90), (0, 0, 50, 50))
+    return image
+
+
+@pytest.mark.parametrize("most_bytes", [0, 1_000_000, 3_000_000])
+def test_no_more_is_kept_than_there_is_room_for(most_bytes: int, folder: Path) -> None:
+    several = [PreparedImages(folder, most_bytes=most_bytes) for _ in range(3)]
+    small = PixelBudget(min_px=784, max_px=30 * 784, factor=28)
+    for number, data in enumerate(jpegs(60)):
+        images = several[number % 3]
+        picture = images.prepare(data, name="a file", budget=small)
+        assert picture.encoded == prepare(data, name="a file", budget=small).encoded
+    taken = sum(map(len, held(folder).values()))
+    assert taken <= most_bytes
+    assert bool(taken) is bool(most_bytes)
+
+
+def test_no_more_is_kept_than_a_share_of_what_is_free(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert os.statvfs(folder).f_bavail
+    monkeypatch.setattr(prepared_images, "SHARE_OF_FREE", 0.0)
+    PreparedImages(folder).prepare(JPEG, name="a file", budget=BUDGET)
+    assert held(folder) == {}
+
+
+def refusing(number: int) -> Callable[..., None]:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EFBIG, errno.EIO])
+def test_a_folder_that_cannot_be_written_is_told_of_once_and_read_all_the_same(
+    number: int,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    images = PreparedImages(folder)
+    images.prepare(JPEG, name="a file", budget=BUDGET)
+    before = held(folder)
+    monkeypatch.setattr(Path, "replace", refusing(number))
+    for data in jpegs(3):
+        picture = images.prepare(data, name="a file", budget=BUDGET)
+        assert picture.encoded == prepare(data, name="a file", budget=BUDGET).encoded
+    assert held(folder) == before, "no draft is left"
+    assert [os.strerror(number) in text for text in caplog.messages] == [True]
+    without_decoding(images, JPEG, budget=BUDGET)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_where_no_space_is_left_what_is_kept_gives_way_to_the_records(
+    number: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, elsewhere = PreparedImages(folder), PreparedImages(folder)
+    images.prepare(JPEG, name="a file", budget=BUDGET)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", refusing(number))
+        images.prepare(FILES["palette"], name="a file")
+    assert not folder.exists()
+    for each in (images, elsewhere):
+        picture = each.prepare(JPEG, name="a file", budget=BUDGET)
+        assert picture.encoded == prepare(JPEG, name="a file", budget=BUDGET).encoded
+    assert not folder.exists(), "nobody makes it anew"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_read_only_folder_is_read(folder: Path) -> None:
+    PreparedImages(folder).prepare(JPEG, name="a file", budget=BUDGET)
+    folder.chmod(0o500)
+    without_decoding(PreparedImages(folder), JPEG, budget=BUDGET)
+    PreparedImages(folder).prepare(FILES["palette"], name="a file")
+    assert len(held(folder)) == 1
+
+
+def test_a_run_folder_that_cannot_hold_the_folder_goes_without(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / FOLDER).write_text("a file")
+    with kept_in(tmp_path, is_worth_it=True, goes_on=lambda: False) as images:
+        assert images is None
+    assert FOLDER in caplog.text
+
+
+class Decoded(PixelRoom):
+    """Room for pixels that counts who took some."""
+
+    count = 0
+
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        self.count += 1
+        with super().taken(pixels):
+            yield
+
+
+def test_threads_that_need_one_image_at_once_prepare_it_once(folder: Path) -> None:
+    images, room = PreparedImages(folder), Decoded()
+    with ThreadPoolExecutor(8) as pool:
+        futures = [
+            pool.submit(images.prepare, JPEG, name=str(n), budget=BUDGET, room=room)
+            for n in range(24)
+        ]
+    assert len({future.result().encoded.sha256 for future in futures}) == 1
+    assert room.count == 1
+
+
+WRITER = """
+import sys
+from pathlib import Path
+
+from medeval.images import PixelBudget
+from medeval.prepared_images import PreparedImages
+
+images = PreparedImages(Path(sys.argv[1]))
+for path in sorted(Path(sys.argv[2]).iterdir()):
+    budget = PixelBudget(min_px=28 * 28, max_px=128 * 28 * 28, factor=28)
+    print(images.prepare(path.read_bytes(), name="a file", budget=budget).encoded.sha256)
+"""
+
+
+def test_processes_that_write_the_same_images_leave_each_once_and_whole(
+    folder: Path, tmp_path: Path
+) -> None:
+    files = jpegs(12)
+    (tmp_path / "files").mkdir()
+    for number, data in enumerate(files):
+        (tmp_path / f"files/{number:02d}.jpg").write_bytes(data)
+    command = [sys.executable, "-c", WRITER, str(folder), str(tmp_path / "files")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    writers = [subprocess.Popen(command, stdout=PIPE, text=True, env=environment) for _ in range(2)]
+    expected = [prepare(data, name="a file", budget=BUDGET).encoded.sha256 for data in files]
+    for writer in writers:
+        assert writer.communicate(timeout=60)[0].split() == expected
+    assert len(held(folder)) == len(files)
+    for data in files:
+        without_decoding(PreparedImages(folder), data, budget=BUDGET)
+
+
+# Each of another colour and all of one length; none is sent as it is.
+DEFINITION = """
+import io
+
+from PIL import Image
+
+from medeval import Benchmark, DrawnRows, Sample
+
+
+def draw(index):
+    image = Image.new("P", (200, 160))
+    image.putpalette([index % {period}, 90, 7])
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return {{"image": buffer.getvalue()}}
+
+
+SMALL = Benchmark(
+    name="small",
+    title="drawn for tests",
+    rows=DrawnRows({n}, draw),
+    count={n},
+    columns=("image",),
+    to_sample=lambda row: Sample(
+        id=f"s{{row.index:03d}}",
+        question=f"Question {{row.index}}?",
+        images=(row.image("image"),),
+        targets=("ABCD"[row.index % 4],),
+    ),
+    judge={judge!r},
+)
+"""
+PAIR = """
+from medeval import EvalProtocol, Pair, PixelBudget, crop_and_zoom
+
+FREE = EvalProtocol(
+    name="free",
+    user="$question",
+    call_syntax="hermes",
+    stop=("</tool_call>",),
+    pixel_budget=PixelBudget(min_px=784, max_px=100 * 80, factor=4),
+)
+AVAILABLE = FREE.with_tools(
+    crop_and_zoom(budget=None),
+    name="available",
+    prompt="<tools>\\n$tools\\n</tools>",
+    max_generations=3,
+    max_calls=2,
+)
+PAIR = Pair(name="pair", free=FREE, available=AVAILABLE)
+"""
+N = 6
+
+
+def definitions(folder: Path, n: int = N, period: int = 256) -> dict[str, Any]:
+    """The benchmark and the pair, as options; images come again after `period` samples."""
+    judge = str(write_judge(folder))
+    (folder / "small.py").write_text(DEFINITION.format(n=n, period=period, judge=judge))
+    (folder / "small_pair.py").write_text(PAIR)
+    return {"benchmarks": folder / "small.py", "pairs": folder / "small_pair.py"}
+
+
+class Watching(Recorded):
+    """Opens scripted models, and first has somebody look at the run folder."""
+
+    def __init__(self, look: Callable[[Path], None], run: Path) -> None:
+        super().__init__()
+        self._look = look
+        self._run = run
+
+    def __call__(self, checkpoint: Checkpoint) -> Model:
+        self._look(self._run / FOLDER)
+        return super().__call__(checkpoint)
+
+
+def sweep(
+    folder: Path, *models: str, look: Callable[[Path], None], n: int = N, period: int = 256
+) -> Path:
+    run = folder / "-".join(models)
+    asked = definitions(folder, n, period)
+    opened = Watching(look, run)
+    medeval.run(model=models, output_dir=run, open_model=opened, concurrency=4, **asked)
+    return run
+
+
+def swap(folder: Path) -> None:
+    """Give each image that is kept the content of another one."""
+    paths = sorted(folder.iterdir())
+    contents = [path.read_bytes() for path in paths]
+    for path, content in zip(paths, contents[1:] + contents[:1], strict=True):
+        path.write_bytes(content)
+
+
+def sent(run: Path, model: str) -> dict[str, str]:
+    """The SHA-256 of the image that each sample was sent with, the same in both arms."""
+    found: dict[str, str] = {}
+    for path in run.glob(f"cells/{model}/*/*/*/trajectories.*.jsonl"):
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            sha256 = record["images"][0]["sha256"]
+            assert found.setdefault(record["sample_id"], sha256) == sha256
+    return found
+
+
+def is_swapped(run: Path, model: str, beside: dict[str, str]) -> bool:
+    """Whether a checkpoint was sent what `swap` left, and not what the files are prepared as."""
+    now = sent(run, model)
+    assert sorted(now.values()) == sorted(beside.values())
+    return all(now[name] != beside[name] for name in beside)
+
+
+def test_a_sweep_leaves_the_records_of_its_checkpoints_run_alone(tmp_path: Path) -> None:
+    n_held: list[int] = []
+
+    def look(folder: Path) -> None:
+        n_held.append(len(list(folder.iterdir())) if folder.exists() else -1)
+
+    both = sweep(tmp_path, "a", "b", look=look)
+    assert n_held == [0, N], "the second finds what the first left"
+    alone = {model: sweep(tmp_path, model, look=look) for model in ("a", "b")}
+    assert n_held == [0, N, -1, -1], "nothing is written where one checkpoint is all"
+    for model, run in alone.items():
+        for kind in ("trajectories", "verdicts"):
+            pattern = f"cells/{model}/*/*/*/{kind}.0.jsonl"
+            assert lines(both, pattern) == lines(run, pattern)
+            assert lines(both, pattern)
+    assert lines(both, "samples/*") == lines(alone["a"], "samples/*")
+
+
+@pytest.mark.parametrize(("period", "is_kept"), [(3, True), (11, True), (12, False)])
+def test_one_checkpoint_keeps_the_images_that_many_samples_have_in_common(
+    period: int, is_kept: bool, tmp_path: Path
+) -> None:
+    seen: list[bool] = []
+    run = sweep(tmp_path, "a", n=13, period=period, look=lambda of: seen.append(of.exists()))
+    assert seen == [is_kept]
+    assert not (run / FOLDER).exists()
+    shas = sent(run, "a")
+    assert len(shas) == 13
+    assert len(set(shas.values())) == period
+
+
+def test_the_second_checkpoint_is_sent_what_is_kept_and_the_end_deletes_it(tmp_path: Path) -> None:
+    looked: list[Path] = []
+
+    def look(folder: Path) -> None:
+        if looked:
+            swap(folder)
+        looked.append(folder)
+
+    run = sweep(tmp_path, "a", "b", look=look)
+    assert is_swapped(run, "b", sent(run, "a"))
+    assert not looked[-1].exists()
+    assert not list(run.rglob("*.tmp"))
+
+
+class Ended(ScriptedModel):
+    """A model in the middle of whose work the process is asked to end."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__(self._reply)
+        self._left = at
+
+    def _reply(self, request: Request) -> str:
+        self._left -= 1
+        if not self._left:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return play(request)
+
+
+def ended(folder: Path, *models: ScriptedModel) -> int:
+    """How a run of two checkpoints ended, with these models in turn."""
+    definitions(folder)
+    waiting = list(models)
+    plan = planned(folder, model=("a", "b"), concurrency=1)
+    return carry_out(plan, lambda _: waiting.pop(0), Told()).exit_code
+
+
+def test_an_interrupted_run_keeps_its_images_for_the_resume_and_no_longer(tmp_path: Path) -> None:
+    assert ended(tmp_path, ScriptedModel(play), Ended(at=5)) == 3
+    folder = tmp_path / "run" / FOLDER
+    assert len(held(folder)) == N
+    before = set(sent(tmp_path / "run", "b"))
+    assert 0 < len(before) < N
+    swap(folder)
+    (folder / "left.0.tmp").write_bytes(b"by somebody who was killed")
+    assert ended(tmp_path, ScriptedModel(play)) == 0
+    first, second = sent(tmp_path / "run", "a"), sent(tmp_path / "run", "b")
+    assert all((second[name] != first[name]) is (name not in before) for name in first)
+    assert not folder.exists()
+
+
+def test_what_a_killed_run_left_is_used_and_deleted_although_one_checkpoint_is_left(
+    tmp_path: Path,
+) -> None:
+    options = definitions(tmp_path)
+    expected = sent(sweep(tmp_path, "a", look=lambda _: None), "a")
+    run = tmp_path / "b"
+    leave_swapped(run)
+    (run / FOLDER / "draft.tmp").write_bytes(b"by somebody who was killed")
+    medeval.run(model="b", output_dir=run, open_model=lambda _: ScriptedModel(play), **options)
+    assert is_swapped(run, "b", expected)
+    assert not (run / FOLDER).exists()
+
+
+def files(n: int = N) -> Iterator[bytes]:
+    """The files of the benchmark."""
+    for index in range(n):
+        image = Image.new("P", (200, 160))
+        image.putpalette([index, 90, 7])
+        yield file(image, "PNG")
+
+
+def leave_swapped(run: Path) -> None:
+    """Leave in a run folder what an earlier start would have, each with another's content."""
+    (run / FOLDER).mkdir(parents=True)
+    images = PreparedImages(run / FOLDER)
+    budget = PixelBudget(min_px=784, max_px=100 * 80, factor=4)
+    for data in files():
+        images.prepare(data, name="a file", budget=budget)
+    assert len(held(run / FOLDER)) == N
+    swap(run / FOLDER)
+
+
+def test_a_run_that_fails_leaves_no_image_behind(tmp_path: Path) -> None:
+    def look(folder: Path) -> None:
+        if list(folder.iterdir()):
+            raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        sweep(tmp_path, "a", "b", look=look)
+    assert not (tmp_path / "a-b" / FOLDER).exists()
+
+
+def test_a_complete_run_started_again_deletes_what_was_left(tmp_path: Path) -> None:
+    run = sweep(tmp_path, "a", look=lambda _: None)
+    leave_swapped(run)
+    sweep(tmp_path, "a", look=lambda _: None)
+    assert not (run / FOLDER).exists()
+
+
+def test_merging_takes_no_prepared_image_along(tmp_path: Path) -> None:
+    run = sweep(tmp_path, "a", look=lambda _: None)
+    leave_swapped(run)
+    merge(tmp_path / "out", [run])
+    assert not (tmp_path / "out" / FOLDER).exists()
+    assert (run / FOLDER).exists()
+
+
+def test_a_signal_in_the_last_request_of_all_keeps_nothing(tmp_path: Path) -> None:
+    assert ended(tmp_path, ScriptedModel(play), Ended(at=3 * N)) == 3
+    assert len(sent(tmp_path / "run", "b")) == N
+    assert not (tmp_path / "run" / FOLDER).exists()
+
+
+def served(folder: Path, server: StubServer, *more: object) -> list[object]:
+    options = definitions(folder)
+    return [
+        *("run", "--model", "a", "--model", "b", "--base-url", server.base_url),
+        *("--benchmarks", options["benchmarks"], "--pairs", options["pairs"], *more),
+    ]
+
+
+def test_workers_share_the_images_and_an_interrupted_one_leaves_them(
+    tmp_path: Path, medeval_main: MedevalMain, serve: Serve
+) -> None:
+    server = serve(StubServer(models=("a", "b"), latency_s=0.2))
+    alone, run = tmp_path / "alone", tmp_path / "run"
+    arguments = served(tmp_path, server, "--output-dir", run, "--workers", 2, "--concurrency", 2)
+    with at_work(arguments, run, n=4) as process:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert 0 < len(held(run / FOLDER)) < N
+    server.latency_s = 0
+    assert medeval_main(*arguments) == 0
+    assert not (run / FOLDER).exists()
+    assert medeval_main(*served(tmp_path, server, "--output-dir", alone)) == 0
+    for kind in ("trajectories", "verdicts"):
+        assert records(run, kind) == records(alone, kind)
+
+    another = tmp_path / "another"
+    leave_swapped(another)
+    arguments = served(tmp_path, server, "--output-dir", another, "--workers", 2)
+    assert medeval_main(*arguments) == 0
+    assert is_swapped(another, "a", sent(alone, "a"))
+    assert is_swapped(another, "b", sent(alone, "b"))
+
+
+@pytest.mark.parametrize("is_reachable", [True, False])
+def test_a_worker_elsewhere_finds_the_images_where_it_reaches_the_run_folder(
+    is_reachable: bool, tmp_path: Path, serve: Serve
+) -> None:
+    server = serve(StubServer(models=("a",)))
+    definition = definitions(tmp_path)
+    expected = sent(sweep(tmp_path, "a", look=lambda _: None), "a")
+    if is_reachable:
+        leave_swapped(tmp_path / "run")
+    remote = RemoteEvaluation(
+        {
+            "model": ["a"],
+            "base_url": server.base_url,
+            "benchmarks": [str(definition["benchmarks"])],
+            "pairs": [str(definition["pairs"])],
+            "output_dir": str(tmp_path / "run"),
+        }
+    )
+    told_of = asyncio.run(_evaluated(remote))
+    remote._scratch.cleanup()  # as the end of its process does
+    found = {
+        line["sample_id"]: line["images"][0]["sha256"]
+        for message in told_of
+        if message.get("kind") == "trajectories"
+        for line in [json.loads(message["line"])]
+    }
+    assert sorted(found.values()) == sorted(expected.values())
+    assert all((found[name] != expected[name]) is is_reachable for name in expected)
+
+
+async def _evaluated(remote: RemoteEvaluation) -> list[Any]:
+    done: dict[str, Any] = {"a x small x free": [], "a x small x available": []}
+    return [message async for message in remote.evaluate("a", done)]
