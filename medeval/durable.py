@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -65,7 +65,9 @@ def write_whole(path: Path, chunks: Iterable[bytes]) -> None:
             draft.replace(path)
             sync_folder(path.parent)
     finally:
-        draft.unlink(missing_ok=True)
+        # where nothing can be written, some systems refuse even to look for what there is not
+        with suppress(OSError):
+            draft.unlink()
 
 
 def sync_folder(path: Path) -> None:

@@ -1,10 +1,12 @@
 """Image files: which are read, how large they may be, and the upright RGB pixels in them."""
 
+import hashlib
 import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from medeval.errors import DataError
@@ -52,6 +54,14 @@ UNREADABLE: Final = (
     struct.error,
     zlib.error,
 )
+
+
+def code_digest(*names: str) -> str:
+    """The SHA-256 of some of the package's modules; to be asked while they are imported."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update((Path(__file__).parent / name).read_bytes())
+    return digest.hexdigest()
 
 
 def decode(data: bytes, name: str) -> "Image.Image":
@@ -190,7 +200,7 @@ def upright_size(image: "ImageFile", orientation: int | None) -> Size:
 def upright(image: "ImageFile", orientation: int | None, name: str) -> "Image.Image":
     """The image in RGB with its orientation applied; Pillow's TIFF reader has already done so.
 
-    It may be `image` itself, which is the caller's no longer.
+    It may have the pixels of `image` itself, which is the caller's no longer.
     """
     from PIL.Image import Transpose
 
@@ -214,12 +224,13 @@ def upright(image: "ImageFile", orientation: int | None, name: str) -> "Image.Im
 def _own_rgb(image: "ImageFile", name: str) -> "Image.Image":
     """What `to_rgb` makes, without a copy where there is nothing to convert: 133 MB at 8K.
 
-    Only of formats whose readers let go of the file once it is decoded.
+    Its pixels alone: Pillow's readers may hold on to the file, and to its EXIF data.
     """
     if image.mode != "RGB" or image.has_transparency_data or image.format not in ("JPEG", "PNG"):
         return to_rgb(image, name)
-    image.info = {}
-    return image
+    own = image._new(image.im)  # Pillow's own way to go on with the pixels
+    own.info = {}
+    return own
 
 
 def to_rgb(image: "Image.Image", name: str) -> "Image.Image":

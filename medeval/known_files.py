@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 
 from medeval.durable import write_whole
 from medeval.errors import RecordError
-from medeval.image_files import MEDIA_TYPES
+from medeval.image_files import MEDIA_TYPES, code_digest
+from medeval.keys import quoted
 from medeval.packed import Table
 from medeval.types import MediaType, Size
 
@@ -32,8 +33,8 @@ _FOUND: Final = struct.Struct("<32sIIB?")
 _MEDIA_TYPES: Final = tuple(MEDIA_TYPES.values())
 _CHECKSUM_BYTES: Final = 16
 
-# The code that decides what is found.
-_RULES: Final = ("images.py", "image_files.py", "known_files.py")
+# The code that decides what is found, as it was imported: files may change while a run goes on.
+_RULES: Final = code_digest("images.py", "image_files.py", "known_files.py")
 
 
 class SentAs(NamedTuple):
@@ -156,24 +157,29 @@ def kept_at(name: str, origin: str) -> Path | None:
     folder = _cache_folder()
     if folder is None:
         return None
-    return folder / "images" / f"{name}-{hashlib.sha256(origin.encode()).hexdigest()[:16]}"
+    return folder / "images" / f"{quoted(name)}-{hashlib.sha256(origin.encode()).hexdigest()[:16]}"
 
 
 def _cache_folder() -> Path | None:
     named = os.environ.get(CACHE_VARIABLE)
-    if named is not None:
-        return Path(named) if named else None
+    if named == "":
+        return None
     import platformdirs
 
-    return platformdirs.user_cache_path("medeval")
+    # a user without a home, as in many a container, has no cache
+    with suppress(RuntimeError):
+        folder = Path(named) if named else platformdirs.user_cache_path("medeval")
+        return folder.expanduser()
+    return None
 
 
 def _heading() -> bytes:
-    """What the findings depend on: the code and Pillow's version."""
+    """What the findings depend on: the code, Pillow's version, and whether it reads torn files."""
     import PIL
+    from PIL import ImageFile
 
-    code = b"".join((Path(__file__).parent / name).read_bytes() for name in _RULES)
-    return f"medeval {hashlib.sha256(code).hexdigest()} Pillow {PIL.__version__}\n".encode()
+    pillow = f"Pillow {PIL.__version__}" + " lenient" * ImageFile.LOAD_TRUNCATED_IMAGES
+    return f"medeval {_RULES} {pillow}\n".encode()
 
 
 def _checksum(data: bytes) -> bytes:

@@ -20,7 +20,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
-from medeval.image_files import MAX_PIXELS, decode
+from medeval.image_files import MAX_PIXELS, code_digest, decode
 from medeval.images import Picture, PixelBudget, known_picture, prepare
 from medeval.known_files import KnownFiles
 from medeval.packed import Table
@@ -55,8 +55,8 @@ _CHECKSUM_BYTES: Final = 16
 _SAID: Final = struct.Struct("<32sQIIIIB")
 _HEAD_BYTES: Final = len(_MARK) + _CHECKSUM_BYTES + _SAID.size
 
-# The code and the libraries that an image's bytes come from.
-_CODE: Final = ("images.py", "image_files.py", "prepared_images.py")
+# The code and the libraries that an image's bytes come from; the code as it was when imported.
+_CODE: Final = code_digest("images.py", "image_files.py", "prepared_images.py")
 _LIBRARIES: Final = ("pil", "jpg", "libjpeg_turbo", "zlib", "zlib_ng", "webp", "libtiff")
 
 
@@ -194,12 +194,20 @@ class PreparedImages:
         """How much more the folder may hold."""
         try:
             with os.scandir(self._folder) as files:
-                held = sum(file.stat().st_size + BESIDE_BYTES for file in files)
+                held = sum(map(_taken_bytes, files))
             disk = os.statvfs(self._folder)
         except OSError:
             return 0
         share = int(SHARE_OF_FREE * (disk.f_bavail * disk.f_frsize + held))
         return max(0, min(self._most_bytes, share) - held)
+
+
+def _taken_bytes(file: "os.DirEntry[str]") -> int:
+    """What a file takes; nothing where it was a draft that has its own name by now."""
+    try:
+        return file.stat().st_size + BESIDE_BYTES
+    except FileNotFoundError:
+        return 0
 
 
 class ImageTally:
@@ -262,10 +270,9 @@ def _checksum(*parts: bytes) -> bytes:
 @cache
 def _settings(budget: PixelBudget | None) -> bytes:
     """What else an image's bytes depend on, beside its own file."""
-    from PIL import features
+    from PIL import ImageFile, features
 
     versions = {name: features.version(name) for name in _LIBRARIES}
-    digest = hashlib.sha256(repr((budget, platform.machine(), versions)).encode())
-    for name in _CODE:
-        digest.update((Path(__file__).parent / name).read_bytes())
-    return digest.digest()[:8]
+    lenient = ImageFile.LOAD_TRUNCATED_IMAGES
+    settings = (budget, platform.machine(), versions, lenient, _CODE)
+    return hashlib.sha256(repr(settings).encode()).digest()[:8]

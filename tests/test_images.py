@@ -564,3 +564,14 @@ def test_a_known_file_over_the_bound_is_refused_all_the_same() -> None:
     data = file(Image.effect_noise((300, 300), 90).convert("RGB"), "PNG")
     with pytest.raises(DataError, match="over the bound"):
         prepare(data, name="a file", known=noted(data), max_pixels=300)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+def test_pixels_hold_neither_the_file_nor_what_it_says_beside_them(file_format: str) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    data = file(Image.effect_noise((300, 200), 90).convert("RGB"), file_format, exif=exif)
+    pixels = prepare(data, name="a file").pixels()
+    assert type(pixels) is Image.Image
+    assert not pixels.info
+    assert not pixels.getexif()

@@ -3,12 +3,15 @@
 import hashlib
 import json
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from medeval import known_files
 from medeval.known_files import CACHE_VARIABLE, MIN_KEPT_BYTES, Found, KnownFiles, SentAs, kept_at
@@ -118,6 +121,49 @@ def test_another_pillow_may_find_something_else(
     assert KnownFiles(path).find(content(0)) is None
 
 
+def test_what_was_found_while_the_code_was_changed_on_disk_is_the_old_codes(
+    tmp_path: Path,
+) -> None:
+    """As where a run goes on in a working tree in which somebody changes branches."""
+    package = tmp_path / "medeval"
+    shutil.copytree(Path(known_files.__file__).parent, package, ignore=shutil.ignore_patterns("_*"))
+    (package / "__init__.py").touch()
+    rules = package / "images.py"
+    asked = """
+import sys
+from pathlib import Path
+from medeval.known_files import Found, KnownFiles, SentAs
+from medeval.types import Size
+
+path, rules = map(Path, sys.argv[1:])
+known = KnownFiles(path)
+print(known.find(bytes(1 << 16)) is not None)
+known.note(bytes(1 << 16), Found("0" * 64, SentAs(Size(1, 1), "image/png", True)))
+rules.write_bytes(rules.read_bytes() + b"# changed\\n")
+known.save()
+"""
+    command = [sys.executable, "-c", asked, str(tmp_path / "kept"), str(rules)]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=tmp_path, env=alone(), capture_output=True, check=True)
+        assert done.stdout == b"False\n"
+
+
+def alone() -> dict[str, str]:
+    """The environment of a process that imports the package of the folder it is in."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+def test_what_was_found_where_torn_files_are_read_is_not_believed_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "images"
+    with monkeypatch.context() as patched:
+        patched.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+        saved(path)
+        assert KnownFiles(path).find(content(0)) == found(0)
+    assert KnownFiles(path).find(content(0)) is None
+
+
 def test_nothing_is_written_where_nothing_is_new(tmp_path: Path) -> None:
     path = tmp_path / "images"
     KnownFiles(path).save()
@@ -156,6 +202,12 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) -
     assert KnownFiles(tmp_path / "file" / "images").find(content(0)) is None
 
 
+def test_a_cache_that_refuses_even_to_look_for_a_draft_is_done_without(tmp_path: Path) -> None:
+    # as a read-only disk does: here the name is within what systems take, the draft's is not
+    saved(tmp_path / ("n" * 250))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_each_source_of_rows_has_its_own_file_in_the_users_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +225,43 @@ def test_each_source_of_rows_has_its_own_file_in_the_users_cache(
     assert usual is not None
     if os.name == "posix" and Path("/proc").exists():
         assert usual.is_relative_to(tmp_path / "cache" / "medeval")
+
+
+@pytest.mark.parametrize(("home", "named"), [(None, None), ("", None), (None, "~/cache")])
+def test_a_user_without_a_home_has_no_cache(
+    home: str | None, named: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwd = pytest.importorskip("pwd")
+
+    def nobody(_: int) -> None:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for name, value in {CACHE_VARIABLE: named, "HOME": home, "XDG_CACHE_HOME": None}.items():
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert kept_at("vstar", "one folder") is None
+
+
+def test_a_named_folder_may_be_below_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(CACHE_VARIABLE, "~/some")
+    path = kept_at("vstar", "one folder")
+    assert path is not None
+    assert path.parent == tmp_path / "some" / "images"
+
+
+@pytest.mark.parametrize("name", ["/etc/vstar", "../../vstar", "one/vstar"])
+def test_no_name_of_a_benchmark_leads_out_of_the_cache(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    path = kept_at(name, "one folder")
+    assert path is not None
+    assert path.parent.resolve() == tmp_path.resolve() / "images"
 
 
 DEFINITION = """

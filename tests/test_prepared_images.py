@@ -243,6 +243,25 @@ def test_no_more_is_kept_than_a_share_of_what_is_free(
     assert held(folder) == {}
 
 
+def test_drafts_that_get_their_names_while_files_are_counted_do_not_end_the_keeping(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = PreparedImages(folder)
+    (folder / "draft.tmp").write_bytes(b"by another process")
+    scan = os.scandir
+
+    @contextmanager
+    def late(path: Path) -> Iterator[list[os.DirEntry[str]]]:
+        with scan(path) as files:
+            seen = list(files)
+        (folder / "draft.tmp").unlink(missing_ok=True)
+        yield seen
+
+    monkeypatch.setattr(os, "scandir", late)
+    images.prepare(JPEG, name="a file", budget=BUDGET)
+    assert len(held(folder)) == 1
+
+
 def refusing(number: int) -> Callable[..., None]:
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
