@@ -11,23 +11,35 @@ TORCH_INDEX_URL ?=
 OUTPUT_DIR ?= outputs/demo
 
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Packages are compiled as they are imported: most files of torch and transformers never are.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt Makefile
 
 export OMP_NUM_THREADS ?= 1
+# What was compiled is kept: the tests start medeval some hundred times.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check clean
+.PHONY: demo test check lint types suite clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/medeval demo --output-dir $(OUTPUT_DIR)
 
-test: check
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal --cov --cov-fail-under=90
+# mypy takes one core for minutes and the tests wait for servers and clocks: side by side they
+# take little longer than the tests alone.
+test: lint
+	$(MAKE) --jobs=2 types suite
 
-check: $(VENV)/test.installed
+check: lint types
+
+lint: $(VENV)/test.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+
+types: $(VENV)/test.installed
+	nice -n 19 $(BIN)/mypy
+
+suite: $(VENV)/test.installed
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal --cov --cov-fail-under=90
 
 $(VENV)/torch.installed: $(INPUTS)
 	$(PYTHON) -m venv $(VENV)

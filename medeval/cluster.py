@@ -16,7 +16,6 @@ from medeval.cells import CellWriter
 from medeval.durable import Appender
 from medeval.errors import RecordError, UsageError
 from medeval.evaluation import Group
-from medeval.forecast import Kind
 from medeval.interruption import Interrupt, Interruption
 from medeval.judge_replies import file_name
 from medeval.keys import CellKey
@@ -212,20 +211,7 @@ class RayWorker:
             case {"reply": line}:
                 self._scribe.keep_reply(line)
             case _:
-                self._pass_on(message)
-
-    def _pass_on(self, message: Mapping[str, Any]) -> None:
-        match message:
-            case {"advance": {"benchmark": benchmark, "protocol": protocol, "seconds": seconds}}:
-                self._conversations.advance(Kind(benchmark, protocol), seconds=seconds)
-            case {"begin": {"benchmark": benchmark, "protocol": protocol}}:
-                self._conversations.begin(Kind(benchmark, protocol))
-            case {"skip": {"benchmark": benchmark, "protocol": protocol}}:
-                self._progress.skip(Kind(benchmark, protocol))
-            case {"engine_ready": seconds}:
-                self._progress.engine_ready(seconds)
-            case {"tell": text}:
-                self._progress.tell(text)
+                self._conversations.pass_on(message)
 
     def end(self, reason: Interruption) -> None:
         """Have the actor finish what is in flight."""

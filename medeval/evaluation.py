@@ -111,7 +111,7 @@ class Evaluation:
         try:
             began_at = time.monotonic()
             await model.start()
-            self.progress.engine_ready(time.monotonic() - began_at)
+            self.progress.engine_ready(checkpoint.id, time.monotonic() - began_at)
             for cell in cells:
                 self._claim(cell, model)
             await self._walk([cell for cell in cells if cell.stopped is None], model)

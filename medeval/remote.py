@@ -8,13 +8,13 @@ import asyncio
 import json
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medeval.conversation import Conversation, Kind
 from medeval.engines import model_opener
 from medeval.evaluation import Evaluation, Group, cells_of
-from medeval.forecast import Kind
 from medeval.interruption import Interrupt, Interruption
 from medeval.judge_replies import FILES
 from medeval.packed import SampleKey, SampleKeys
@@ -108,21 +108,25 @@ class RemoteEvaluation:
         )
         await evaluation.run(one(), model_opener(self._plan), asks_judges=False)
 
-    def engine_ready(self, seconds: float) -> None:
-        """An engine has started, and took so long."""
-        self._messages.put_nowait({"engine_ready": seconds})
+    def engine_ready(self, checkpoint: str, seconds: float) -> None:
+        """A checkpoint's engine has started, and took so long."""
+        self._messages.put_nowait({"engine_ready": checkpoint, "seconds": seconds})
 
-    def begin(self, kind: Kind) -> None:
+    def begin(self, conversation: Conversation) -> None:
         """A conversation has begun."""
-        self._messages.put_nowait({"begin": asdict(kind)})
+        self._messages.put_nowait({"begin": conversation.words})
 
-    def advance(self, kind: Kind, *, seconds: float | None) -> None:
+    def advance(self, conversation: Conversation, *, seconds: float | None) -> None:
         """A conversation is over."""
-        self._messages.put_nowait({"advance": {**asdict(kind), "seconds": seconds}})
+        self._messages.put_nowait({"advance": conversation.words, "seconds": seconds})
 
-    def skip(self, kind: Kind) -> None:
+    def skip(self, conversation: Conversation) -> None:
         """A sample of which no conversation began."""
-        self._messages.put_nowait({"skip": asdict(kind)})
+        self._messages.put_nowait({"skip": conversation.words})
+
+    def stop(self, checkpoint: str, kind: Kind) -> None:
+        """No more conversations of a kind will begin."""
+        self._messages.put_nowait({"stop": (checkpoint, kind.benchmark, kind.protocol)})
 
     def tell(self, message: str) -> None:
         """Something people should read."""

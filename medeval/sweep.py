@@ -1,7 +1,6 @@
 """A plan carried out: the run folder, every checkpoint's cells, and what they come to."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from medeval.evaluation import (
     OpenModel,
     cells_of,
 )
-from medeval.forecast import Forecast, Foresight, Kind, Progress
+from medeval.forecast import Forecast, Foresight, Progress
 from medeval.grading import judge_identity
 from medeval.interruption import Interrupt, Interruption
 from medeval.plan import Plan, PlanFile
@@ -136,7 +135,7 @@ def carry_out(plan: Plan, open_model: OpenModel, progress: Progress) -> RunRepor
         if plan.options.fresh:
             for cell in cells:
                 cell.folder.clear()
-        foresight = Foresight(progress, _forecast(plan, by_checkpoint.values()))
+        foresight = Foresight(progress, _forecast(by_checkpoint.items()))
         unfinished = [group for group in by_checkpoint.values() if not all(map(is_complete, group))]
         with kept_in(
             folder.path,
@@ -155,15 +154,13 @@ def carry_out(plan: Plan, open_model: OpenModel, progress: Progress) -> RunRepor
         )
 
 
-def _forecast(plan: Plan, groups: Iterable[Sequence[Cell]]) -> Forecast:
-    waiting: Counter[Kind] = Counter()
-    n_engines = 0
-    for cells in groups:
-        missing = {cell.kind: n_missing(cell) for cell in cells}
-        waiting.update(missing)
-        n_engines += any(missing.values())
-    n_at_once = min(plan.options.workers or 1, max(1, n_engines))
-    return Forecast(waiting, n_engines=n_engines, n_at_once=n_at_once)
+def _forecast(groups: Iterable[Group]) -> Forecast:
+    return Forecast(
+        {
+            checkpoint.id: {cell.kind: n_missing(cell) for cell in cells}
+            for checkpoint, cells in groups
+        }
+    )
 
 
 async def _evaluate(

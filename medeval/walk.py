@@ -5,24 +5,24 @@ and the walk goes on; a refusal that every request would meet stops the cell.
 """
 
 import asyncio
-import heapq
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import Protocol
 
 from medeval.cells import CellFolder, CellWriter
 from medeval.checkpoints import Checkpoint
+from medeval.conversation import Conversation, Kind
 from medeval.definitions import EvalProtocol
 from medeval.errors import DataError, FatalModelError, ModelError, RecordError
-from medeval.forecast import Kind
 from medeval.interruption import Interrupt
 from medeval.judging import JudgeQueue, failure, first_error_alone
 from medeval.loader import Loaded
 from medeval.models.base import Model
+from medeval.order import Order
 from medeval.packed import SampleKey, SampleKeys
 from medeval.plan import PlannedBenchmark
 from medeval.prepared_images import PreparedImages
@@ -37,20 +37,24 @@ from medeval.types import Sample, Trajectory
 class Progress(Protocol):
     """Where a walk tells how far it is."""
 
-    def engine_ready(self, seconds: float) -> None:
-        """An engine has started, and took so long."""
+    def engine_ready(self, checkpoint: str, seconds: float) -> None:
+        """A checkpoint's engine has started, and took so long."""
         ...
 
-    def begin(self, kind: Kind) -> None:
+    def begin(self, conversation: Conversation) -> None:
         """A conversation has begun."""
         ...
 
-    def advance(self, kind: Kind, *, seconds: float | None) -> None:
+    def advance(self, conversation: Conversation, *, seconds: float | None) -> None:
         """A conversation is over, after so long; None where its sample is left unscored."""
         ...
 
-    def skip(self, kind: Kind) -> None:
+    def skip(self, conversation: Conversation) -> None:
         """A sample is left unscored of which no conversation began."""
+        ...
+
+    def stop(self, checkpoint: str, kind: Kind) -> None:
+        """No more conversations of a kind will begin."""
         ...
 
     def tell(self, message: str) -> None:
@@ -88,6 +92,7 @@ class Cell:
         """Begin nothing more in this cell; told once."""
         if self.stopped is None:
             self.stopped = reason
+            progress.stop(self.checkpoint.id, self.kind)
             progress.tell(f"{self.name} stopped: {reason}")
 
 
@@ -101,6 +106,12 @@ class Job:
     repeat: int
     position: int
     has_begun: bool = False
+
+    @property
+    def conversation(self) -> Conversation:
+        """What it is to whoever foresees how long it takes."""
+        number = self.position * self.cell.repeats + self.repeat
+        return Conversation(self.cell.checkpoint.id, self.cell.kind, number)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -140,7 +151,7 @@ class Walk:
                     for failure in cell.folder.failures()
                     if failure.kind != "judge"
                 )
-            jobs = self._jobs()
+            order = self._order()
             async with first_error_alone(), asyncio.TaskGroup() as group:
                 queue = JudgeQueue(
                     group,
@@ -148,38 +159,30 @@ class Walk:
                     is_over=self._is_over,
                 )
                 for _ in range(self.concurrency):
-                    group.create_task(self._work(jobs, queue))
+                    group.create_task(self._work(order, queue))
 
     def _is_over(self) -> bool:
         return self.interrupt.reason is not None
 
-    def _jobs(self) -> Iterator[Job]:
-        """All missing trajectories, every benchmark's spread evenly over the whole.
-
-        So no benchmark is left for the end, and what a part of the walk takes tells what the rest
-        will. A sample's repeats and arms follow each other; the largest benchmark begins.
-        """
+    def _order(self) -> Order[Job]:
+        """All missing trajectories; a sample's repeats and arms follow each other."""
         by_benchmark: dict[str, list[Cell]] = {}
         for cell in self.cells:
             by_benchmark.setdefault(cell.planned.name, []).append(cell)
-        sizes = {name: sum(map(n_missing, cells)) for name, cells in by_benchmark.items()}
-        spread = [
-            zip(
-                _shares(sizes[name]),
-                _jobs_of(by_benchmark[name], self.holding, self.prepared),
-                strict=False,
-            )
-            for name in sorted(sizes, key=lambda name: -sizes[name])
-        ]
-        for _, job in heapq.merge(*spread, key=itemgetter(0)):
-            yield job
+        jobs = {
+            name: (sum(map(n_missing, cells)), _jobs_of(cells, self.holding, self.prepared))
+            for name, cells in by_benchmark.items()
+        }
+        return Order(jobs, self.concurrency)
 
-    async def _work(self, jobs: Iterator[Job], queue: JudgeQueue) -> None:
-        for job in jobs:
+    async def _work(self, order: Order[Job], queue: JudgeQueue) -> None:
+        for job in order:
             if self._is_over():
                 return
             if job.cell.stopped is None:
+                began_at = time.monotonic()
                 await self._do(job, queue)
+                order.ended(job.cell.planned.name, time.monotonic() - began_at)
             else:
                 job.pictures.skip()
 
@@ -213,7 +216,7 @@ class Walk:
             if self._is_over():
                 raise NotBegunError
             job.has_begun = True
-            self.progress.begin(job.cell.kind)
+            self.progress.begin(job.conversation)
             rollout = await roll_out(
                 job.sample,
                 pictures,
@@ -238,7 +241,7 @@ class Walk:
         writer.append_trajectory(trajectory)
         if not self.defer_grading:
             await queue.judge(writer, job.sample, trajectory, job.cell.planned.judges)
-        self.progress.advance(job.cell.kind, seconds=trajectory.seconds)
+        self.progress.advance(job.conversation, seconds=trajectory.seconds)
 
     def _fail(self, job: Job, kind: FailureKind, error: Exception) -> None:
         key = (job.sample.id, job.repeat)
@@ -246,9 +249,9 @@ class Walk:
         record = failure(key, kind, error, try_number=job.cell.tries[key])
         _open(job.cell).append_failure(record)
         if job.has_begun:
-            self.progress.advance(job.cell.kind, seconds=None)
+            self.progress.advance(job.conversation, seconds=None)
         else:
-            self.progress.skip(job.cell.kind)
+            self.progress.skip(job.conversation)
 
 
 def wanted(cell: Cell) -> Iterator[SampleKey]:
@@ -267,11 +270,6 @@ def n_missing(cell: Cell, *beside: AbstractSet[SampleKey]) -> int:
 def is_complete(cell: Cell) -> bool:
     """Whether none of them is missing."""
     return all(key in cell.done for key in wanted(cell))
-
-
-def _shares(n: int) -> Iterator[float]:
-    """Where each of `n` things lies that are spread evenly from 0 to 1."""
-    return ((index + 0.5) / n for index in range(n))
 
 
 def _jobs_of(

@@ -11,13 +11,12 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, TextIO
 
 from medeval.checkpoints import Checkpoint
+from medeval.conversation import Conversation, Kind
 from medeval.engines import model_opener
 from medeval.evaluation import Evaluation, Group, cells_of
-from medeval.forecast import Kind
 from medeval.interruption import Interrupt
 from medeval.plan import PlanFile, resolve
 from medeval.prepared_images import PreparedImages
@@ -37,21 +36,25 @@ class Reporting:
         self._lines.write(json.dumps(message) + "\n")
         self._lines.flush()
 
-    def engine_ready(self, seconds: float) -> None:
-        """An engine has started, and took so long."""
-        self.say(engine_ready=seconds)
+    def engine_ready(self, checkpoint: str, seconds: float) -> None:
+        """A checkpoint's engine has started, and took so long."""
+        self.say(engine_ready=checkpoint, seconds=seconds)
 
-    def begin(self, kind: Kind) -> None:
+    def begin(self, conversation: Conversation) -> None:
         """A conversation has begun."""
-        self.say(begin=asdict(kind))
+        self.say(begin=conversation.words)
 
-    def advance(self, kind: Kind, *, seconds: float | None) -> None:
+    def advance(self, conversation: Conversation, *, seconds: float | None) -> None:
         """A conversation is over."""
-        self.say(advance={**asdict(kind), "seconds": seconds})
+        self.say(advance=conversation.words, seconds=seconds)
 
-    def skip(self, kind: Kind) -> None:
+    def skip(self, conversation: Conversation) -> None:
         """A sample of which no conversation began."""
-        self.say(skip=asdict(kind))
+        self.say(skip=conversation.words)
+
+    def stop(self, checkpoint: str, kind: Kind) -> None:
+        """No more conversations of a kind will begin."""
+        self.say(stop=(checkpoint, kind.benchmark, kind.protocol))
 
     def tell(self, message: str) -> None:
         """Something people should read."""

@@ -11,18 +11,18 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections import Counter, deque
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from medeval.checkpoints import Checkpoint
+from medeval.conversation import Conversation, Kind
 from medeval.devices import gpu_groups, worker_environment
 from medeval.durable import make_folder
 from medeval.errors import ModelError, UsageError
 from medeval.evaluation import Group
-from medeval.forecast import Kind
 from medeval.interruption import Interrupt, Interruption
 from medeval.plan import Plan, PlanFile
 from medeval.walk import Cell, Progress, n_missing
@@ -64,7 +64,11 @@ class Worker(Protocol):
 class Overview(Progress, Protocol):
     """Where workers together tell how far they are."""
 
-    def drop(self, kind: Kind) -> None:
+    def at_once(self, n_engines: int) -> None:
+        """So many engines work side by side."""
+        ...
+
+    def drop(self, conversation: Conversation) -> None:
         """A conversation was lost with its worker."""
         ...
 
@@ -74,22 +78,38 @@ class Conversations:
 
     def __init__(self, progress: Overview) -> None:
         self._progress = progress
-        self._under_way: Counter[Kind] = Counter()
+        self._under_way: set[Conversation] = set()
 
-    def begin(self, kind: Kind) -> None:
+    def pass_on(self, message: Mapping[str, Any]) -> None:
+        """What the worker says of them, and whatever else all progress is told."""
+        match message:
+            case {"begin": words}:
+                self.begin(Conversation.of(words))
+            case {"advance": words, "seconds": seconds}:
+                self.advance(Conversation.of(words), seconds=seconds)
+            case {"skip": words}:
+                self._progress.skip(Conversation.of(words))
+            case {"stop": (checkpoint, benchmark, protocol)}:
+                self._progress.stop(checkpoint, Kind(benchmark, protocol))
+            case {"engine_ready": checkpoint, "seconds": seconds}:
+                self._progress.engine_ready(checkpoint, seconds)
+            case {"tell": text}:
+                self._progress.tell(text)
+
+    def begin(self, conversation: Conversation) -> None:
         """One has begun."""
-        self._under_way[kind] += 1
-        self._progress.begin(kind)
+        self._under_way.add(conversation)
+        self._progress.begin(conversation)
 
-    def advance(self, kind: Kind, *, seconds: float | None) -> None:
+    def advance(self, conversation: Conversation, *, seconds: float | None) -> None:
         """One is done."""
-        self._under_way[kind] -= 1
-        self._progress.advance(kind, seconds=seconds)
+        self._under_way.discard(conversation)
+        self._progress.advance(conversation, seconds=seconds)
 
     def lose(self) -> None:
         """The worker is no more."""
-        for kind in self._under_way.elements():
-            self._progress.drop(kind)
+        for conversation in self._under_way:
+            self._progress.drop(conversation)
         self._under_way.clear()
 
 
@@ -114,17 +134,19 @@ async def employ(
     employer: Employer,
     groups: Sequence[Group],
     plan: Plan,
-    progress: Progress,
+    progress: Overview,
     interrupt: Interrupt,
 ) -> None:
     """Bring checkpoints up to date in an employer's workers, until something interrupts."""
     table = _Table(groups)
     crew = _Crew(employer, table, progress)
+    n_places = min(employer.places, len(groups))
+    progress.at_once(n_places)
     interrupt.pass_on = crew.end
     try:
         with interrupt.covering(plan.options.time_limit):
             async with asyncio.TaskGroup() as tasks:
-                for place in range(min(employer.places, len(groups))):
+                for place in range(n_places):
                     tasks.create_task(crew.fill(place))
     except asyncio.CancelledError:
         if interrupt.reason is None:
@@ -331,24 +353,12 @@ class LocalWorker:
                 if message["interrupted"]:
                     raise WorkerLostError(f"worker {self._name} was asked to end")
                 return
-            self._pass_on(message, group)
+            if "stopped" in message:
+                for cell in group[1]:
+                    cell.stopped = message["stopped"].get(cell.name, cell.stopped)
+            else:
+                self._conversations.pass_on(message)
         raise WorkerLostError(await self._last_words(checkpoint))
-
-    def _pass_on(self, message: dict[str, Any], group: Group) -> None:
-        if "advance" in message:
-            kind = Kind(message["advance"]["benchmark"], message["advance"]["protocol"])
-            self._conversations.advance(kind, seconds=message["advance"]["seconds"])
-        elif "begin" in message:
-            self._conversations.begin(Kind(**message["begin"]))
-        elif "skip" in message:
-            self._progress.skip(Kind(**message["skip"]))
-        elif "engine_ready" in message:
-            self._progress.engine_ready(message["engine_ready"])
-        elif "tell" in message:
-            self._progress.tell(message["tell"])
-        else:
-            for cell in group[1]:
-                cell.stopped = message["stopped"].get(cell.name, cell.stopped)
 
     async def _last_words(self, checkpoint: Checkpoint) -> str:
         code = await self._process.wait()

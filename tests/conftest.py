@@ -1,7 +1,9 @@
+import gc
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from importlib import import_module
 
 import pytest
 from hypothesis import settings
@@ -9,6 +11,7 @@ from hypothesis import settings
 from medeval import cli
 from medeval.known_files import CACHE_VARIABLE
 from tests.medeval_processes import MedevalMain, Serve, serving
+from tests.untraced import untraced
 
 # Two cores are enough for the tests; a library that takes all of them slows the others.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,6 +25,48 @@ os.environ[CACHE_VARIABLE] = ""
 settings.register_profile("medeval", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "medeval"))
+
+# What takes seconds to import, and twice as many where coverage is traced meanwhile.
+HEAVY = (
+    "torch",
+    "accelerate",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl",
+    "transformers.models.qwen3_vl.modeling_qwen3_vl",
+    "scipy.signal",
+    "scipy.stats",
+    "statsmodels.stats.multitest",
+    "math_verify",
+    "pyarrow.parquet",
+    "matplotlib.backends.backend_agg",
+)
+
+
+def import_heavy() -> None:
+    for name in HEAVY:
+        with suppress(ImportError):
+            import_module(name)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Measure coverage only where tests run, and not of the imports of others' packages.
+
+    A worker of the whole suite collects every file, and so imports all of them anyway.
+    """
+    if hasattr(session.config, "workerinput"):
+        untraced(import_heavy)
+    elif session.config.pluginmanager.hasplugin("dsession"):
+        sys.settrace(None)
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests stay to the end: looking through them for garbage takes half a second.
+
+    A model that is closed collects garbage, which many tests do.
+    """
+    gc.freeze()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -33,13 +34,17 @@ HARD_TEXTS = [
 TEXTS = st.text() | st.sampled_from([text for text in HARD_TEXTS if len(text) < 10_000])
 
 
+# each rule is read from its file once; a test grades with it some hundred times
+loaded = cache(load)
+
+
 def verdict(judge: str, text: str, *targets: str) -> Verdict:
     sample = Sample(
         id="s", question="?", images=(), targets=targets, options=("red", "a blue car"),
         groups={"question_type": "Factoid"}, metadata={"years": ["NO"]},
     )  # fmt: skip
     answer = Answer(text=text, how_found="answer_tag", reply=text)
-    graded = asyncio.run(grade_answer(sample, answer, "answered", load(judge, Judge)))
+    graded = asyncio.run(grade_answer(sample, answer, "answered", loaded(judge, Judge)))
     assert graded.failure is None, graded.failure
     return graded.verdict
 

@@ -14,6 +14,8 @@ the turn and the checkpoint. Each sample has a conversation of one turn and one 
     workers  the two checkpoints side by side in `--workers 2`
     tail     the three benchmarks, with replies of which one in a thousand takes 40 times as long
 
+A run in which this process stood still for a second is told of and repeated.
+
 Prints, by the share of the conversations that have ended, the error of the time left as a share of
 the time that was really left (positive: too long), and the worst from a tenth to nine tenths as a
 share of the whole run. Then how far off `--dry-run`, which knows the runs of the same kind before
@@ -26,10 +28,12 @@ import json
 import math
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -52,6 +56,7 @@ from tests.stub_server import Body, StubServer, running  # noqa: E402
 CONCURRENCY = 16
 N_PICTURES = 4
 TENTHS = range(1, 10)
+STOOD_STILL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,19 +186,21 @@ def _question(body: Body) -> str:
 
 
 class Noted:
-    """Progress that notes what is shown, and when."""
+    """Progress that notes what is shown, and when: once for each conversation that ends."""
 
     def __init__(self) -> None:
         self.began_at = time.monotonic()
         self.seen: list[tuple[float, float | None]] = []
+        self._shown: float | None = None
 
     def expect(self, n_trajectories: int) -> None:
         pass
 
     def left(self, seconds: float | None) -> None:
-        self.seen.append((time.monotonic(), seconds))
+        self._shown = seconds
 
     def advance(self, *, scored: bool) -> None:
+        self.seen.append((time.monotonic(), self._shown))
         if not scored:
             sys.exit("a sample was left unscored")
 
@@ -206,6 +213,27 @@ class Noted:
         ended_at = self.seen[-1][0]
         missed = (left or 0.0) - (ended_at - moment)
         return missed / (ended_at - moment), missed / (ended_at - self.began_at)
+
+
+class Pulse:
+    """Beats while a block runs; `longest_s` is the longest that it stood still."""
+
+    def __enter__(self) -> "Pulse":
+        self.longest_s = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat)
+        self._thread.start()
+        return self
+
+    def _beat(self) -> None:
+        last = time.monotonic()
+        while not self._over.wait(0.05):
+            now = time.monotonic()
+            self.longest_s, last = max(self.longest_s, now - last), now
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
 
 
 def draw(folder: Path, name: str, drawn: Drawn, scale: float) -> str:
@@ -261,14 +289,21 @@ def carried_out(kind: str, how: argparse.Namespace) -> list[Noted]:
         (folder / "pair.py").write_text(PAIR)
         drawn = SETTINGS[kind].benchmarks
         paths = [draw(folder, name, benchmark, how.scale) for name, benchmark in drawn.items()]
-        for seed in range(how.seeds):
+        while len(noted) < how.seeds:
+            seed = len(noted)
             with serving(kind, seed) as url:
                 plan = planned(folder, kind, seed, url, paths)
                 estimates = [cell.estimate for cell in preview(plan)]
-                noted.append(Noted())
-                report = carry_out(plan, model_opener(plan), noted[-1])
-            took_s = noted[-1].seen[-1][0] - noted[-1].began_at
-            tell(kind, seed, noted[-1], took_s)
+                one = Noted()
+                with Pulse() as pulse:
+                    report = carry_out(plan, model_opener(plan), one)
+            if pulse.longest_s > STOOD_STILL_S:
+                print(f"{kind:8} {seed:4} repeated: it stood still for {pulse.longest_s:.0f} s")
+                shutil.rmtree(plan.output_dir)
+                continue
+            noted.append(one)
+            took_s = one.seen[-1][0] - one.began_at
+            tell(kind, seed, one, took_s)
             if seed:
                 compare(estimates, report, took_s)
     return noted
