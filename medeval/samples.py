@@ -5,7 +5,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 
 from medeval.definitions import Benchmark
 from medeval.errors import DataError
@@ -34,8 +34,7 @@ class BenchmarkSamples:
 
     Once read they are kept, up to `MOST_KEPT`; of more, iterating reads the rows anew.
 
-    Of a shard, only its own. `count` is the number of rows there are, asked for or not;
-    `known_files` are the images that `records` has read.
+    Of a shard, only its own. `count` is the number of rows there are, asked for or not.
     Raises DataError where the number of rows is not the published one, unless the options
     allow it, where a column is missing or `to_sample` fails, or where two rows give one id.
     """
@@ -49,12 +48,16 @@ class BenchmarkSamples:
         self.count = len(self._rows)
         self._seen: Texts | None = None
         self._kept: list[tuple[int, Sample]] | None = None
-        self.known_files = KnownFiles(kept_at(self.benchmark.name, self.origin.description))
         check_count(self.benchmark, self.count, allow=self._is_part or options.allow_count_mismatch)
 
     @property
     def _is_part(self) -> bool:
         return self._limit is not None or bool(self._ids)
+
+    @cached_property
+    def known_files(self) -> KnownFiles:
+        """The images that `records` has read, in this run or in an earlier one."""
+        return KnownFiles(kept_at(self.benchmark.name, self.origin.description))
 
     @property
     def origin(self) -> Origin:
