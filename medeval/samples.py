@@ -108,28 +108,19 @@ class BenchmarkSamples:
 
     def records(self) -> Iterator[SampleRecord]:
         """Every sample in full, its images read once for size and hash, a few at a time."""
-        room = PixelRoom()
+        room, known = PixelRoom(), self.known_files
         with ThreadPoolExecutor(INSPECTORS, thread_name_prefix="inspect") as pool:
             ahead: deque[Future[list[SampleRecord]]] = deque()
             try:
                 for samples in _in_batches(self._checked(), INSPECTED_AT_ONCE):
-                    ahead.append(pool.submit(self._inspected, samples, room))
+                    ahead.append(pool.submit(_inspected, samples, known, room))
                     if len(ahead) > INSPECTORS:
                         yield from ahead.popleft().result()
                 while ahead:
                     yield from ahead.popleft().result()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
-                self.known_files.save()
-
-    def _inspected(self, samples: Sequence[Sample], room: PixelRoom) -> list[SampleRecord]:
-        known = self.known_files
-        return [
-            SampleRecord.from_sample(
-                sample, [inspect_image(source, known, room) for source in sample.images]
-            )
-            for sample in samples
-        ]
+                known.save()
 
     def _checked(self) -> Iterator[Sample]:
         """Each sample, with ids that are asked for and none of them twice."""
@@ -154,6 +145,15 @@ class BenchmarkSamples:
             )
         self._seen = own
         self._kept = kept if len(kept) == len(own) else None
+
+
+def _inspected(samples: Sequence[Sample], known: KnownFiles, room: PixelRoom) -> list[SampleRecord]:
+    return [
+        SampleRecord.from_sample(
+            sample, [inspect_image(source, known, room) for source in sample.images]
+        )
+        for sample in samples
+    ]
 
 
 def _in_batches(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
