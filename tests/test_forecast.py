@@ -414,23 +414,22 @@ def test_a_time_that_is_far_off_is_told_once_a_second() -> None:
     assert 9 <= len(told.foreseen) <= 11
 
 
-def test_a_real_run_is_foreseen_within_a_fifth(
+def test_a_real_run_is_foreseen_from_its_first_conversation_to_its_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once in three tries: what else a machine does in between nobody foresees."""
+    """How well, is measured where a machine may be slow: tests/perf/forecast_error.py."""
     monkeypatch.setattr("medeval.forecast.TOLD_EVERY_S", 0.0)
     monkeypatch.setattr("medeval.forecast.TOLD_EVERY_SHARE", 0.0)
     monkeypatch.setattr("medeval.forecast.LARGEST_SHARE", math.inf)
     names = (str(write_benchmark(tmp_path, 40)), str(write_benchmark(tmp_path, 10, name="more")))
     write_pair(tmp_path)
-    errors: list[float] = []
-    while len(errors) < 3 and min(errors, default=1.0) >= 0.2:
-        folder = str(tmp_path / f"run-{len(errors)}")
-        plan, told = planned(tmp_path, concurrency=4, benchmarks=names, output_dir=folder), Told()
-        carry_out(plan, lambda _: ScriptedModel(play, latency_s=0.1), told)
-        assert len(told.foreseen) == 100
-        errors.append(abs(error_at(told.foreseen, 0.1)))
-    assert min(errors) < 0.2
+    plan, told = planned(tmp_path, concurrency=4, benchmarks=names), Told()
+    carry_out(plan, lambda _: ScriptedModel(play, latency_s=0.01), told)
+    foreseen = [seconds for _, seconds in told.foreseen if seconds is not None]
+    assert len(foreseen) == 100
+    assert all(seconds > 0.0 for seconds in foreseen[:50])
+    assert min(foreseen) >= 0.0
+    assert foreseen[-1] == 0.0
 
 
 def test_benchmarks_are_spread_evenly_over_a_walk_and_the_largest_begins(tmp_path: Path) -> None:
