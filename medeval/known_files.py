@@ -32,7 +32,7 @@ MOST_KEPT: Final = 100_000
 # What is kept of a file: its SHA-256, width, height, the place of its type in this list, `is_own`.
 _FOUND: Final = struct.Struct("<32sIIB?")
 _MEDIA_TYPES: Final = tuple(MEDIA_TYPES.values())
-_CHECKSUM_BYTES: Final = 16
+CHECKSUM_BYTES: Final = 16
 
 # The code that decides what is found, as it was imported: files may change while a run goes on.
 _RULES: Final = code_digest("images.py", "image_files.py", "known_files.py")
@@ -77,27 +77,27 @@ class KnownFiles:
     def find(self, data: bytes) -> Found | None:
         """What a file was found to be when it was looked into before; None where it was not."""
         is_kept = bool(self._known) and len(data) >= MIN_KEPT_BYTES
-        return self._of(_checksum(data)) if is_kept else None
+        return self._of(checksum(data)) if is_kept else None
 
     def note(self, data: bytes, found: Found) -> None:
         """Remember what a file was found to be."""
         if len(data) >= MIN_KEPT_BYTES:
-            self._keep(_checksum(data), found)
+            self._keep(checksum(data), found)
 
     def found(self, data: bytes, look: Callable[[], Found]) -> Found:
         """What a file is; `look` is asked where it is not known, and may raise."""
         if len(data) < MIN_KEPT_BYTES:
             return look()
-        checksum = _checksum(data)
-        found = self._of(checksum)
+        key = checksum(data)
+        found = self._of(key)
         if found is None:
             found = look()
-            self._keep(checksum, found)
+            self._keep(key, found)
         return found
 
-    def _of(self, checksum: bytes) -> Found | None:
+    def _of(self, key: bytes) -> Found | None:
         with self._lock:
-            place = self._known.place(checksum)
+            place = self._known.place(key)
             if place is None:
                 return None
             sha256, width, height, kind, is_own = _FOUND.unpack_from(
@@ -105,13 +105,13 @@ class KnownFiles:
             )
         return Found(sha256.hex(), SentAs(Size(width, height), _MEDIA_TYPES[kind], is_own))
 
-    def _keep(self, checksum: bytes, found: Found) -> None:
+    def _keep(self, key: bytes, found: Found) -> None:
         size, media_type, is_own = found.sent
         kind = _MEDIA_TYPES.index(media_type)
         digest = bytes.fromhex(found.sha256)
         packed = _FOUND.pack(digest, size.width_px, size.height_px, kind, is_own)
         with self._lock:
-            place = _FOUND.size * self._known.add(checksum)
+            place = _FOUND.size * self._known.add(key)
             self._found[place : place + _FOUND.size] = packed
 
     def save(self) -> None:
@@ -126,7 +126,7 @@ class KnownFiles:
             body = b"".join(self._lines())
             self._n_saved = n
         with suppress(RecordError):
-            write_whole(self._path, (_heading(), _checksum(body), body))
+            write_whole(self._path, (_heading(), checksum(body), body))
 
     def _lines(self) -> Iterator[bytes]:
         n = len(self._known)
@@ -141,11 +141,11 @@ class KnownFiles:
             data = path.read_bytes()
         except OSError:
             return
-        start = len(heading) + _CHECKSUM_BYTES
-        if not data.startswith(heading) or data[len(heading) : start] != _checksum(data[start:]):
+        start = len(heading) + CHECKSUM_BYTES
+        if not data.startswith(heading) or data[len(heading) : start] != checksum(data[start:]):
             return
-        for at in range(start, len(data), _CHECKSUM_BYTES + _FOUND.size):
-            after = at + _CHECKSUM_BYTES
+        for at in range(start, len(data), CHECKSUM_BYTES + _FOUND.size):
+            after = at + CHECKSUM_BYTES
             self._known.add(data[at:after])
             self._found += data[after : after + _FOUND.size]
 
@@ -183,7 +183,11 @@ def _heading() -> bytes:
     return f"medeval {_RULES} {pillow}\n".encode()
 
 
-def _checksum(data: bytes) -> bytes:
+def checksum(*parts: bytes) -> bytes:
+    """The XXH3 of 128 bits of some bytes, one after the other."""
     import xxhash
 
-    return xxhash.xxh3_128_digest(data)
+    whole = xxhash.xxh3_128()
+    for part in parts:
+        whole.update(part)
+    return whole.digest()

@@ -22,7 +22,7 @@ from typing import Final
 
 from medeval.image_files import MAX_PIXELS, code_digest, decode
 from medeval.images import Picture, PixelBudget, known_picture, prepare
-from medeval.known_files import KnownFiles
+from medeval.known_files import CHECKSUM_BYTES, KnownFiles, checksum
 from medeval.packed import Table
 from medeval.pixel_room import PixelRoom
 from medeval.records import SampleRecord
@@ -50,10 +50,9 @@ NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 # A file is a mark, a checksum of all that follows, what there is to say of the image, its bytes.
 _MARK: Final = b"medeval\x01"
-_CHECKSUM_BYTES: Final = 16
 # SHA-256, bytes of the original file, raw and sent size, orientation or 0.
 _SAID: Final = struct.Struct("<32sQIIIIB")
-_HEAD_BYTES: Final = len(_MARK) + _CHECKSUM_BYTES + _SAID.size
+_HEAD_BYTES: Final = len(_MARK) + CHECKSUM_BYTES + _SAID.size
 
 # The code and the libraries that an image's bytes come from; the code as it was when imported.
 _CODE: Final = code_digest("images.py", "image_files.py", "prepared_images.py")
@@ -99,7 +98,7 @@ class PreparedImages:
         own = known_picture(data, name=name, budget=budget, max_pixels=max_pixels, known=known)
         if own is not None:
             return own
-        key = _checksum(data) + _settings(budget)
+        key = checksum(data) + _settings(budget)
         find = partial(self._find, key.hex(), data, name, max_pixels)
         picture = find()
         if picture is not None:
@@ -122,8 +121,8 @@ class PreparedImages:
                 encoded = file.read()
         except OSError:
             return None
-        said = head[len(_MARK) + _CHECKSUM_BYTES :]
-        if head != _MARK + _checksum(said, encoded) + said:
+        said = head[len(_MARK) + CHECKSUM_BYTES :]
+        if head != _MARK + checksum(said, encoded) + said:
             return None
         sha256, n_bytes, raw_width, raw_height, width, height, orientation = _SAID.unpack(said)
         raw, sent = Size(raw_width, raw_height), Size(width, height)
@@ -154,7 +153,7 @@ class PreparedImages:
         draft = self._folder / f"{key}.{secrets.token_hex(4)}.tmp"
         try:
             with draft.open("xb") as file:
-                file.writelines((_MARK, _checksum(said, encoded.data), said, encoded.data))
+                file.writelines((_MARK, checksum(said, encoded.data), said, encoded.data))
             draft.replace(self._folder / key)
         except OSError as error:
             self._stop(error)
@@ -256,15 +255,6 @@ def kept_in(
     finally:
         if is_over:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _checksum(*parts: bytes) -> bytes:
-    import xxhash
-
-    checksum = xxhash.xxh3_128()
-    for part in parts:
-        checksum.update(part)
-    return checksum.digest()
 
 
 @cache
