@@ -23,12 +23,11 @@ from medeval.merging import MEDIA_TYPES
 from medeval.packed import SampleKeys
 from medeval.plan import Plan
 from medeval.records import FailureRecord
+from medeval.reporting import Conversations, Overview
 from medeval.schema import parse_record
 from medeval.store import RunFolder
 from medeval.walk import Cell, is_complete
 from medeval.workers import (
-    Conversations,
-    Overview,
     Worker,
     WorkerLostError,
     employ,

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medeval.conversation import Conversation, Kind
 from medeval.engines import model_opener
 from medeval.evaluation import Evaluation, Group, cells_of
 from medeval.interruption import Interrupt, Interruption
@@ -20,11 +19,11 @@ from medeval.judge_replies import FILES
 from medeval.packed import SampleKey, SampleKeys
 from medeval.plan import PlanFile, resolve
 from medeval.prepared_images import PreparedImages
+from medeval.reporting import Message, Reporting
 from medeval.samples import BenchmarkSamples
 from medeval.store import RunFolder
 from medeval.walk import Cell
 
-Message = Mapping[str, Any]
 KINDS = ("trajectories", "verdicts", "failures")
 
 
@@ -101,36 +100,12 @@ class RemoteEvaluation:
         evaluation = Evaluation(
             self._plan,
             self._folder,
-            self,
+            Reporting(self._messages.put_nowait),
             self._interrupt,
             judges_what_is_there=False,
             prepared=self._prepared,
         )
         await evaluation.run(one(), model_opener(self._plan), asks_judges=False)
-
-    def engine_ready(self, checkpoint: str, seconds: float) -> None:
-        """A checkpoint's engine has started, and took so long."""
-        self._messages.put_nowait({"engine_ready": checkpoint, "seconds": seconds})
-
-    def begin(self, conversation: Conversation) -> None:
-        """A conversation has begun."""
-        self._messages.put_nowait({"begin": conversation.words})
-
-    def advance(self, conversation: Conversation, *, seconds: float | None) -> None:
-        """A conversation is over."""
-        self._messages.put_nowait({"advance": conversation.words, "seconds": seconds})
-
-    def skip(self, conversation: Conversation) -> None:
-        """A sample of which no conversation began."""
-        self._messages.put_nowait({"skip": conversation.words})
-
-    def stop(self, checkpoint: str, kind: Kind) -> None:
-        """No more conversations of a kind will begin."""
-        self._messages.put_nowait({"stop": (checkpoint, kind.benchmark, kind.protocol)})
-
-    def tell(self, message: str) -> None:
-        """Something people should read."""
-        self._messages.put_nowait({"tell": message})
 
     def _written(self, cells: Sequence[Cell]) -> Iterator[Message]:
         """What was written since the last time: claims before lines, trajectories first."""

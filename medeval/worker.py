@@ -11,54 +11,18 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 from medeval.checkpoints import Checkpoint
-from medeval.conversation import Conversation, Kind
 from medeval.engines import model_opener
 from medeval.evaluation import Evaluation, Group, cells_of
 from medeval.interruption import Interrupt
 from medeval.plan import PlanFile, resolve
 from medeval.prepared_images import PreparedImages
+from medeval.reporting import Message, Reporting
 from medeval.samples import BenchmarkSamples
 from medeval.store import RunFolder
 from medeval.walk import Cell
-
-
-class Reporting:
-    """Progress as lines to whoever started this process."""
-
-    def __init__(self, lines: TextIO) -> None:
-        self._lines = lines
-
-    def say(self, **message: Any) -> None:
-        """One message."""
-        self._lines.write(json.dumps(message) + "\n")
-        self._lines.flush()
-
-    def engine_ready(self, checkpoint: str, seconds: float) -> None:
-        """A checkpoint's engine has started, and took so long."""
-        self.say(engine_ready=checkpoint, seconds=seconds)
-
-    def begin(self, conversation: Conversation) -> None:
-        """A conversation has begun."""
-        self.say(begin=conversation.words)
-
-    def advance(self, conversation: Conversation, *, seconds: float | None) -> None:
-        """A conversation is over."""
-        self.say(advance=conversation.words, seconds=seconds)
-
-    def skip(self, conversation: Conversation) -> None:
-        """A sample of which no conversation began."""
-        self.say(skip=conversation.words)
-
-    def stop(self, checkpoint: str, kind: Kind) -> None:
-        """No more conversations of a kind will begin."""
-        self.say(stop=(checkpoint, kind.benchmark, kind.protocol))
-
-    def tell(self, message: str) -> None:
-        """Something people should read."""
-        self.say(tell=message)
 
 
 class Orders:
@@ -107,8 +71,8 @@ class Orders:
     def _report(self, name: str, cells: Sequence[Cell]) -> None:
         stopped = {cell.name: cell.stopped for cell in cells if cell.stopped}
         if stopped:
-            self._reporting.say(stopped=stopped)
-        self._reporting.say(ended=name, interrupted=self._interrupt.reason is not None)
+            self._reporting.say({"stopped": stopped})
+        self._reporting.say({"ended": name, "interrupted": self._interrupt.reason is not None})
 
 
 async def _work(reporting: Reporting) -> None:
@@ -145,7 +109,12 @@ def main() -> None:
     """Work; whatever an engine prints goes to the log, for stdout is ours."""
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    asyncio.run(_work(Reporting(lines)))
+
+    def say(message: Message) -> None:
+        lines.write(json.dumps(message) + "\n")
+        lines.flush()
+
+    asyncio.run(_work(Reporting(say)))
 
 
 if __name__ == "__main__":

@@ -12,20 +12,20 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from medeval.checkpoints import Checkpoint
-from medeval.conversation import Conversation, Kind
 from medeval.devices import gpu_groups, worker_environment
 from medeval.durable import make_folder
 from medeval.errors import ModelError, UsageError
 from medeval.evaluation import Group
 from medeval.interruption import Interrupt, Interruption
 from medeval.plan import Plan, PlanFile
-from medeval.walk import Cell, Progress, n_missing
+from medeval.reporting import Conversations, Overview
+from medeval.walk import Cell, n_missing
 
 LOGS = "logs"
 # A checkpoint at which so many workers died, with nothing made in between or in all, is given up:
@@ -59,58 +59,6 @@ class Worker(Protocol):
     def kill(self) -> None:
         """End it at once."""
         ...
-
-
-class Overview(Progress, Protocol):
-    """Where workers together tell how far they are."""
-
-    def at_once(self, n_engines: int) -> None:
-        """So many engines work side by side."""
-        ...
-
-    def drop(self, conversation: Conversation) -> None:
-        """A conversation was lost with its worker."""
-        ...
-
-
-class Conversations:
-    """Passes on what one worker tells of its conversations, and which were lost with it."""
-
-    def __init__(self, progress: Overview) -> None:
-        self._progress = progress
-        self._under_way: set[Conversation] = set()
-
-    def pass_on(self, message: Mapping[str, Any]) -> None:
-        """What the worker says of them, and whatever else all progress is told."""
-        match message:
-            case {"begin": words}:
-                self.begin(Conversation.of(words))
-            case {"advance": words, "seconds": seconds}:
-                self.advance(Conversation.of(words), seconds=seconds)
-            case {"skip": words}:
-                self._progress.skip(Conversation.of(words))
-            case {"stop": (checkpoint, benchmark, protocol)}:
-                self._progress.stop(checkpoint, Kind(benchmark, protocol))
-            case {"engine_ready": checkpoint, "seconds": seconds}:
-                self._progress.engine_ready(checkpoint, seconds)
-            case {"tell": text}:
-                self._progress.tell(text)
-
-    def begin(self, conversation: Conversation) -> None:
-        """One has begun."""
-        self._under_way.add(conversation)
-        self._progress.begin(conversation)
-
-    def advance(self, conversation: Conversation, *, seconds: float | None) -> None:
-        """One is done."""
-        self._under_way.discard(conversation)
-        self._progress.advance(conversation, seconds=seconds)
-
-    def lose(self) -> None:
-        """The worker is no more."""
-        for conversation in self._under_way:
-            self._progress.drop(conversation)
-        self._under_way.clear()
 
 
 class Employer(Protocol):
@@ -193,7 +141,7 @@ class _Table:
 class _Crew:
     employer: Employer
     table: _Table
-    progress: Progress
+    progress: Overview
     at_work: dict[int, Worker] = field(default_factory=dict)
     lost: dict[int, "_Losses"] = field(default_factory=dict)
     ending: set[asyncio.Task[None]] = field(default_factory=set)

@@ -19,8 +19,8 @@ from medeval.forecast import TOLD_EVERY_S, Forecast, Foresight
 from medeval.models.scripted import ScriptedModel
 from medeval.order import Order
 from medeval.profile import Parts
+from medeval.reporting import Conversations
 from medeval.sweep import carry_out
-from medeval.workers import Conversations
 from tests.medeval_processes import MedevalMain, Serve
 from tests.small_benchmark import play, write_benchmark, write_pair
 from tests.stub_server import StubServer
