@@ -17,7 +17,8 @@ TOLD_EVERY_S: Final = 0.1
 TOLD_EVERY_SHARE: Final = 0.01
 TOLD_AT_LEAST_EVERY_S: Final = 1.0
 
-# Of all time, working it out may take no more than this share.
+# Of all time, working it out may take no more than this share: CPU time, since by the clock a
+# machine that stood still meanwhile would keep anything new from being told for long.
 LARGEST_SHARE: Final = 0.01
 
 
@@ -201,10 +202,11 @@ class Foresight:
         self._forecast.ended(conversation, seconds)
         now = self._forecast.clock()
         if now >= self._tell_at:
+            began_at = time.thread_time()
             left_s = self._forecast.left_s()
+            took_s = time.thread_time() - began_at
             self._progress.left(left_s)
             pause_s = min(TOLD_EVERY_SHARE * (left_s or 0.0), TOLD_AT_LEAST_EVERY_S)
-            took_s = self._forecast.clock() - now
             self._tell_at = now + max(TOLD_EVERY_S, pause_s, took_s / LARGEST_SHARE)
         self._progress.advance(scored=seconds is not None)
 

@@ -414,6 +414,24 @@ def test_a_time_that_is_far_off_is_told_once_a_second() -> None:
     assert 9 <= len(told.foreseen) <= 11
 
 
+class Halting(Forecast):
+    """As on a machine that stands still for a while whenever the time left is worked out."""
+
+    def left_s(self) -> float | None:
+        assert isinstance(self.clock, Clock)
+        self.clock.now += 0.2
+        return super().left_s()
+
+
+def test_a_machine_that_stands_still_does_not_keep_the_time_left_from_being_told() -> None:
+    told, clock = Told(), Clock()
+    foresight = Foresight(told, Halting({"one": {FREE: 10000}}, clock=clock))
+    for number in range(100):
+        clock.now += 0.1
+        foresight.advance(Conversation("one", FREE, number), seconds=10.0)
+    assert len(told.foreseen) >= 9
+
+
 def test_a_real_run_is_foreseen_from_its_first_conversation_to_its_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
