@@ -1,9 +1,24 @@
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from medeval.pixel_room import PixelRoom
+from tests.medeval_processes import ROOT
+
+PILLOW_MEMORY = """
+from PIL import Image
+
+from medeval.pixel_room import PixelRoom
+
+PixelRoom()
+Image.new("RGB", (7680, 4320)).resize((64, 36))
+stats = Image.core.get_stats()
+print(Image.core.get_block_size() >> 20, Image.core.get_blocks_max(), stats["blocks_cached"])
+"""
 
 
 def most_at_once(room: PixelRoom, sizes: list[int], n_threads: int = 8) -> int:
@@ -52,3 +67,28 @@ def test_an_error_leaves_the_room_as_it_was() -> None:
         raise ValueError("damaged")
     with room.taken(10):
         pass
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({}, "64 2 2"),
+        ({"PILLOW_BLOCK_SIZE": "32m"}, "32 2 2"),
+        ({"PILLOW_BLOCKS_MAX": "1"}, "64 1 1"),
+        ({"PILLOW_BLOCKS_MAX": "0"}, "64 0 0"),
+    ],
+)
+def test_pillow_holds_large_blocks_and_keeps_two_unless_it_was_told_otherwise(
+    told: dict[str, str], expected: str
+) -> None:
+    others = {name: value for name, value in os.environ.items() if not name.startswith("PILLOW_")}
+    shown = subprocess.run(
+        [sys.executable, "-c", PILLOW_MEMORY],
+        env={**others, **told},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    assert shown.strip() == expected
