@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import statistics
 import subprocess
 import sys
 import time
@@ -97,6 +98,12 @@ def stub_server(
     return stub_process(
         *("--places", places, "--latency", latency_s, "--answer", "<answer>A</answer>", *calling)
     )
+
+
+def told(values: list[float], digits: int = 2) -> str:
+    """A median with what it lies between."""
+    median, least, most = statistics.median(values), min(values), max(values)
+    return f"{median:.{digits}f} ({least:.{digits}f}-{most:.{digits}f})"
 
 
 def photos(n: int, size: tuple[int, int], noise: float) -> Iterator[Image.Image]:

@@ -11,9 +11,10 @@ log, and lmms-eval sends JPEG, not PNG, by its asynchronous client. Any other is
 MEDEVAL_OTHER_CLIENT, a command in which {url}, {folder}, {n} and {concurrency} are filled in.
 
 medeval runs twice: the first time it has never seen the images, and computes the SHA-256 of each,
-which plain aiohttp does not, to record what was shown. It is measured before each client; a
-processor without instructions for it takes four times as long. "again" is a later run with the
-same data set, the usual one, which knows the images by a checksum.
+which plain aiohttp does not, to record what was shown; a processor without instructions for it
+takes four times as long. So plain aiohttp runs "and hashes" as well, which says how much of what
+medeval adds is the hash. "again" is a later run with the same data set, the usual one, which knows
+the images by a checksum. CPU is told as a multiple of plain aiohttp's of the same round, too.
 
 With `--turns 2` the model first asks for a crop. What the crop itself takes is measured before
 each client, on one core.
@@ -25,7 +26,6 @@ import json
 import os
 import shlex
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -46,11 +46,14 @@ from tests.perf.measuring import (
     medeval,
     photos,
     stub_server,
+    told,
     write_rows,
 )
 
 CLIENTS = Path(__file__).parent / "clients"
 PEERS = {"Inspect AI": "MEDEVAL_INSPECT_PYTHON", "lmms-eval": "MEDEVAL_LMMS_EVAL_PYTHON"}
+PLAIN = "plain aiohttp"
+HASHING = "and hashes"
 AGAIN = "medeval again"
 BOX = (200, 200, 600, 600)
 CALL = (
@@ -147,9 +150,10 @@ def command_of(
     client: str, n: int, images: Path, folder: Path, url: str, how: argparse.Namespace
 ) -> list[str]:
     places = str(how.places)
-    if client == "plain aiohttp":
+    if client in (PLAIN, HASHING):
         script = str(CLIENTS / "plain_aiohttp.py")
-        return [sys.executable, script, url, str(images), str(n), places, str(how.turns)]
+        options = ("--hash",) if client == HASHING else ()
+        return [sys.executable, script, url, str(images), str(n), places, str(how.turns), *options]
     if client in ("medeval", AGAIN):
         definition = folder / "files.py"
         definition.write_text(DEFINITION)
@@ -182,20 +186,31 @@ def command_of(
     return shlex.split(os.environ["MEDEVAL_OTHER_CLIENT"].format(**filled))
 
 
-def report(client: str, few: list[Figures], many: list[Figures], how: argparse.Namespace) -> None:
-    ideal_s = how.samples * how.turns * how.latency / how.places
-    shares = [ideal_s / figures.span_s for figures in many]
-    cpu_ms = [
-        1000 * (figures.cpu_s - before.cpu_s) / (figures.n - before.n)
+def cpu_s_of(few: list[Figures], many: list[Figures]) -> list[float]:
+    """CPU seconds of one more sample, by round."""
+    return [
+        (figures.cpu_s - before.cpu_s) / (figures.n - before.n)
         for before, figures in zip(few, many, strict=True)
     ]
+
+
+def report(
+    client: str,
+    few: dict[str, list[Figures]],
+    many: dict[str, list[Figures]],
+    how: argparse.Namespace,
+) -> None:
+    ideal_s = how.samples * how.turns * how.latency / how.places
+    ours = cpu_s_of(few[client], many[client])
+    least = cpu_s_of(few[PLAIN], many[PLAIN]) if PLAIN in few else []
+    ratios = [mine / other for mine, other in zip(ours, least, strict=False)]
     print(
-        f"{client:14} share of the ideal {statistics.median(shares):.2f} "
-        f"({min(shares):.2f}-{max(shares):.2f})  CPU a sample {statistics.median(cpu_ms):6.2f} ms "
-        f"({min(cpu_ms):.2f}-{max(cpu_ms):.2f})  first request after "
-        f"{min(figures.start_s for figures in few):.1f} s  peak "
-        f"{max(figures.peak_mb for figures in many):.0f} MB  "
-        f"most in flight {max(figures.most_in_flight for figures in many)}",
+        f"{client:14} share of the ideal {told([ideal_s / one.span_s for one in many[client]])}  "
+        f"CPU a sample {told([1000 * taken for taken in ours])} ms"
+        f"{f', {told(ratios)} x plain' if ratios and client != PLAIN else ''}  first request after "
+        f"{min(figures.start_s for figures in few[client]):.1f} s  peak "
+        f"{max(figures.peak_mb for figures in many[client]):.0f} MB  "
+        f"most in flight {max(figures.most_in_flight for figures in many[client])}",
         flush=True,
     )
 
@@ -211,7 +226,7 @@ def main() -> None:
     parser.add_argument("--profile", help="where py-spy writes medeval's stacks")
     parser.add_argument("--only", help="one client")
     how = parser.parse_args()
-    clients = ["plain aiohttp", "medeval", AGAIN]
+    clients = [PLAIN, HASHING, "medeval", AGAIN]
     if how.turns == 1:
         clients += [peer for peer, variable in PEERS.items() if os.environ.get(variable)]
     if os.environ.get("MEDEVAL_OTHER_CLIENT"):
@@ -234,12 +249,9 @@ def main() -> None:
                 for n, kept in ((min(N_FEW, how.samples), few), (how.samples, many)):
                     kept[client].append(figures_of(client, n, images, url, how))
         name = "crop itself" if how.turns == 2 else "SHA-256 of an image"
-        print(
-            f"the {name}: {1000 * statistics.median(beside):.2f} ms of CPU "
-            f"({1000 * min(beside):.2f}-{1000 * max(beside):.2f})"
-        )
+        print(f"the {name}: {told([1000 * taken for taken in beside])} ms of CPU")
         for client in clients:
-            report(client, few[client], many[client], how)
+            report(client, few, many, how)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """The least a client can do: file bytes, base64, one POST a turn; nothing is read or kept.
 
-    python plain_aiohttp.py URL FOLDER N_SAMPLES CONCURRENCY N_TURNS
+    python plain_aiohttp.py URL FOLDER N_SAMPLES CONCURRENCY N_TURNS [--hash]
 
-With two turns, the second sends the image again and a crop of it that was made beforehand.
+With two turns, the second sends the image again and a crop of it that was made beforehand. With
+`--hash` it takes the SHA-256 of each image's file, once.
 """
 
 import asyncio
 import base64
+import hashlib
 import json
 import sys
 from collections.abc import Iterator
@@ -34,9 +36,13 @@ def body(*images: bytes, spoken: str | None = None) -> bytes:
     return text
 
 
-async def work(session: aiohttp.ClientSession, url: str, paths: Iterator[Path], turns: int) -> None:
+async def work(
+    session: aiohttp.ClientSession, url: str, paths: Iterator[Path], turns: int, *, hashes: bool
+) -> None:
     for path in paths:
         image, spoken = path.read_bytes(), None
+        if hashes:
+            hashlib.sha256(image).hexdigest()
         crops: list[bytes] = []
         for _ in range(turns):
             data = body(image, *crops, spoken=spoken)
@@ -49,12 +55,15 @@ async def work(session: aiohttp.ClientSession, url: str, paths: Iterator[Path], 
 JSON = {"Content-Type": "application/json"}
 
 
-async def main(url: str, folder: str, n_samples: str, concurrency: str, turns: str) -> None:
+async def main(
+    url: str, folder: str, n_samples: str, concurrency: str, turns: str, *options: str
+) -> None:
     paths = iter(sorted(Path(folder).glob("*.jpg"))[: int(n_samples)])
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
         for _ in range(int(concurrency)):
-            group.create_task(work(session, url, paths, int(turns)))
+            hashes = "--hash" in options
+            group.create_task(work(session, url, paths, int(turns), hashes=hashes))
 
 
 if __name__ == "__main__":
