@@ -5,15 +5,14 @@ the image is shrunk to what a tiny model sees; a big one is not.
 """
 
 import hashlib
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from medeval.boxes import Box, pixels
+from medeval.images import png_of
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL import Image
 
     # shape (EDGE_PX, EDGE_PX, 3), 0 to 255
     Canvas = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
@@ -59,7 +58,7 @@ def draw_scene(seed: str, size: MarkerSize) -> Scene:
     from PIL import Image
 
     canvas, colour, box = paint_scene(seed, size)
-    return Scene(png=_png(Image.fromarray(canvas)), colour=colour, size=size, box=box)
+    return Scene(png=png_of(Image.fromarray(canvas)), colour=colour, size=size, box=box)
 
 
 def paint_scene(seed: str, size: MarkerSize) -> "tuple[Canvas, Colour, Box]":
@@ -109,9 +108,3 @@ def _fill(
     colour: tuple[int, ...],
 ) -> None:
     canvas[top : top + edge, left : left + edge] = colour
-
-
-def _png(image: "Image.Image") -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=1)
-    return buffer.getvalue()

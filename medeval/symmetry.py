@@ -6,14 +6,13 @@ direction in which pixels move. `transpose` mirrors at the diagonal from the top
 """
 
 import hashlib
-import io
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from medeval.image_files import MAX_PIXELS, open_image
-from medeval.images import PNG_COMPRESS_LEVEL, prepare
+from medeval.images import png_of, prepare
 from medeval.pixel_room import PixelRoom
 from medeval.types import ImageSource, Sample
 
@@ -79,10 +78,7 @@ def _turned_png(image: ImageSource, turn: Turn) -> bytes:
     data = image.read()
     opened = open_image(data, image.name, MAX_PIXELS)
     with _room().taken(opened.width * opened.height):
-        pixels = _turned_pixels(prepare(data, name=image.name).pixels(), turn)
-        buffer = io.BytesIO()
-        pixels.save(buffer, "PNG", compress_level=PNG_COMPRESS_LEVEL)
-        return buffer.getvalue()
+        return png_of(_turned_pixels(prepare(data, name=image.name).pixels(), turn))
 
 
 @cache
