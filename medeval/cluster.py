@@ -27,12 +27,7 @@ from medeval.reporting import Conversations, Overview
 from medeval.schema import parse_record
 from medeval.store import RunFolder
 from medeval.walk import Cell, is_complete
-from medeval.workers import (
-    Worker,
-    WorkerLostError,
-    employ,
-    options_of_worker,
-)
+from medeval.workers import Worker, WorkerLostError, employ, options_of_worker
 
 
 async def deal_out_on_ray(
