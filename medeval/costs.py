@@ -12,8 +12,8 @@ class Cost:
     """What a cell's trajectories took together.
 
     Tokens are None where the engine did not count them. `seconds` adds up conversations that ran
-    side by side; `engine_s` is that divided by the number that was allowed at once, None where
-    it is not known: the engine's own time, where conversations enough were waiting.
+    side by side; `engine_s`, the parts of its time that an engine spent on each, None where one of
+    them does not tell.
     """
 
     n_trajectories: int = 0
@@ -28,6 +28,7 @@ class Tally:
     def __init__(self) -> None:
         self._usage = Usage()
         self._seconds = 0.0
+        self._engine_s: float | None = 0.0
         self._n = 0
 
     def passing(self, endings: Iterable[Ending]) -> Iterator[Ending]:
@@ -35,12 +36,18 @@ class Tally:
         for ending in endings:
             self._usage += ending.usage
             self._seconds += ending.seconds
+            if self._engine_s is None or ending.engine_seconds is None:
+                self._engine_s = None
+            else:
+                self._engine_s += ending.engine_seconds
             self._n += 1
             yield ending
 
-    def cost(self, at_once: int | None) -> Cost:
-        """The cost so far, with so many conversations at once."""
-        engine_s = None if at_once is None else self._seconds / at_once
+    def cost(self) -> Cost:
+        """The cost so far."""
         return Cost(
-            n_trajectories=self._n, usage=self._usage, seconds=self._seconds, engine_s=engine_s
+            n_trajectories=self._n,
+            usage=self._usage,
+            seconds=self._seconds,
+            engine_s=self._engine_s,
         )

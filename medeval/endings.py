@@ -32,3 +32,4 @@ class Ending(Record):
     called: bool
     usage: Usage
     seconds: float
+    engine_seconds: float | None = None

@@ -139,6 +139,7 @@ class TrajectoryRecord(Record):
     calls: tuple[ToolCallPart, ...]
     usage: UsagePart
     seconds: float
+    engine_seconds: float | None = None
 
     @classmethod
     def from_trajectory(cls, trajectory: Trajectory) -> Self:
@@ -165,6 +166,7 @@ class TrajectoryRecord(Record):
             answer=None if self.answer is None else self.answer.answer(),
             stop=self.stop,
             seconds=self.seconds,
+            engine_seconds=self.engine_seconds,
         )
 
 

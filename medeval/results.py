@@ -160,10 +160,7 @@ def _results(
     endings = tally.passing(cell.endings())
     joined = join_verdicts(endings, cell.verdicts_by(judge), judge)
     results = HeldResults(summarizer.passing(joined))
-    begun = cell.record()
-    told = [entry.get("concurrency") for entry in begun.recorded] if begun else []
-    cost = tally.cost(max((number for number in told if isinstance(number, int)), default=None))
-    key = cell.key
+    cost, key = tally.cost(), cell.key
     summary = summarizer.summary(
         CellName(
             checkpoint=key.checkpoint,

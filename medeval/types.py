@@ -297,7 +297,8 @@ class Trajectory:
     """The conversation of one sample under one protocol at one repeat.
 
     `messages` is all that was said, the last reply included. `answer` is None exactly where
-    `stop` is not "answered".
+    `stop` is not "answered". `engine_seconds` is its part of the time of an engine that it shared
+    with others, None where that was not measured.
     """
 
     sample_id: str
@@ -310,6 +311,7 @@ class Trajectory:
     answer: Answer | None
     stop: StopReason
     seconds: float
+    engine_seconds: float | None = None
 
     @property
     def usage(self) -> Usage:

@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from medeval.cells import CellFolder, CellWriter
 from medeval.checkpoints import Checkpoint
 from medeval.conversation import Conversation, Kind
 from medeval.definitions import EvalProtocol
+from medeval.engine_time import EngineTime
 from medeval.errors import DataError, FatalModelError, ModelError, RecordError
 from medeval.interruption import Interrupt
 from medeval.judging import JudgeQueue, failure, first_error_alone
@@ -131,6 +132,7 @@ class Walk:
     writer_name: str = "0"
     prepared: PreparedImages | None = None
     holding: Holding = field(init=False)
+    engine_time: EngineTime = field(default_factory=EngineTime)
 
     def __post_init__(self) -> None:
         self.holding = Holding.of_places(self.concurrency, self._is_over)
@@ -217,18 +219,22 @@ class Walk:
                 raise NotBegunError
             job.has_begun = True
             self.progress.begin(job.conversation)
-            rollout = await roll_out(
-                job.sample,
-                pictures,
-                protocol,
-                self.model,
-                repeat=job.repeat,
-                seed=self.seed,
-                room=self.holding.room,
-                made_room=self.holding.made,
-            )
+            begun = self.engine_time.begin()
+            try:
+                rollout = await roll_out(
+                    job.sample,
+                    pictures,
+                    protocol,
+                    self.model,
+                    repeat=job.repeat,
+                    seed=self.seed,
+                    room=self.holding.room,
+                    made_room=self.holding.made,
+                )
+            finally:
+                engine_s = self.engine_time.end(begun)
             self._keep_images(job, rollout)
-            return rollout.trajectory
+            return replace(rollout.trajectory, engine_seconds=engine_s)
 
     def _keep_images(self, job: Job, rollout: Rollout) -> None:
         if self.keep_images < 0 or job.position < self.keep_images:

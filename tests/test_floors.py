@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS: dict[int, str] = {
     0: "errors boxes types",
     1: "text templates costs forecast conversation durations leg order profile shards inquiry "
-    "denotation schema parts records fingerprints keys packed endings",
+    "denotation schema parts records fingerprints keys packed endings engine_time",
     2: "images image_files known_files prepared_images image_cells pixel_room made_room archives "
     "symmetry row_files tables hub rows durable locks cells store judge_replies",
     3: "tools.* models.* protocol_parts",

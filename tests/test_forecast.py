@@ -488,7 +488,11 @@ def test_the_summary_tells_what_each_cell_took(
     )
     assert (available["prompt_tokens"], available["cached_tokens"]) == ("800", "320")
     assert float(free["seconds"]) >= 4 * 0.05
-    assert float(free["engine_seconds"]) == pytest.approx(float(free["seconds"]) / 2)
+    # twelve requests of 0.05 s each, two conversations at most at once
+    engine_s = float(free["engine_seconds"]) + float(available["engine_seconds"])
+    seconds = float(free["seconds"]) + float(available["seconds"])
+    assert seconds / 2 <= engine_s <= seconds
+    assert engine_s >= 12 * 0.05 / 2
 
     assert medeval_main(*arguments, "--output-dir", tmp_path / "next", "--dry-run") == 0
     shown = capsys.readouterr().out.splitlines()

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medeval.boxes import PERMILLE, RELATIVE, AxisLine, Box, Point, pixels
+from medeval.costs import Tally
 from medeval.endings import Ending
 from medeval.errors import RecordError
 from medeval.parts import BoxPart, ToolCallPart, TrajectoryImagePart, TurnPart
@@ -123,6 +124,7 @@ TRAJECTORY = Trajectory(
     answer=Answer(text="red", how_found="answer_tag", reply="<answer>red</answer>"),
     stop="answered",
     seconds=0.76,
+    engine_seconds=0.05,
 )
 
 
@@ -194,6 +196,7 @@ trajectories = st.builds(
     answer=st.none() | st.builds(Answer, text=st.text(), how_found=st.text(), reply=st.text()),
     stop=st.sampled_from(["answered", "no_answer", "empty", "turn_limit", "context"]),
     seconds=seconds,
+    engine_seconds=st.none() | seconds,
 )
 
 
@@ -211,10 +214,30 @@ def test_the_ending_of_a_line_is_that_of_its_trajectory(trajectory: Trajectory) 
     record = TrajectoryRecord.from_trajectory(trajectory)
     ending, read = parse_record(Ending, record.line(), "a line"), read_back(record)
 
-    for name in Ending.model_fields.keys() - {"schema_version", "answer", "seconds"}:
+    times = {"seconds", "engine_seconds"}
+    for name in Ending.model_fields.keys() - {"schema_version", "answer", *times}:
         assert getattr(ending, name) == getattr(read, name), name
     assert (ending.answer and ending.answer.text) == (read.answer and read.answer.text)
     assert repr(ending.seconds) == repr(read.seconds)
+    assert repr(ending.engine_seconds) == repr(read.engine_seconds)
+
+
+def test_a_trajectory_of_an_older_run_folder_does_not_tell_its_part_of_the_engines_time() -> None:
+    written = json.loads(TrajectoryRecord.from_trajectory(TRAJECTORY).line())
+    older = json.dumps({name: value for name, value in written.items() if name != "engine_seconds"})
+
+    record = parse_record(TrajectoryRecord, older.encode(), "a line")
+    assert record.trajectory() == replace(TRAJECTORY, engine_seconds=None)
+    told, untold = (
+        parse_record(Ending, line.encode(), "a line") for line in (json.dumps(written), older)
+    )
+    costs = []
+    for endings in ([told, told], [told, untold]):
+        tally = Tally()
+        assert list(tally.passing(endings)) == endings
+        costs.append(tally.cost())
+    assert [cost.engine_s for cost in costs] == [2 * 0.05, None]
+    assert [cost.seconds for cost in costs] == [2 * 0.76, 2 * 0.76]
 
 
 def test_trajectory_line_writes_out_its_counts_and_images_by_hash() -> None:

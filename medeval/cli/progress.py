@@ -27,7 +27,8 @@ class _Bar(UntypedBar):
     def format_dict(self) -> MutableMapping[str, Any]:
         """What the bar is written from."""
         values = super().format_dict
-        left = "?" if self.left_s is None else tqdm.format_interval(self.left_s)
+        left_s = 0.0 if self.n == self.total else self.left_s
+        left = "?" if left_s is None else tqdm.format_interval(left_s)
         return {**values, "left": left}
 
 

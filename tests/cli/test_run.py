@@ -249,5 +249,15 @@ def test_what_is_told_stands_above_the_bar(capsys: Capture) -> None:
     assert "1 unscored" in seen.err
 
 
+def test_a_bar_that_is_full_has_no_time_left_whatever_it_was_told_last(capsys: Capture) -> None:
+    progress = BarProgress()
+    progress.expect(1)
+    progress.left(75)
+    progress.advance(scored=True)
+    progress.close()
+    *_, last = capsys.readouterr().err.split("\r")
+    assert "1/1 [00:00<00:00, " in last
+
+
 def test_a_rate_of_nothing_is_shown_as_undefined() -> None:
     assert (_with_interval(UNDEFINED), _percent(UNDEFINED)) == ("undefined", "undefined")
