@@ -72,7 +72,9 @@ class VLLMEngine:
         _prepare_environment(plan.log)
         log_start = plan.log.stat().st_size
         try:
-            # its checks and its waiting block
+            # its checks and its waiting block; and what fails while vLLM is imported, and is no
+            # fault, keeps the frames it came through, and whatever else those hold
+            await asyncio.to_thread(_import_all)
             started = await asyncio.to_thread(_load, path, plan)
         except FatalModelError:
             raise
@@ -262,16 +264,25 @@ def _shown(request: Request) -> list[Any]:
     ]
 
 
-def _load(path: Path, plan: EnginePlan) -> "tuple[Any, TokenPrompts]":
-    model_type = str(read_configuration(path).get("model_type"))
+def _import_all() -> None:
+    """Import what takes long. Raises FatalModelError where vLLM is not there."""
     try:
         import vllm.engine.arg_utils
-        from vllm.v1.engine.async_llm import AsyncLLM
+        import vllm.v1.engine.async_llm  # noqa: F401
 
-        from medeval.models.processor import PROCESSORS
-        from medeval.models.token_prompts import TokenPrompts
+        import medeval.models.token_prompts  # noqa: F401
     except ImportError as error:
         raise FatalModelError(f"vLLM cannot be imported: {error}", hint=INSTALL_HINT) from error
+
+
+def _load(path: Path, plan: EnginePlan) -> "tuple[Any, TokenPrompts]":
+    import vllm.engine.arg_utils
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    from medeval.models.processor import PROCESSORS
+    from medeval.models.token_prompts import TokenPrompts
+
+    model_type = str(read_configuration(path).get("model_type"))
     if model_type not in PROCESSORS:
         raise FatalModelError(
             f"{str(path)!r} is a {model_type!r}; the vllm backend runs {', '.join(PROCESSORS)}",
