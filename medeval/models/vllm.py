@@ -72,9 +72,9 @@ class VLLMEngine:
         _prepare_environment(plan.log)
         log_start = plan.log.stat().st_size
         try:
-            # its checks and its waiting block; and what fails while vLLM is imported, and is no
-            # fault, keeps the frames it came through, and whatever else those hold
+            # vLLM keeps an error of its imports, whose frames would keep what their thread returns
             await asyncio.to_thread(_import_all)
+            # its checks and its waiting block
             started = await asyncio.to_thread(_load, path, plan)
         except FatalModelError:
             raise
