@@ -25,9 +25,7 @@ import statistics
 import struct
 import sys
 import tempfile
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +39,7 @@ from tests.perf.measuring import (
     DEFINITION,
     PROTOCOL,
     RESIZED,
+    cpu_s,
     file_name,
     measured,
     medeval,
@@ -117,14 +116,6 @@ class Least:
 
 def hash_of(data: bytes) -> None:
     hashlib.sha256(data).hexdigest()
-
-
-def cpu_s(work: Callable[[bytes], None], files: list[bytes], n_threads: int) -> float:
-    with ThreadPoolExecutor(n_threads) as pool:
-        started = time.process_time()
-        for _ in pool.map(work, files):
-            pass
-        return (time.process_time() - started) / len(files)
 
 
 def prepare_ahead(images: Path, n: int, kept: Path) -> None:

@@ -7,15 +7,19 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image, ImageChops
 
 from medeval.known_files import CACHE_VARIABLE
 from tests.medeval_processes import ROOT, stub_process
+
+Item = TypeVar("Item")
 
 # One image and one target a row; the model is to answer A.
 DEFINITION = """
@@ -98,6 +102,15 @@ def stub_server(
     return stub_process(
         *("--places", places, "--latency", latency_s, "--answer", "<answer>A</answer>", *calling)
     )
+
+
+def cpu_s(work: Callable[[Item], object], items: Sequence[Item], n_threads: int) -> float:
+    """CPU seconds of work on one item, so many threads at once."""
+    with ThreadPoolExecutor(n_threads) as pool:
+        started = time.process_time()
+        for _ in pool.map(work, items):
+            pass
+        return (time.process_time() - started) / len(items)
 
 
 def told(values: list[float], digits: int = 2) -> str:

@@ -16,8 +16,8 @@ takes four times as long. So "hashing aiohttp" runs as well, which says how much
 adds is the hash. "again" is a later run with the same data set, the usual one, which knows the
 images by a checksum. CPU is told as a multiple of the same round's, too.
 
-With `--turns 2` the model first asks for a crop. What the crop itself takes is measured before
-each client, on one core.
+With `--turns 2` the model first asks for a crop. What the crop itself takes, or the hash, is
+measured before each client: alone, and with two threads at once, which slow each other down.
 """
 
 import argparse
@@ -41,6 +41,7 @@ from medeval.tools.base import ToolContext
 from medeval.tools.crop_and_zoom import crop_and_zoom
 from tests.perf.measuring import (
     DEFINITION,
+    cpu_s,
     file_name,
     measured,
     medeval,
@@ -86,26 +87,24 @@ def draw(folder: Path, n: int, edge_px: int) -> None:
     write_rows(folder, n, n)
 
 
-def crop_cpu_s(folder: Path, n: int = 20) -> float:
+def crop_cpu_s(folder: Path, n_threads: int, n: int = 20) -> float:
     """CPU seconds of the crop itself: the tool's decode, crop, resize and encode, alone."""
     tool = crop_and_zoom()
+
+    def crop(context: ToolContext) -> None:
+        tool.run({"bbox_2d": [200, 200, 600, 600]}, context)
+
     contexts = [
         ToolContext(pictures=(prepare(path.read_bytes(), name=path.name),), frame="permille")
         for path in sorted(folder.glob("*.jpg"))[:n]
     ]
-    started = time.process_time()
-    for context in contexts:
-        tool.run({"bbox_2d": [200, 200, 600, 600]}, context)
-    return (time.process_time() - started) / len(contexts)
+    return cpu_s(crop, contexts, n_threads)
 
 
-def hash_cpu_s(folder: Path, n: int = 50) -> float:
+def hash_cpu_s(folder: Path, n_threads: int, n: int = 50) -> float:
     """CPU seconds of one image's SHA-256."""
     images = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))[:n]]
-    started = time.process_time()
-    for image in images:
-        hashlib.sha256(image).hexdigest()
-    return (time.process_time() - started) / len(images)
+    return cpu_s(lambda image: hashlib.sha256(image).hexdigest(), images, n_threads)
 
 
 def timing(url: str) -> dict[str, float]:
@@ -243,15 +242,17 @@ def main() -> None:
         folder = Path(name)
         images = folder / "images"
         draw(images, how.samples, how.edge_px)
-        beside: list[float] = []
+        beside: dict[int, list[float]] = {1: [], 2: []}
         work = crop_cpu_s if how.turns == 2 else hash_cpu_s
         for _ in range(how.rounds):
             for client in clients:
-                beside.append(work(images))
+                for n_threads, taken in beside.items():
+                    taken.append(work(images, n_threads))
                 for n, kept in ((min(N_FEW, how.samples), few), (how.samples, many)):
                     kept[client].append(figures_of(client, n, images, url, how))
         name = "crop itself" if how.turns == 2 else "SHA-256 of an image"
-        print(f"the {name}: {told([1000 * taken for taken in beside])} ms of CPU")
+        alone, two = (told([1000 * one for one in taken]) for taken in beside.values())
+        print(f"the {name}: {alone} ms of CPU, {two} two at once")
         for client in clients:
             report(client, few, many, how)
 
