@@ -73,9 +73,9 @@ class VLLMEngine:
         log_start = plan.log.stat().st_size
         try:
             # vLLM keeps an error of its imports, whose frames would keep what their thread returns
-            await asyncio.to_thread(_import_all)
+            model_type = await asyncio.to_thread(_checked_type, path)
             # its checks and its waiting block
-            started = await asyncio.to_thread(_load, path, plan)
+            started = await asyncio.to_thread(_load, path, model_type, plan)
         except FatalModelError:
             raise
         except Exception as error:
@@ -264,30 +264,31 @@ def _shown(request: Request) -> list[Any]:
     ]
 
 
-def _import_all() -> None:
-    """Import what takes long. Raises FatalModelError where vLLM is not there."""
+def _checked_type(path: Path) -> str:
+    """The model's type, with vLLM imported. Raises FatalModelError where either is amiss."""
+    model_type = str(read_configuration(path).get("model_type"))
     try:
         import vllm.engine.arg_utils
         import vllm.v1.engine.async_llm  # noqa: F401
 
         import medeval.models.token_prompts  # noqa: F401
+        from medeval.models.processor import PROCESSORS
     except ImportError as error:
         raise FatalModelError(f"vLLM cannot be imported: {error}", hint=INSTALL_HINT) from error
-
-
-def _load(path: Path, plan: EnginePlan) -> "tuple[Any, TokenPrompts]":
-    import vllm.engine.arg_utils
-    from vllm.v1.engine.async_llm import AsyncLLM
-
-    from medeval.models.processor import PROCESSORS
-    from medeval.models.token_prompts import TokenPrompts
-
-    model_type = str(read_configuration(path).get("model_type"))
     if model_type not in PROCESSORS:
         raise FatalModelError(
             f"{str(path)!r} is a {model_type!r}; the vllm backend runs {', '.join(PROCESSORS)}",
             hint="--backend vllm-server runs all that vLLM does",
         )
+    return model_type
+
+
+def _load(path: Path, model_type: str, plan: EnginePlan) -> "tuple[Any, TokenPrompts]":
+    import vllm.engine.arg_utils
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    from medeval.models.token_prompts import TokenPrompts
+
     prompts = TokenPrompts(
         path,
         model_type,

@@ -113,10 +113,10 @@ def cpu_s(work: Callable[[Item], object], items: Sequence[Item], n_threads: int)
         return (time.process_time() - started) / len(items)
 
 
-def told(values: list[float], digits: int = 2) -> str:
+def told(values: list[float]) -> str:
     """A median with what it lies between."""
     median, least, most = statistics.median(values), min(values), max(values)
-    return f"{median:.{digits}f} ({least:.{digits}f}-{most:.{digits}f})"
+    return f"{median:.2f} ({least:.2f}-{most:.2f})"
 
 
 def photos(n: int, size: tuple[int, int], noise: float) -> Iterator[Image.Image]:

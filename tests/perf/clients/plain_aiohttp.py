@@ -59,10 +59,10 @@ async def main(
     url: str, folder: str, n_samples: str, concurrency: str, turns: str, *options: str
 ) -> None:
     paths = iter(sorted(Path(folder).glob("*.jpg"))[: int(n_samples)])
+    hashes = "--hash" in options
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
         for _ in range(int(concurrency)):
-            hashes = "--hash" in options
             group.create_task(work(session, url, paths, int(turns), hashes=hashes))
 
 
