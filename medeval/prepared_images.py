@@ -55,15 +55,15 @@ _SAID: Final = struct.Struct("<32sQIIIIB")
 _HEAD_BYTES: Final = len(_MARK) + CHECKSUM_BYTES + _SAID.size
 
 # The code and the libraries that an image's bytes come from; the code as it was when imported.
-_CODE: Final = code_digest("images.py", "image_files.py", "prepared_images.py")
+_CODE: Final = code_digest("images.py", "image_files.py", "known_files.py", "prepared_images.py")
 _LIBRARIES: Final = ("pil", "jpg", "libjpeg_turbo", "zlib", "zlib_ng", "webp", "libtiff")
 
 
 class PreparedImages:
     """The images of one run that were re-encoded, found by what their own files hold.
 
-    Found by a checksum of 128 bits (XXH3) of the file, its length, the pixel budget, and the code
-    and libraries that re-encode. Safe to use from threads, and from several processes at once.
+    Found by a checksum of the file, the pixel budget, and the code and libraries that re-encode.
+    Safe to use from threads, and from several processes at once.
     """
 
     def __init__(self, folder: Path, *, most_bytes: int = MOST_BYTES) -> None:

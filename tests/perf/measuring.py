@@ -125,7 +125,7 @@ def photos(n: int, size: tuple[int, int], noise: float) -> Iterator[Image.Image]
     drawn = (size[0] // 4, size[1] // 4) if is_large else size
     plane = Image.effect_noise(drawn, noise).resize(size)
     for index in range(n):
-        turned = ImageChops.offset(plane, 37 * index, 91 * index)
+        turned = ImageChops.offset(plane, 37 * index, 91 * index + index // size[0])
         yield Image.merge("RGB", (turned, plane, turned))
 
 
