@@ -1,9 +1,10 @@
 """The least a client can do: file bytes, base64, one POST a turn; nothing is read or kept.
 
-    python plain_aiohttp.py URL FOLDER N_SAMPLES CONCURRENCY N_TURNS [--hash]
+    python plain_aiohttp.py URL FOLDER N_SAMPLES CONCURRENCY N_TURNS [--hash | --crop]
 
 With two turns, the second sends the image again and a crop of it that was made beforehand. With
-`--hash` it takes the SHA-256 of each image's file, once.
+`--hash` it takes the SHA-256 of each image's file, once. With `--crop` it does that and makes the
+crop itself, by medeval's tool, in a thread.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import base64
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -36,12 +37,37 @@ def body(*images: bytes, spoken: str | None = None) -> bytes:
     return text
 
 
+async def beforehand(path: Path, _: bytes) -> bytes:
+    """The crop that lies beside an image."""
+    return path.with_suffix(".png").read_bytes()
+
+
+def cropper() -> Callable[[Path, bytes], Awaitable[bytes]]:
+    """What makes a crop of an image, whose hash it takes."""
+    from medeval.images import prepare
+    from medeval.tools.base import ToolContext
+    from medeval.tools.crop_and_zoom import crop_and_zoom
+
+    tool = crop_and_zoom()
+
+    def crop(path: Path, image: bytes) -> bytes:
+        context = ToolContext(pictures=(prepare(image, name=path.name),), frame="permille")
+        return tool.run({"bbox_2d": [200, 200, 600, 600]}, context).picture.encoded.data
+
+    return lambda path, image: asyncio.to_thread(crop, path, image)
+
+
 async def work(
-    session: aiohttp.ClientSession, url: str, paths: Iterator[Path], turns: int, *, hashes: bool
+    session: aiohttp.ClientSession,
+    url: str,
+    paths: Iterator[Path],
+    turns: int,
+    options: Sequence[str],
 ) -> None:
+    crop = cropper() if "--crop" in options else beforehand
     for path in paths:
         image, spoken = path.read_bytes(), None
-        if hashes:
+        if "--hash" in options:
             hashlib.sha256(image).hexdigest()
         crops: list[bytes] = []
         for _ in range(turns):
@@ -49,7 +75,8 @@ async def work(
             async with session.post(f"{url}/chat/completions", data=data, headers=JSON) as answer:
                 reply = json.loads(await answer.read())
             spoken = reply["choices"][0]["message"]["content"]
-            crops = [path.with_suffix(".png").read_bytes()]
+            if len(crops) < turns - 1:
+                crops.append(await crop(path, image))
 
 
 JSON = {"Content-Type": "application/json"}
@@ -59,11 +86,10 @@ async def main(
     url: str, folder: str, n_samples: str, concurrency: str, turns: str, *options: str
 ) -> None:
     paths = iter(sorted(Path(folder).glob("*.jpg"))[: int(n_samples)])
-    hashes = "--hash" in options
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
         for _ in range(int(concurrency)):
-            group.create_task(work(session, url, paths, int(turns), hashes=hashes))
+            group.create_task(work(session, url, paths, int(turns), options))
 
 
 if __name__ == "__main__":
