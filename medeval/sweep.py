@@ -64,14 +64,18 @@ class RunReport:
         return "\n".join([*lines, *self._cost(), f"run folder: {self.folder.path}"])
 
     def _cost(self) -> Iterator[str]:
-        """One line where the engine counted tokens: what all cells took together."""
+        """One line where the engine counted tokens: what all cells took together.
+
+        Without engine-seconds where an older run's cells are among them, which do not tell.
+        """
         costs = [summary.cost for summary in self.summaries]
         usage = sum((cost.usage for cost in costs), Usage())
         if usage.prompt_tokens is not None and usage.completion_tokens is not None:
-            engine_s = sum(cost.engine_s or 0.0 for cost in costs)
+            told = [cost.engine_s for cost in costs if cost.engine_s is not None]
+            engine_s = f", {sum(told):,.1f} engine-seconds" * (len(told) == len(costs))
             yield (
-                f"cost: {usage.prompt_tokens:,} tokens read, {usage.completion_tokens:,} written, "
-                f"{engine_s:,.0f} engine-seconds; by cell in tables/summary.csv"
+                f"cost: {usage.prompt_tokens:,} tokens read, {usage.completion_tokens:,} written"
+                f"{engine_s}; by cell in tables/summary.csv"
             )
 
     @property

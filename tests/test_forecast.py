@@ -5,6 +5,7 @@ import heapq
 import itertools
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -478,7 +479,7 @@ def test_the_summary_tells_what_each_cell_took(
         *("--benchmarks", tmp_path / "small.py", "--pairs", tmp_path / "small_pair.py"),
     ]
     assert medeval_main(*arguments, "--output-dir", tmp_path / "run") == 0
-    assert "cost: 1,200 tokens read, 120 written, " in capsys.readouterr().err
+    told = capsys.readouterr().err
     with (tmp_path / "run/tables/summary.csv").open() as file:
         free, available = csv.DictReader(file)
     assert (free["trajectories"], free["prompt_tokens"], free["completion_tokens"]) == (
@@ -492,12 +493,19 @@ def test_the_summary_tells_what_each_cell_took(
     engine_s = float(free["engine_seconds"]) + float(available["engine_seconds"])
     seconds = float(free["seconds"]) + float(available["seconds"])
     assert seconds / 2 <= engine_s <= seconds
+    assert f"cost: 1,200 tokens read, 120 written, {engine_s:.1f} engine-seconds; by" in told
     assert engine_s >= 12 * 0.05 / 2
 
     assert medeval_main(*arguments, "--output-dir", tmp_path / "next", "--dry-run") == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[2].split()[3:7] == ["4", "0", "4", "440"]
     assert shown[-1].split()[:5] == ["all", "8", "0", "8", "1,320"]
+
+    for path in (tmp_path / "run").glob("cells/*/*/*/free/trajectories*"):
+        older = re.sub(r'"engine_seconds":[^,}]+', '"engine_seconds":null', path.read_text())
+        path.write_text(older)
+    assert medeval_main(*arguments, "--output-dir", tmp_path / "run") == 0
+    assert "cost: 1,200 tokens read, 120 written; by cell" in capsys.readouterr().err
     assert medeval_main(*arguments, "--output-dir", tmp_path / "a/b", "--dry-run") == 0
     assert capsys.readouterr().out.count("unknown") == 6
 

@@ -17,7 +17,6 @@ a machine's speed may change; a ratio is the median of the rounds.
 
 import argparse
 import base64
-import hashlib
 import io
 import os
 import shutil
@@ -33,7 +32,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from medeval.images import PixelBudget
+from medeval.images import PixelBudget, sha256_of
 from medeval.prepared_images import FOLDER, PreparedImages
 from tests.perf.measuring import (
     DEFINITION,
@@ -58,7 +57,7 @@ TIMES = {"as it is": 10, "resized": 1, "again": 4}
 
 
 def passed_on(data: bytes) -> None:
-    hashlib.sha256(data).hexdigest()
+    sha256_of(data)
     base64.b64encode(data)
 
 
@@ -95,7 +94,7 @@ class Least:
     def taken(cls, how: str, images: Path, n: int) -> "Least":
         files = [path.read_bytes() for path in sorted(images.glob("*.jpg"))[:n]]
         # sending as it is has the hash within
-        hashed = 0.0 if LEAST[how] is passed_on else cpu_s(hash_of, files, 1)
+        hashed = 0.0 if LEAST[how] is passed_on else cpu_s(sha256_of, files, 1)
         return cls(
             alone_s=cpu_s(LEAST[how], files, 1),
             beside_s=cpu_s(LEAST[how], files, 2),
@@ -112,10 +111,6 @@ class Least:
             beside_s=(self.beside_s + other.beside_s) / 2,
             hash_s=(self.hash_s + other.hash_s) / 2,
         )
-
-
-def hash_of(data: bytes) -> None:
-    hashlib.sha256(data).hexdigest()
 
 
 def prepare_ahead(images: Path, n: int, kept: Path) -> None:

@@ -1,4 +1,4 @@
-"""One stub server, several clients in turn: share of the ideal rate, CPU a sample, memory.
+"""One stub server, several clients in turn: share of the ideal rate, CPU a conversation, memory.
 
     python tests/perf/side_by_side.py [--samples 500] [--rounds 3] [--turns 1] [--profile FILE]
 
@@ -14,7 +14,9 @@ medeval runs twice: the first time it has never seen the images, and computes th
 which plain aiohttp does not, to record what was shown; a processor without instructions for it
 takes four times as long. So "hashing aiohttp" runs as well, which says how much of what medeval
 adds is the hash. "again" is a later run with the same data set, the usual one, which knows the
-images by a checksum. CPU is told as a multiple of the same round's, too.
+images by a checksum. "sweep" is the first run of two checkpoints without and with the tool schema:
+four conversations a sample, all of which end with the first reply, told by the conversation. CPU is
+told as a multiple of the same round's, too.
 
 With `--turns 2` the model first asks for a crop. "cropping aiohttp" takes the hash and makes the
 crop, by medeval's own tool in a thread; plain aiohttp sends one that was made beforehand. What the
@@ -23,7 +25,6 @@ which slow each other down.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import shlex
@@ -37,7 +38,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from medeval.images import prepare
+from medeval.images import prepare, sha256_of
 from medeval.known_files import CACHE_VARIABLE
 from medeval.tools.base import ToolContext
 from medeval.tools.crop_and_zoom import crop_and_zoom
@@ -62,6 +63,10 @@ CROPPING = "cropping aiohttp"
 DOING_THE_SAME = {1: HASHING, 2: CROPPING}
 OPTIONS = {PLAIN: (), HASHING: ("--hash",), CROPPING: ("--crop",)}
 AGAIN = "medeval again"
+SWEEP = "medeval sweep"
+# A sweep's two checkpoints, each without and with the tool schema.
+CHECKPOINTS = ("early", "late")
+ARMS = ("tool_free", "tool_available")
 BOX = (200, 200, 600, 600)
 CALL = (
     '<tool_call>\n{"name": "crop_and_zoom", "arguments": {"bbox_2d": [200, 200, 600, 600]}}\n'
@@ -73,7 +78,7 @@ N_FEW = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What one client took for `n` samples."""
+    """What one client took for `n` conversations."""
 
     n: int
     cpu_s: float
@@ -110,7 +115,7 @@ def crop_cpu_s(folder: Path, n_threads: int, n: int = 20) -> float:
 def hash_cpu_s(folder: Path, n_threads: int, n: int = 50) -> float:
     """CPU seconds of one image's SHA-256."""
     images = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))[:n]]
-    return cpu_s(lambda image: hashlib.sha256(image).hexdigest(), images, n_threads)
+    return cpu_s(sha256_of, images, n_threads)
 
 
 def timing(url: str) -> dict[str, float]:
@@ -118,11 +123,16 @@ def timing(url: str) -> dict[str, float]:
         return dict(json.load(answer))
 
 
+def conversations(client: str) -> int:
+    """How many conversations a client has of each sample."""
+    return len(CHECKPOINTS) * len(ARMS) if client == SWEEP else 1
+
+
 def figures_of(client: str, n: int, images: Path, url: str, how: argparse.Namespace) -> Figures:
     folder = images.parent
     cache = folder / "cache"
     command = command_of(client, n, images, folder, url, how)
-    if client == "medeval":
+    if client in ("medeval", SWEEP):
         shutil.rmtree(cache, ignore_errors=True)
     environment = {
         "STUB_API_KEY": "x",
@@ -139,10 +149,11 @@ def figures_of(client: str, n: int, images: Path, url: str, how: argparse.Namesp
     began_at = time.monotonic()
     taken = measured(command, folder=folder, environment=environment)
     seen = timing(url)
-    if seen["requests"] != n * how.turns:
-        sys.exit(f"{shlex.join(command)} sent {seen['requests']} requests, not {n * how.turns}")
+    n_conversations = n * conversations(client)
+    if seen["requests"] != n_conversations * how.turns:
+        sys.exit(f"{shlex.join(command)} sent {seen['requests']} requests for {n} samples")
     return Figures(
-        n=n,
+        n=n_conversations,
         cpu_s=taken.cpu_s,
         peak_mb=taken.peak_mb,
         start_s=seen["first_at"] - began_at,
@@ -158,15 +169,17 @@ def command_of(
     if client in OPTIONS:
         plain = [sys.executable, str(CLIENTS / "plain_aiohttp.py")]
         return [*plain, url, str(images), str(n), places, str(how.turns), *OPTIONS[client]]
-    if client in ("medeval", AGAIN):
+    if client in ("medeval", AGAIN, SWEEP):
         definition = folder / "files.py"
         definition.write_text(DEFINITION)
-        arm = "tool_available" if how.turns == 2 else "tool_free"
+        arms = ARMS if client == SWEEP else (ARMS[how.turns - 1],)
+        models = CHECKPOINTS if client == SWEEP else CHECKPOINTS[:1]
         profiler = ["py-spy", "record", "-o", how.profile, "-f", "raw", "-r", "200", "-t", "--"]
         return [
             *(profiler if how.profile and n > N_FEW else ()),
-            *medeval("run", "--model", "stub", "--base-url", url, "--concurrency", places),
-            *("--benchmarks", str(definition), "--protocols", arm, "--limit", str(n)),
+            *medeval("run", *(f"--model={name}=stub" for name in models), "--base-url", url),
+            *("--concurrency", places, "--benchmarks", str(definition), "--limit", str(n)),
+            *("--protocols", ",".join(arms)),
             *("--data-dir", str(images), "--output-dir", str(folder / "run"), "--fresh"),
         ]
     if client == "lmms-eval":
@@ -191,7 +204,7 @@ def command_of(
 
 
 def cpu_s_of(few: list[Figures], many: list[Figures]) -> list[float]:
-    """CPU seconds of one more sample, by round."""
+    """CPU seconds of one more conversation, by round."""
     return [
         (figures.cpu_s - before.cpu_s) / (figures.n - before.n)
         for before, figures in zip(few, many, strict=True)
@@ -204,19 +217,19 @@ def report(
     many: dict[str, list[Figures]],
     how: argparse.Namespace,
 ) -> None:
-    ideal_s = how.samples * how.turns * how.latency / how.places
+    ideal_s = how.samples * conversations(client) * how.turns * how.latency / how.places
     ours = cpu_s_of(few[client], many[client])
     ratios = ""
     # medeval does not hash again what it knows, but it crops again
-    compared = (PLAIN, CROPPING) if client == AGAIN else (PLAIN, DOING_THE_SAME[how.turns])
+    compared = (PLAIN, CROPPING if client in (AGAIN, SWEEP) else DOING_THE_SAME[how.turns])
     for other in compared:
         if other in few and client != other:
             beside = zip(ours, cpu_s_of(few[other], many[other]), strict=True)
             ratios += f", {told([mine / least for mine, least in beside])} x {other}"
     print(
         f"{client:16} share of the ideal {told([ideal_s / one.span_s for one in many[client]])}  "
-        f"CPU a sample {told([1000 * taken for taken in ours])} ms{ratios}  first request after "
-        f"{min(figures.start_s for figures in few[client]):.1f} s  peak "
+        f"CPU a conversation {told([1000 * taken for taken in ours])} ms{ratios}  first request "
+        f"after {min(figures.start_s for figures in few[client]):.1f} s  peak "
         f"{max(figures.peak_mb for figures in many[client]):.0f} MB  "
         f"most in flight {max(figures.most_in_flight for figures in many[client])}",
         flush=True,
@@ -236,6 +249,7 @@ def main() -> None:
     how = parser.parse_args()
     clients = [PLAIN, DOING_THE_SAME[how.turns], "medeval", AGAIN]
     if how.turns == 1:
+        clients.append(SWEEP)
         clients += [peer for peer, variable in PEERS.items() if os.environ.get(variable)]
     if os.environ.get("MEDEVAL_OTHER_CLIENT"):
         clients.append("other")
