@@ -90,9 +90,10 @@ class Durations:
     began_at: dict[int, float] = field(default_factory=dict)
 
     def took(self, number: int, seconds: float) -> None:
-        """One has taken so long."""
+        """One has taken so long; what is shorter than any is taken for the shortest."""
+        seconds = max(seconds, LEAST_S)
         self.parts.add(number, seconds)
-        log = math.log(max(seconds, LEAST_S))
+        log = math.log(seconds)
         self.n_ended += 1
         self.seconds += seconds
         self.logs += log
