@@ -50,8 +50,8 @@ NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 # A file is a mark, a checksum of all that follows, what there is to say of the image, its bytes.
 _MARK: Final = b"medeval\x01"
-# SHA-256, bytes of the original file, raw and sent size, orientation or 0.
-_SAID: Final = struct.Struct("<32sQIIIIB")
+# SHA-256, raw and sent size, orientation or 0.
+_SAID: Final = struct.Struct("<32sIIIIB")
 _HEAD_BYTES: Final = len(_MARK) + CHECKSUM_BYTES + _SAID.size
 
 # The code and the libraries that an image's bytes come from; the code as it was when imported.
@@ -110,7 +110,7 @@ class PreparedImages:
                     data, name=name, budget=budget, max_pixels=max_pixels, known=known, room=room
                 )
                 if picture.encoded.data is not data:
-                    self._keep(key.hex(), picture, len(data))
+                    self._keep(key.hex(), picture)
         return picture
 
     def _find(self, key: str, data: bytes, name: str, max_pixels: int) -> Picture | None:
@@ -124,9 +124,9 @@ class PreparedImages:
         said = head[len(_MARK) + CHECKSUM_BYTES :]
         if head != _MARK + checksum(said, encoded) + said:
             return None
-        sha256, n_bytes, raw_width, raw_height, width, height, orientation = _SAID.unpack(said)
+        sha256, raw_width, raw_height, width, height, orientation = _SAID.unpack(said)
         raw, sent = Size(raw_width, raw_height), Size(width, height)
-        if n_bytes != len(data) or raw.area_px > max_pixels:
+        if raw.area_px > max_pixels:
             return None
         return Picture(
             encoded=EncodedImage(
@@ -141,13 +141,13 @@ class PreparedImages:
             read_pixels=partial(decode, encoded if sent == raw else data, name),
         )
 
-    def _keep(self, key: str, picture: Picture, n_bytes: int) -> None:
+    def _keep(self, key: str, picture: Picture) -> None:
         raw, sent, encoded = picture.raw, picture.sent, picture.encoded
         is_small = max(raw.area_px, sent.area_px) < LEAST_PX
         if is_small or not self._is_written or not self._has_room(len(encoded.data)):
             return
         said = _SAID.pack(
-            *(bytes.fromhex(encoded.sha256), n_bytes, raw.width_px, raw.height_px),
+            *(bytes.fromhex(encoded.sha256), raw.width_px, raw.height_px),
             *(sent.width_px, sent.height_px, picture.exif_orientation or 0),
         )
         draft = self._folder / f"{key}.{secrets.token_hex(4)}.tmp"

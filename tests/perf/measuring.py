@@ -16,7 +16,11 @@ from typing import TypeVar
 
 from PIL import Image, ImageChops
 
+from medeval.images import prepare
 from medeval.known_files import CACHE_VARIABLE
+from medeval.tools.base import ToolContext
+from medeval.tools.crop_and_zoom import crop_and_zoom
+from medeval.types import JsonValue
 from tests.medeval_processes import ROOT, stub_process
 
 Item = TypeVar("Item")
@@ -40,6 +44,8 @@ from medeval import EvalProtocol, PixelBudget
 
 ARM = EvalProtocol(name="{name}", user="$question", call_syntax="hermes", pixel_budget={budget})
 """
+# What the model asks for with two turns, in thousandths of the image.
+CROP: dict[str, JsonValue] = {"bbox_2d": [200, 200, 600, 600]}
 RESIZED = "PixelBudget(min_px=784, max_px=1120 * 840, factor=28)"
 # From this edge on, images are drawn at a quarter of their size and enlarged.
 LARGE_PX = 2048
@@ -89,6 +95,16 @@ def measured(
 def medeval(*arguments: object) -> list[str]:
     """A command of medeval's."""
     return [sys.executable, "-m", "medeval", *map(str, arguments)]
+
+
+def cropping(image: bytes, name: str) -> ToolContext:
+    """An image whose hash is taken, as `cropped` takes it."""
+    return ToolContext(pictures=(prepare(image, name=name),), frame="permille")
+
+
+def cropped(context: ToolContext) -> bytes:
+    """The crop that the model asks for: decoded, cut out, resized and encoded."""
+    return crop_and_zoom().run(CROP, context).picture.encoded.data
 
 
 def stub_server(

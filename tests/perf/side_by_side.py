@@ -38,13 +38,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from medeval.images import prepare, sha256_of
+from medeval.images import sha256_of
 from medeval.known_files import CACHE_VARIABLE
-from medeval.tools.base import ToolContext
-from medeval.tools.crop_and_zoom import crop_and_zoom
 from tests.perf.measuring import (
+    CROP,
     DEFINITION,
     cpu_s,
+    cropped,
+    cropping,
     file_name,
     measured,
     medeval,
@@ -68,10 +69,9 @@ SWEEP = "medeval sweep"
 CHECKPOINTS = ("early", "late")
 ARMS = ("tool_free", "tool_available")
 BOX = (200, 200, 600, 600)
-CALL = (
-    '<tool_call>\n{"name": "crop_and_zoom", "arguments": {"bbox_2d": [200, 200, 600, 600]}}\n'
-    "</tool_call>"
-)
+CALL = f"""<tool_call>
+{json.dumps({"name": "crop_and_zoom", "arguments": CROP})}
+</tool_call>"""
 # Few enough to leave start-up alone, so that the difference is the samples' own.
 N_FEW = 8
 
@@ -100,16 +100,8 @@ def draw(folder: Path, n: int, edge_px: int) -> None:
 
 def crop_cpu_s(folder: Path, n_threads: int, n: int = 20) -> float:
     """CPU seconds of the crop itself: the tool's decode, crop, resize and encode, alone."""
-    tool = crop_and_zoom()
-
-    def crop(context: ToolContext) -> None:
-        tool.run({"bbox_2d": [200, 200, 600, 600]}, context)
-
-    contexts = [
-        ToolContext(pictures=(prepare(path.read_bytes(), name=path.name),), frame="permille")
-        for path in sorted(folder.glob("*.jpg"))[:n]
-    ]
-    return cpu_s(crop, contexts, n_threads)
+    images = [cropping(path.read_bytes(), path.name) for path in sorted(folder.glob("*.jpg"))[:n]]
+    return cpu_s(cropped, images, n_threads)
 
 
 def hash_cpu_s(folder: Path, n_threads: int, n: int = 50) -> float:
@@ -144,7 +136,8 @@ def figures_of(client: str, n: int, images: Path, url: str, how: argparse.Namesp
         CACHE_VARIABLE: str(cache),
     }
     if client == AGAIN and not cache.exists():
-        measured(command, folder=folder, environment=environment)
+        first = command_of(client, how.samples, images, folder, url, how)
+        measured(first, folder=folder, environment=environment)
     timing(url)
     began_at = time.monotonic()
     taken = measured(command, folder=folder, environment=environment)

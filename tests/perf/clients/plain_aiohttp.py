@@ -44,15 +44,10 @@ async def beforehand(path: Path, _: bytes) -> bytes:
 
 def cropper() -> Callable[[Path, bytes], Awaitable[bytes]]:
     """What makes a crop of an image, whose hash it takes."""
-    from medeval.images import prepare
-    from medeval.tools.base import ToolContext
-    from medeval.tools.crop_and_zoom import crop_and_zoom
-
-    tool = crop_and_zoom()
+    from tests.perf.measuring import cropped, cropping
 
     def crop(path: Path, image: bytes) -> bytes:
-        context = ToolContext(pictures=(prepare(image, name=path.name),), frame="permille")
-        return tool.run({"bbox_2d": [200, 200, 600, 600]}, context).picture.encoded.data
+        return cropped(cropping(image, path.name))
 
     return lambda path, image: asyncio.to_thread(crop, path, image)
 
