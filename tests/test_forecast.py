@@ -364,7 +364,7 @@ def test_the_start_of_each_further_engine_is_waited_for() -> None:
     skipped=st.integers(0, 40),
     n_at_once=st.integers(1, 3),
 )
-@example(seconds=[2.3e-308, 56.0], failed=set(), skipped=0, n_at_once=1)
+@example(seconds=[2.2250738585072014e-308, 56.0], failed=set(), skipped=0, n_at_once=1)
 def test_the_time_left_is_never_negative_and_always_a_number(
     seconds: list[float], failed: set[int], skipped: int, n_at_once: int
 ) -> None:
