@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from medeval.boxes import Point as Point
     from medeval.boxes import pixels as pixels
     from medeval.definitions import Benchmark as Benchmark
-    from medeval.definitions import EvalProtocol as EvalProtocol
     from medeval.definitions import Judge as Judge
-    from medeval.definitions import Observation as Observation
-    from medeval.definitions import Pair as Pair
     from medeval.errors import MedevalError as MedevalError
+    from medeval.eval_protocol import EvalProtocol as EvalProtocol
+    from medeval.eval_protocol import Pair as Pair
     from medeval.images import PixelBudget as PixelBudget
     from medeval.loader import load as load
     from medeval.models.base import Sampling as Sampling
+    from medeval.protocol_parts import Observation as Observation
     from medeval.protocol_parts import Wording as Wording
     from medeval.rows import DrawnRows as DrawnRows
     from medeval.rows import HubFiles as HubFiles
@@ -61,10 +61,10 @@ _HOMES = {
     "Point": "medeval.boxes",
     "pixels": "medeval.boxes",
     "Benchmark": "medeval.definitions",
-    "EvalProtocol": "medeval.definitions",
+    "EvalProtocol": "medeval.eval_protocol",
     "Judge": "medeval.definitions",
-    "Observation": "medeval.definitions",
-    "Pair": "medeval.definitions",
+    "Observation": "medeval.protocol_parts",
+    "Pair": "medeval.eval_protocol",
     "MedevalError": "medeval.errors",
     "PixelBudget": "medeval.images",
     "load": "medeval.loader",

@@ -4,12 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields, replace
 
 from medeval.errors import DefinitionError, JudgeError
-from medeval.eval_protocol import EvalProtocol as EvalProtocol
-from medeval.eval_protocol import Pair as Pair
 from medeval.inquiry import Ask
-from medeval.protocol_parts import AnswerRule as AnswerRule
-from medeval.protocol_parts import Observation as Observation
-from medeval.protocol_parts import Observed as Observed
 from medeval.rows import Row, RowSource
 from medeval.types import Aggregate, Answer, Grade, Sample
 

@@ -18,8 +18,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeVar
 
-from medeval.definitions import Benchmark, EvalProtocol, Judge, Pair
+from medeval.definitions import Benchmark, Judge
 from medeval.errors import DefinitionError
+from medeval.eval_protocol import EvalProtocol, Pair
 
 T = TypeVar("T", Benchmark, EvalProtocol, Pair, Judge)
 

@@ -22,8 +22,9 @@ from pydantic import (
 )
 
 from medeval.checkpoints import BASELINE, Checkpoint, discover, located, model_directory
-from medeval.definitions import Benchmark, EvalProtocol, Judge, Pair
+from medeval.definitions import Benchmark, Judge
 from medeval.errors import UsageError
+from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.judge_client import JudgeBackend, JudgeClient, open_client
 from medeval.loader import Loaded, load, refuse_shared_names
 from medeval.models.base import Sampling

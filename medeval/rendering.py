@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Sequence
 
 from medeval.boxes import AxisLine, Box, Point
-from medeval.definitions import EvalProtocol, Pair
+from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images import Picture
 from medeval.types import ImageSource, Sample, Text
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from medeval.definitions import EvalProtocol
+from medeval.eval_protocol import EvalProtocol
 from medeval.images import Picture, prepare
 from medeval.known_files import KnownFiles
 from medeval.made_room import MadeRoom

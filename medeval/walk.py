@@ -16,9 +16,9 @@ from typing import Protocol
 from medeval.cells import CellFolder, CellWriter
 from medeval.checkpoints import Checkpoint
 from medeval.conversation import Conversation, Kind
-from medeval.definitions import EvalProtocol
 from medeval.engine_time import EngineTime
 from medeval.errors import DataError, FatalModelError, ModelError, RecordError
+from medeval.eval_protocol import EvalProtocol
 from medeval.interruption import Interrupt
 from medeval.judging import JudgeQueue, failure, first_error_alone
 from medeval.loader import Loaded

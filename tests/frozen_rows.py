@@ -8,7 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from medeval.definitions import Benchmark, EvalProtocol
+from medeval.definitions import Benchmark
+from medeval.eval_protocol import EvalProtocol
 from medeval.loader import load
 from medeval.rows import DrawnRows, RepeatedRows, open_rows
 from medeval.types import Sample, Text

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.definitions import EvalProtocol, Judge, Observation, Observed, Pair
+from medeval.definitions import Judge
 from medeval.errors import DataError, DefinitionError
+from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images import PixelBudget
 from medeval.models.base import Sampling
-from medeval.protocol_parts import Wording
+from medeval.protocol_parts import Observation, Observed, Wording
 from medeval.tools.calls import BEHAVIOUR, CallRules
 from medeval.tools.crop_and_zoom import crop_and_zoom
 from medeval.types import Grade, ImageRef, ImageSource, Message, Sample, Text

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from medeval.definitions import Benchmark, EvalProtocol, Judge, Pair
+from medeval.definitions import Benchmark, Judge
 from medeval.errors import DefinitionError
+from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.loader import FOLDERS, load, load_file, refuse_shared_names, shipped
 from tests.processes import run_python
 

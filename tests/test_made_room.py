@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medeval.definitions import EvalProtocol
+from medeval.eval_protocol import EvalProtocol
 from medeval.images import PixelBudget, prepare
 from medeval.made_room import BYTES_A_PIXEL, MadeRoom, Share
 from medeval.models.base import Request

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from medeval.definitions import EvalProtocol, Pair
+from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images import PixelBudget, prepare
 from medeval.loader import load
 from medeval.rendering import EXAMPLE, render_difference, render_opening

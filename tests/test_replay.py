@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from medeval import tool
-from medeval.definitions import EvalProtocol, Pair
 from medeval.errors import DataError
+from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.loader import load
 from medeval.recorded import Recording
 from medeval.records import TrajectoryRecord

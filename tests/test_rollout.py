@@ -11,12 +11,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medeval.definitions import EvalProtocol, Observation, Pair
 from medeval.errors import DataError, TransientModelError
+from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images import Picture, PixelBudget, prepare
 from medeval.loader import load
 from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.scripted import Script, ScriptedModel
+from medeval.protocol_parts import Observation
 from medeval.rollout import Rollout, request_seed, roll_out
 from medeval.tools.calls import CallRules
 from medeval.tools.crop_and_zoom import crop_and_zoom

@@ -3,8 +3,8 @@ from collections.abc import Callable
 
 import pytest
 
-from medeval.definitions import EvalProtocol
 from medeval.errors import DataError
+from medeval.eval_protocol import EvalProtocol
 from medeval.images import PixelBudget
 from medeval.known_files import KnownFiles
 from medeval.shared_pictures import LEAST_BYTES, Holding, NotBegunError, SharedPictures

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from medeval.definitions import Benchmark, EvalProtocol
+from medeval.definitions import Benchmark
 from medeval.demo import shipped_checkpoints
 from medeval.demo.checkpoints import Family, build_checkpoint
+from medeval.eval_protocol import EvalProtocol
 from medeval.images import Picture, made_picture, prepare
 from medeval.loader import load
 from medeval.models.base import Request, Sampling

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from medeval.definitions import Benchmark, EvalProtocol, Judge, Pair
+from medeval.definitions import Benchmark, Judge
 from medeval.errors import DefinitionError, UsageError
+from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images import prepare
 from medeval.loader import Loaded, load, shipped
 from medeval.models.base import Sampling

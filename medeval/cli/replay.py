@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from medeval.definitions import EvalProtocol, Pair
 from medeval.errors import DefinitionError
+from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.loader import load
 from medeval.replay import Replayed, ReplayReport, replay_file
 

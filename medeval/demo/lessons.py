@@ -14,13 +14,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from medeval.definitions import Benchmark, EvalProtocol, Observed, Pair
+from medeval.definitions import Benchmark
 from medeval.demo.batched import Rotation, text_rotation
 from medeval.demo.views import SPANS, Views
 from medeval.drawing import COLOURS, EDGE_PX
+from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images import made_picture, smart_resize
 from medeval.loader import load
 from medeval.models.processor import ChatProcessor, Prompt
+from medeval.protocol_parts import Observed
 from medeval.rows import open_rows
 from medeval.tools.crop_and_zoom import DEFAULT_BUDGET
 from medeval.types import Message, Sample, Size, Text

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from medeval.definitions import EvalProtocol, Pair
+from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images import Picture, prepare
 from medeval.loader import load
 from medeval.models.base import Reply

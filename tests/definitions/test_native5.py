@@ -8,7 +8,7 @@ import json
 import pytest
 from PIL import Image
 
-from medeval.definitions import EvalProtocol, Pair
+from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images import prepare
 from medeval.loader import load
 from medeval.models.base import Reply, Sampling

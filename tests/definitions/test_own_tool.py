@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from medeval.definitions import Pair
+from medeval.eval_protocol import Pair
 from medeval.images import prepare
 from medeval.loader import load
 from medeval.models.base import Reply

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from medeval.definitions import EvalProtocol, Pair
+from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images import prepare
 from medeval.loader import load, shipped
 from medeval.models.base import Reply

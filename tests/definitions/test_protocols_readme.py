@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from medeval.definitions import EvalProtocol, Pair
+from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images import prepare
 from medeval.loader import load, shipped
 from medeval.models.scripted import Script, ScriptedModel

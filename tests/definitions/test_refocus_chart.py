@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from medeval.definitions import EvalProtocol, Observation, Pair
 from medeval.errors import DefinitionError
+from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.loader import load
 from medeval.models.base import Sampling
+from medeval.protocol_parts import Observation
 from medeval.rollout import Rollout
 from medeval.types import ImageRef, JsonValue, Sample, Text
 from tests.definitions import golden_transcripts as golden

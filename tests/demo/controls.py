@@ -15,15 +15,16 @@ from pathlib import Path
 import click
 from PIL import Image
 
-from medeval.definitions import Observed, Pair
 from medeval.demo import shipped_checkpoints
 from medeval.demo.lessons import call_text
 from medeval.demo.views import cell_of
 from medeval.drawing import EDGE_PX
+from medeval.eval_protocol import Pair
 from medeval.images import Picture, made_picture
 from medeval.loader import load
 from medeval.models.base import Request
 from medeval.models.transformers import TransformersModel
+from medeval.protocol_parts import Observed
 from medeval.tools.base import ToolContext
 from medeval.tools.calls import find_calls
 from medeval.types import EncodedImage, Message, Sample, Text

@@ -10,7 +10,6 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from medeval.boxes import PERMILLE, Box
-from medeval.definitions import Pair
 from medeval.demo.checkpoints import PATCH_EDGE_PX
 from medeval.demo.lessons import call_text, make_lesson, word_ids
 from medeval.demo.training import (
@@ -24,6 +23,7 @@ from medeval.demo.training import (
 )
 from medeval.demo.views import CELLS, SPANS, cell_of, crop_view, draw_views, whole_view
 from medeval.drawing import BIG, EDGE_PX, SMALL, MarkerSize, paint_scene
+from medeval.eval_protocol import Pair
 from medeval.images import made_picture
 from medeval.loader import load
 from medeval.models.loading import load_model

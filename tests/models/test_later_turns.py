@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from medeval import load
-from medeval.definitions import Pair
+from medeval.eval_protocol import Pair
 from medeval.models.base import Reply, Request
 from medeval.models.conversation_states import KeptStates
 from medeval.models.transformers import TransformersModel

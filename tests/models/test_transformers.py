@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from medeval import load
-from medeval.definitions import EvalProtocol, Pair
 from medeval.errors import FatalModelError, ModelError
+from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images import prepare
 from medeval.models.base import Reply, Request, TokenHistory, ToolSchema
 from medeval.models.processor import ChatProcessor

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medeval.definitions import Pair
+from medeval.eval_protocol import Pair
 from medeval.loader import shipped
 from medeval.recorded import Recording
 from medeval.replay import replay

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from PIL import Image
 
-from medeval.definitions import EvalProtocol
+from medeval.eval_protocol import EvalProtocol
 from medeval.images import prepare
 from medeval.models.base import Sampling
 from medeval.models.scripted import ScriptedModel
