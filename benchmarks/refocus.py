@@ -20,7 +20,7 @@ say what there is, not what a question is about, so a sample has no target boxes
 
 from medeval import Benchmark, HubFiles, Row, Sample
 from medeval.errors import DataError
-from medeval.types import JsonValue
+from medeval.types.sample import JsonValue
 
 FOLDER = "test_data_with_bounding_box "
 CHARTS = (f"{FOLDER}/chartQA_h_bar_wbb.json", f"{FOLDER}/chartQA_v_bar_wbb.json")

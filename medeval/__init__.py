@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from medeval.api import load_run as load_run
     from medeval.api import run as run
     from medeval.api import score as score
-    from medeval.boxes import AxisLine as AxisLine
-    from medeval.boxes import Box as Box
-    from medeval.boxes import Point as Point
-    from medeval.boxes import pixels as pixels
     from medeval.definitions import Benchmark as Benchmark
     from medeval.definitions import Judge as Judge
     from medeval.errors import MedevalError as MedevalError
@@ -44,9 +40,13 @@ if TYPE_CHECKING:
     from medeval.tools.targets import Target as Target
     from medeval.tools.turning import flip as flip
     from medeval.tools.turning import rotate as rotate
-    from medeval.types import Answer as Answer
-    from medeval.types import Grade as Grade
-    from medeval.types import Sample as Sample
+    from medeval.types.geometry import AxisLine as AxisLine
+    from medeval.types.geometry import Box as Box
+    from medeval.types.geometry import Point as Point
+    from medeval.types.geometry import pixels as pixels
+    from medeval.types.sample import Sample as Sample
+    from medeval.types.trajectory import Answer as Answer
+    from medeval.types.verdict import Grade as Grade
 
 __version__ = "0.1.0"
 
@@ -56,10 +56,10 @@ _HOMES = {
     "load_run": "medeval.api",
     "run": "medeval.api",
     "score": "medeval.api",
-    "AxisLine": "medeval.boxes",
-    "Box": "medeval.boxes",
-    "Point": "medeval.boxes",
-    "pixels": "medeval.boxes",
+    "AxisLine": "medeval.types.geometry",
+    "Box": "medeval.types.geometry",
+    "Point": "medeval.types.geometry",
+    "pixels": "medeval.types.geometry",
     "Benchmark": "medeval.definitions",
     "EvalProtocol": "medeval.eval_protocol",
     "Judge": "medeval.definitions",
@@ -86,9 +86,9 @@ _HOMES = {
     "draw_point": "medeval.tools.marking",
     "flip": "medeval.tools.turning",
     "rotate": "medeval.tools.turning",
-    "Answer": "medeval.types",
-    "Grade": "medeval.types",
-    "Sample": "medeval.types",
+    "Answer": "medeval.types.trajectory",
+    "Grade": "medeval.types.verdict",
+    "Sample": "medeval.types.sample",
 }
 
 __all__ = ["__version__", *_HOMES]

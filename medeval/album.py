@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, replace
 
 from medeval.images import Picture, PixelBudget
 from medeval.tools.base import ToolResult
-from medeval.types import IDENTITY, Affine, EncodedImage, Size, TrajectoryImage
+from medeval.types.geometry import IDENTITY, Affine, Size
+from medeval.types.sample import EncodedImage
+from medeval.types.trajectory import TrajectoryImage
 
 
 @dataclass(slots=True)

@@ -10,7 +10,14 @@ from medeval.eval_protocol import EvalProtocol
 from medeval.protocol_parts import Observed
 from medeval.tools.base import Tool
 from medeval.tools.calls import CallSyntax, Said, find_calls, named
-from medeval.types import Answer, CallStatus, FinishReason, NativeCall, ParsedCall, StopReason
+from medeval.types.trajectory import (
+    Answer,
+    CallStatus,
+    FinishReason,
+    NativeCall,
+    ParsedCall,
+    StopReason,
+)
 
 NOT_PICKED: Final = "the protocol carries out one call of a reply, and this is another"
 AFTER_FAILURE: Final = "not run: an earlier call of the same block failed"

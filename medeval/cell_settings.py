@@ -7,7 +7,7 @@ from medeval.errors import FatalModelError
 from medeval.fingerprints import differences
 from medeval.models.weights import weight_fingerprint
 from medeval.plan import Plan
-from medeval.types import JsonValue
+from medeval.types.sample import JsonValue
 from medeval.walk import Cell
 
 # Engine arguments that change how a reply is had, but not what it says.

@@ -30,7 +30,8 @@ from medeval.records import (
     VerdictRecord,
 )
 from medeval.schema import AnyRecord, parse_record
-from medeval.types import Trajectory, Verdict
+from medeval.types.trajectory import Trajectory
+from medeval.types.verdict import Verdict
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from medeval.endings import Ending
-from medeval.types import Usage
+from medeval.types.trajectory import Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,9 @@ from dataclasses import dataclass, fields, replace
 from medeval.errors import DefinitionError, JudgeError
 from medeval.inquiry import Ask
 from medeval.rows import Row, RowSource
-from medeval.types import Aggregate, Answer, Grade, Sample
+from medeval.types.sample import Sample
+from medeval.types.trajectory import Answer
+from medeval.types.verdict import Aggregate, Grade
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from medeval.boxes import Box, pixels
 from medeval.images import png_of
+from medeval.types.geometry import Box, pixels
 
 if TYPE_CHECKING:
     import numpy as np

@@ -3,7 +3,7 @@
 from pydantic import ConfigDict, NonNegativeInt
 
 from medeval.schema import Part, Record
-from medeval.types import StopReason, Usage
+from medeval.types.trajectory import StopReason, Usage
 
 
 class EndingAnswer(Part):

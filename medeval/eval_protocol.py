@@ -28,7 +28,14 @@ from medeval.text import option_letter
 from medeval.tools.base import FrameKind, Tool
 from medeval.tools.calls import BEHAVIOUR, PARSERS, CallRules, CallSyntax
 from medeval.tools.regions import REGION_NAMES, region_names
-from medeval.types import Answer, Content, ImageRef, JsonValue, Message, Sample, Text
+from medeval.types.sample import JsonValue, Sample
+from medeval.types.trajectory import (
+    Answer,
+    Content,
+    ImageRef,
+    Message,
+    Text,
+)
 
 # Where a pair's free arm comes from: the model's authors, made here from theirs, or all ours.
 FreeSource: TypeAlias = Literal["published", "derived", "ours"]

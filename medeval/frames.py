@@ -13,7 +13,7 @@ from medeval.records import OutcomeRecord, RunRecord, SampleRecord
 from medeval.results import summarize_cells
 from medeval.schema import Record
 from medeval.store import CellKey, RunFolder
-from medeval.types import Verdict
+from medeval.types.verdict import Verdict
 
 # The columns that name a cell, and those of a trajectory in it.
 CELL = ("checkpoint", "series", "step", "benchmark", "protocol")

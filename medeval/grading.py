@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from medeval.definitions import Judge
 from medeval.errors import JudgeError, ModelError, RecordError
-from medeval.loader import Loaded
-from medeval.types import Answer, Grade, Sample, StopReason, Verdict, VerdictStatus
+from medeval.types.definition import Loaded
+from medeval.types.sample import Sample
+from medeval.types.trajectory import Answer, StopReason
+from medeval.types.verdict import Grade, Verdict, VerdictStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

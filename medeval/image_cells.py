@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from medeval.errors import DataError
 from medeval.row_files import Folder, shown
 from medeval.tables import Table
-from medeval.types import Size
+from medeval.types.geometry import Size
 
 # How base64 of a JPEG, PNG, GIF, WebP, BMP or TIFF begins; no path is so long without a dot.
 _BASE64_IMAGE = re.compile(

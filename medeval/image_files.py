@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from medeval.errors import DataError
-from medeval.types import MediaType, Size
+from medeval.types.geometry import Size
+from medeval.types.sample import MediaType
 
 if TYPE_CHECKING:
     from PIL import Image

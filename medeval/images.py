@@ -31,7 +31,8 @@ from medeval.image_files import (
 )
 from medeval.known_files import Found, KnownFiles, SentAs
 from medeval.pixel_room import PixelRoom
-from medeval.types import Affine, EncodedImage, MediaType, Size
+from medeval.types.geometry import Affine, Size
+from medeval.types.sample import EncodedImage, MediaType
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from medeval.errors import JudgeError
 from medeval.text import find_answer
-from medeval.types import Answer, Grade, Sample
+from medeval.types.sample import Sample
+from medeval.types.trajectory import Answer
+from medeval.types.verdict import Grade
 
 # No judge is asked for so much; what is longer is not searched.
 MAX_REPLY_CHARACTERS = 20_000

@@ -15,9 +15,16 @@ from medeval.errors import FatalModelError, ModelError, UsageError
 from medeval.grading import judge_identity
 from medeval.inquiry import Inquiry
 from medeval.judge_replies import JudgeReplies, JudgeReplyRecord, file_name, reply_key
-from medeval.loader import Loaded
 from medeval.models.base import Model, Reply, Request, Sampling
-from medeval.types import Grade, JsonValue, Message, Role, Text, Usage
+from medeval.types.definition import Loaded
+from medeval.types.sample import JsonValue
+from medeval.types.trajectory import (
+    Message,
+    Role,
+    Text,
+    Usage,
+)
+from medeval.types.verdict import Grade
 
 if TYPE_CHECKING:
     from medeval.models.vllm_server import ServerPlan

@@ -9,10 +9,11 @@ from medeval.cells import CellFolder, CellWriter
 from medeval.definitions import Judge
 from medeval.errors import MedevalError, RecordError
 from medeval.grading import Graded, grade_answer, judge_identity
-from medeval.loader import Loaded
 from medeval.provenance import now
 from medeval.records import FailureKind, FailureRecord, SampleRecord
-from medeval.types import Sample, Trajectory
+from medeval.types.definition import Loaded
+from medeval.types.sample import Sample
+from medeval.types.trajectory import Trajectory
 
 # Answers that wait for a judge, each with its conversation; then those who make more wait too.
 MAX_WAITING = 1024

@@ -18,7 +18,8 @@ from medeval.errors import RecordError
 from medeval.image_files import MEDIA_TYPES, code_digest
 from medeval.keys import quoted
 from medeval.packed import Table
-from medeval.types import MediaType, Size
+from medeval.types.geometry import Size
+from medeval.types.sample import MediaType
 
 CACHE_VARIABLE: Final = "MEDEVAL_CACHE_DIR"
 

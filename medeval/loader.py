@@ -13,35 +13,19 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from medeval.definitions import Benchmark, Judge
 from medeval.errors import DefinitionError
 from medeval.eval_protocol import EvalProtocol, Pair
+from medeval.types.definition import Loaded, Source
 
 T = TypeVar("T", Benchmark, EvalProtocol, Pair, Judge)
 
 FOLDERS = {Benchmark: "benchmarks", EvalProtocol: "protocols", Pair: "protocols", Judge: "judges"}
 NOUNS = {Benchmark: "benchmark", EvalProtocol: "protocol", Pair: "pair", Judge: "judge"}
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The file a definition was read from, and the sha256 of its bytes in hex."""
-
-    path: Path
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded(Generic[T]):
-    """A definition and where it came from."""
-
-    value: T
-    source: Source
 
 
 def load(reference: str, kind: type[T]) -> Loaded[T]:

@@ -21,7 +21,7 @@ from medeval.records import DefinitionPart, RunRecord
 from medeval.results import write_results
 from medeval.shards import missing_shards
 from medeval.store import CellKey, RunFolder
-from medeval.types import MediaType
+from medeval.types.sample import MediaType
 
 # What must be equal in every run that names a benchmark; where its rows lay need not be.
 SAME_OF_BENCHMARKS = (

@@ -4,20 +4,25 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, FiniteFloat
 
-from medeval.boxes import AxisLine, Box, Frame, Point
 from medeval.schema import Arguments, Part, as_mapping
-from medeval.types import (
+from medeval.types.geometry import (
     Affine,
+    AxisLine,
+    Box,
+    Frame,
+    Point,
+    Size,
+)
+from medeval.types.sample import MediaType
+from medeval.types.trajectory import (
     Answer,
     CallStatus,
     Content,
     FinishReason,
     ImageRef,
-    MediaType,
     Message,
     NativeCall,
     Role,
-    Size,
     Text,
     ToolCall,
     TrajectoryImage,

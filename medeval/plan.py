@@ -26,10 +26,11 @@ from medeval.definitions import Benchmark, Judge
 from medeval.errors import UsageError
 from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.judge_client import JudgeBackend, JudgeClient, open_client
-from medeval.loader import Loaded, load, refuse_shared_names
+from medeval.loader import load, refuse_shared_names
 from medeval.models.base import Sampling
 from medeval.shards import Shard, run_folder
 from medeval.store import CellKey
+from medeval.types.definition import Loaded
 
 
 def _listed(value: object) -> object:

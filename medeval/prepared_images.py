@@ -26,7 +26,8 @@ from medeval.known_files import CHECKSUM_BYTES, KnownFiles, checksum
 from medeval.packed import Table
 from medeval.pixel_room import PixelRoom
 from medeval.records import SampleRecord
-from medeval.types import EncodedImage, Size
+from medeval.types.geometry import Size
+from medeval.types.sample import EncodedImage
 
 logger = logging.getLogger(__name__)
 

@@ -12,14 +12,13 @@ from medeval.errors import DefinitionError
 from medeval.templates import check_template
 from medeval.text import TextRule, find_answer
 from medeval.tools.actions_json import terminate_argument
-from medeval.types import (
+from medeval.types.geometry import Size
+from medeval.types.sample import JsonValue, Sample
+from medeval.types.trajectory import (
     Content,
     ImageRef,
-    JsonValue,
     Message,
     Role,
-    Sample,
-    Size,
     Text,
 )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medeval import __version__
 from medeval.records import SessionPart
-from medeval.types import JsonValue
+from medeval.types.sample import JsonValue
 
 
 def now() -> str:

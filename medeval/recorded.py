@@ -12,7 +12,8 @@ from medeval.image_files import MAX_PIXELS
 from medeval.images import Picture, PixelBudget, made_picture, prepare
 from medeval.tools.arguments import MANY_IMAGES
 from medeval.tools.base import FrameKind, ToolContext, ToolResult
-from medeval.types import IDENTITY, Affine, EncodedImage, JsonValue, Size
+from medeval.types.geometry import IDENTITY, Affine, Size
+from medeval.types.sample import EncodedImage, JsonValue
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -20,17 +20,15 @@ from medeval.parts import (
     UsagePart,
 )
 from medeval.schema import Arguments, Part, Record, as_mapping, unfit
-from medeval.types import (
-    Aggregate,
+from medeval.types.sample import Sample
+from medeval.types.trajectory import (
     Message,
-    Sample,
     StopReason,
     Text,
     Trajectory,
     TrajectoryImage,
-    Verdict,
-    VerdictStatus,
 )
+from medeval.types.verdict import Aggregate, Verdict, VerdictStatus
 
 FailureKind = Literal["model", "data", "judge", "internal"]
 Pairing = Literal["id", "position"]

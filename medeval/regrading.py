@@ -18,11 +18,12 @@ from medeval.errors import RecordError, UsageError
 from medeval.grading import judge_identity
 from medeval.judge_client import JudgeClient, opened
 from medeval.judging import judge_cell
-from medeval.loader import Loaded, load_file
+from medeval.loader import load_file
 from medeval.plan import ready_judge
 from medeval.records import DefinitionPart, MetricPart, RunRecord
 from medeval.results import write_results
 from medeval.store import CellKey, RunFolder
+from medeval.types.definition import Loaded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,11 @@
 import difflib
 from collections.abc import Sequence
 
-from medeval.boxes import AxisLine, Box, Point
 from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images import Picture
-from medeval.types import ImageSource, Sample, Text
+from medeval.types.geometry import AxisLine, Box, Point
+from medeval.types.sample import ImageSource, Sample
+from medeval.types.trajectory import Text
 
 
 def _no_bytes() -> bytes:
@@ -60,7 +61,7 @@ def _describe(index: int, sample: Sample, pictures: Sequence[Picture] | None) ->
 def shown_mark(mark: Box | AxisLine | Point) -> str:
     """A target in the image, with the unit of its coordinates.
 
-    >>> from medeval.boxes import PERMILLE
+    >>> from medeval.types.geometry import PERMILLE
     >>> shown_mark(AxisLine("x", 120.5, PERMILLE))
     'x = 120.5 permille'
     """

@@ -33,16 +33,15 @@ from medeval.pixel_room import PixelRoom
 from medeval.protocol_parts import Observed
 from medeval.tools.base import Tool, ToolContext, ToolResult
 from medeval.tools.calls import ends_at_stop
-from medeval.types import (
+from medeval.types.geometry import Size
+from medeval.types.sample import JsonValue, Sample
+from medeval.types.trajectory import (
     Answer,
     CallStatus,
     FinishReason,
     ImageRef,
-    JsonValue,
     Message,
     ParsedCall,
-    Sample,
-    Size,
     StopReason,
     Text,
     ToolCall,

@@ -25,7 +25,8 @@ from medeval.tables import (
     Table,
     local_files,
 )
-from medeval.types import ImageSource, Size
+from medeval.types.geometry import Size
+from medeval.types.sample import ImageSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from medeval.plan import PlanFile, PlannedBenchmark
 from medeval.records import SampleImagePart, SampleRecord
 from medeval.rows import Origin, Row, Rows, open_rows
 from medeval.shards import Shard
-from medeval.types import ImageSource, Sample
+from medeval.types.sample import ImageSource, Sample
 
 # Reading and hashing let other threads run; more of them than processors wait for the disk at best.
 INSPECTORS = min(4, max(2, os.cpu_count() or 2))

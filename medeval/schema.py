@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, Validati
 from pydantic_core import PydanticSerializationError
 
 from medeval.errors import RecordError
-from medeval.types import JsonValue as Json
+from medeval.types.sample import JsonValue as Json
 
 SCHEMA_VERSION: Literal[1] = 1
 

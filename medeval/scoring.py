@@ -11,9 +11,11 @@ from medeval.definitions import Judge
 from medeval.errors import DataError
 from medeval.grading import grade_answer
 from medeval.judge_client import JudgeClient
-from medeval.loader import Loaded
 from medeval.parts import BoxPart
-from medeval.types import Answer, Sample, VerdictStatus
+from medeval.types.definition import Loaded
+from medeval.types.sample import Sample
+from medeval.types.trajectory import Answer
+from medeval.types.verdict import VerdictStatus
 
 
 class Prediction(BaseModel):

@@ -12,7 +12,7 @@ from medeval.known_files import KnownFiles
 from medeval.made_room import MadeRoom
 from medeval.pixel_room import PixelRoom
 from medeval.prepared_images import PreparedImages
-from medeval.types import ImageSource, Sample
+from medeval.types.sample import ImageSource, Sample
 
 # 64 conversations of one megapixel hold 30 to 60 MB; at 8K as many would hold 2 GB.
 BYTES_A_PLACE: Final = 4 << 20

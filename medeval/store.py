@@ -13,7 +13,7 @@ from medeval.locks import Lock
 from medeval.packed import Table, packed_text
 from medeval.records import OutcomeRecord, RunRecord, SampleRecord
 from medeval.schema import parse_record
-from medeval.types import MediaType
+from medeval.types.sample import MediaType
 
 __all__ = ["CellFolder", "CellKey", "CellWriter", "OutcomeKey", "RunFolder"]
 

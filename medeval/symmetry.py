@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from medeval.image_files import MAX_PIXELS, open_image
 from medeval.images import png_of, prepare
 from medeval.pixel_room import PixelRoom
-from medeval.types import ImageSource, Sample
+from medeval.types.sample import ImageSource, Sample
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -5,16 +5,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from medeval.boxes import AxisLine, Box, Point
 from medeval.definitions import Benchmark, Judge
 from medeval.errors import DataError
 from medeval.grading import grade_answer
 from medeval.images import prepare
-from medeval.loader import Loaded
 from medeval.plan import PlanFile, PlannedBenchmark
 from medeval.rendering import shown_mark
 from medeval.samples import BenchmarkSamples
-from medeval.types import Answer, Sample, Size
+from medeval.types.definition import Loaded
+from medeval.types.geometry import AxisLine, Box, Point, Size
+from medeval.types.sample import Sample
+from medeval.types.trajectory import Answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,6 @@ from medeval.errors import DataError, FatalModelError, ModelError, RecordError
 from medeval.eval_protocol import EvalProtocol
 from medeval.interruption import Interrupt
 from medeval.judging import JudgeQueue, failure, first_error_alone
-from medeval.loader import Loaded
 from medeval.models.base import Model
 from medeval.order import Order
 from medeval.packed import SampleKey, SampleKeys
@@ -32,7 +31,9 @@ from medeval.rollout import Rollout, roll_out
 from medeval.samples import BenchmarkSamples
 from medeval.shared_pictures import Holding, NotBegunError, SharedPictures
 from medeval.store import RunFolder
-from medeval.types import Sample, Trajectory
+from medeval.types.definition import Loaded
+from medeval.types.sample import Sample
+from medeval.types.trajectory import Trajectory
 
 
 class Progress(Protocol):

@@ -35,7 +35,7 @@ from medeval import (
     Tool,
     crop_and_zoom,
 )
-from medeval.types import JsonValue
+from medeval.types.sample import JsonValue
 
 SOURCE = "https://github.com/Visual-Agent/DeepEyes commit 6c5e796, eval/eval_vstar.py"
 LICENCE = "Apache-2.0"

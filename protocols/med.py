@@ -35,7 +35,7 @@ from medeval import (
     Wording,
     crop_and_zoom,
 )
-from medeval.types import JsonValue
+from medeval.types.sample import JsonValue
 
 SOURCE = "https://github.com/GAIR-NLP/Med commit 9812212"
 LICENCE = "Apache-2.0"

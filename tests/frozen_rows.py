@@ -12,7 +12,8 @@ from medeval.definitions import Benchmark
 from medeval.eval_protocol import EvalProtocol
 from medeval.loader import load
 from medeval.rows import DrawnRows, RepeatedRows, open_rows
-from medeval.types import Sample, Text
+from medeval.types.sample import Sample
+from medeval.types.trajectory import Text
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 NO_SHARED = "no ../shared/data beside the project"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.boxes import (
+from medeval.types.geometry import (
     PERCENT,
     PERMILLE,
     RELATIVE,

@@ -13,7 +13,15 @@ from medeval.cells import CellFolder, read_record
 from medeval.errors import RecordError
 from medeval.keys import CellKey
 from medeval.records import CellRecord, FailureRecord
-from medeval.types import Answer, Message, Text, Trajectory, Turn, Usage, Verdict
+from medeval.types.trajectory import (
+    Answer,
+    Message,
+    Text,
+    Trajectory,
+    Turn,
+    Usage,
+)
+from medeval.types.verdict import Verdict
 from tests.processes import run_python, start_python, wait_for_line
 
 KEY = CellKey("rl", 20, "vstar", "tool_free")
@@ -328,7 +336,7 @@ import sys, time
 from pathlib import Path
 from medeval.cells import CellFolder
 from medeval.keys import CellKey
-from medeval.types import Trajectory
+from medeval.types.trajectory import Trajectory
 
 cell = CellFolder(Path(sys.argv[1]), CellKey("rl", 20, "vstar", "tool_free"))
 with cell.writer() as writer:
@@ -365,7 +373,7 @@ from pathlib import Path
 from medeval.cells import CellFolder
 from medeval.errors import RecordError
 from medeval.keys import CellKey
-from medeval.types import Verdict
+from medeval.types.trajectory import Verdict
 
 cell = CellFolder(Path(sys.argv[1]), CellKey("rl", 20, "vstar", "tool_free"))
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))

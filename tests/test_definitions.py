@@ -17,7 +17,9 @@ from medeval.models.base import Sampling
 from medeval.protocol_parts import Observation, Observed, Wording
 from medeval.tools.calls import BEHAVIOUR, CallRules
 from medeval.tools.crop_and_zoom import crop_and_zoom
-from medeval.types import Grade, ImageRef, ImageSource, Message, Sample, Text
+from medeval.types.sample import ImageSource, Sample
+from medeval.types.trajectory import ImageRef, Message, Text
+from medeval.types.verdict import Grade
 
 TOOL = crop_and_zoom()
 FREE = EvalProtocol(

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 from medeval.definitions import Judge
 from medeval.errors import JudgeError
 from medeval.grading import Graded, grade_answer, judge_identity, missing_fields
-from medeval.loader import Loaded, Source, load
-from medeval.types import Answer, Grade, Sample, StopReason
+from medeval.loader import load
+from medeval.types.definition import Loaded, Source
+from medeval.types.sample import Sample
+from medeval.types.trajectory import Answer, StopReason
+from medeval.types.verdict import Grade
 
 SAMPLE = Sample(id="s", question="Which?", images=(), targets=("blue",))
 ANSWER = Answer(text="blue", how_found="answer_tag", reply="<answer>blue</answer>")

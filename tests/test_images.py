@@ -23,7 +23,7 @@ from medeval.images import (
     smart_resize,
 )
 from medeval.known_files import Found, KnownFiles
-from medeval.types import Size
+from medeval.types.geometry import Size
 
 CHARTS = Path(__file__).parents[1] / "../shared/data/chartqa/images"
 BUDGET = PixelBudget(min_px=4 * 28 * 28, max_px=64 * 28 * 28, factor=28)

@@ -15,8 +15,11 @@ from medeval.grading import Graded, grade_answer, judge_identity
 from medeval.inquiry import RIGHT_OR_WRONG, Inquiry
 from medeval.judge_client import MAX_FAILURES_IN_A_ROW, JudgeClient, open_client, opened
 from medeval.judge_replies import file_name
-from medeval.loader import Loaded, load
-from medeval.types import Answer, Grade, Sample
+from medeval.loader import load
+from medeval.types.definition import Loaded
+from medeval.types.sample import Sample
+from medeval.types.trajectory import Answer
+from medeval.types.verdict import Grade
 from tests.medeval_processes import Serve
 from tests.stub_server import FAULTS, StubServer
 

@@ -17,7 +17,8 @@ from medeval import known_files
 from medeval.known_files import CACHE_VARIABLE, MIN_KEPT_BYTES, Found, KnownFiles, SentAs, kept_at
 from medeval.plan import read_options, resolve
 from medeval.sweep import carry_out
-from medeval.types import MediaType, Size
+from medeval.types.geometry import Size
+from medeval.types.sample import MediaType
 from tests.small_benchmark import scripted
 
 
@@ -133,7 +134,7 @@ def test_what_was_found_while_the_code_was_changed_on_disk_is_the_old_codes(
 import sys
 from pathlib import Path
 from medeval.known_files import Found, KnownFiles, SentAs
-from medeval.types import Size
+from medeval.types.trajectory import Size
 
 path, rules = map(Path, sys.argv[1:])
 known = KnownFiles(path)

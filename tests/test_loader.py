@@ -109,7 +109,7 @@ def test_a_value_with_two_variables_is_one_value(tmp_path: Path) -> None:
         ("no_such_pkg.judge", Judge, "No module named 'no_such_pkg'", "must be installed"),
         ("..judge", Judge, "the module '..judge' cannot be loaded", None),
         ("xml.dom", Judge, "'xml.dom' holds no judge", "has a Judge(...) value"),
-        ("medeval.boxes::a", Judge, "no judge named 'a'; known: none", "give a path"),
+        ("medeval.types.geometry::a", Judge, "no judge named 'a'; known: none", "give a path"),
     ],
 )
 def test_a_reference_that_names_nothing_says_what_would(

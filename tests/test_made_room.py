@@ -15,7 +15,7 @@ from medeval.shared_pictures import Holding
 from medeval.tools.base import ToolContext
 from medeval.tools.functions import tool
 from medeval.tools.turning import rotate
-from medeval.types import ImageSource, Sample
+from medeval.types.sample import ImageSource, Sample
 from tests.tiny_checkpoints import drawn_image
 
 TURN = '<tool_call>\n{"name": "rotate", "arguments": {"angle": 90}}\n</tool_call>'

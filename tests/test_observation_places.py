@@ -23,7 +23,9 @@ from medeval.protocol_parts import (
 )
 from medeval.records import TrajectoryRecord
 from medeval.rollout import Rollout, roll_out
-from medeval.types import ImageRef, ImageSource, Message, Sample, Size, Text
+from medeval.types.geometry import Size
+from medeval.types.sample import ImageSource, Sample
+from medeval.types.trajectory import ImageRef, Message, Text
 
 CROP_ZOOM = load("crop_zoom", Pair).value.available
 CALL = (

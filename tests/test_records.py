@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.boxes import PERMILLE, RELATIVE, AxisLine, Box, Point, pixels
 from medeval.costs import Tally
 from medeval.endings import Ending
 from medeval.errors import RecordError
@@ -24,25 +23,31 @@ from medeval.records import (
     VerdictRecord,
 )
 from medeval.schema import MAX_ARGUMENT_DEPTH, parse_record
-from medeval.types import (
+from medeval.types.geometry import (
     IDENTITY,
+    PERMILLE,
+    RELATIVE,
     Affine,
+    AxisLine,
+    Box,
+    Point,
+    Size,
+    pixels,
+)
+from medeval.types.sample import ImageSource, JsonValue, Sample
+from medeval.types.trajectory import (
     Answer,
     ImageRef,
-    ImageSource,
-    JsonValue,
     Message,
     NativeCall,
-    Sample,
-    Size,
     Text,
     ToolCall,
     Trajectory,
     TrajectoryImage,
     Turn,
     Usage,
-    Verdict,
 )
+from medeval.types.verdict import Verdict
 
 PHOTO = TrajectoryImage(
     index=0,

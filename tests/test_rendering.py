@@ -10,7 +10,7 @@ from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images import PixelBudget, prepare
 from medeval.loader import load
 from medeval.rendering import EXAMPLE, render_difference, render_opening
-from medeval.types import ImageSource
+from medeval.types.sample import ImageSource
 
 PLAIN = EvalProtocol(name="plain", system="Be brief.", user="$question$options")
 SAMPLE = replace(EXAMPLE, question="Which?", options=("x", "y"))

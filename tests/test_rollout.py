@@ -21,13 +21,12 @@ from medeval.protocol_parts import Observation
 from medeval.rollout import Rollout, request_seed, roll_out
 from medeval.tools.calls import CallRules
 from medeval.tools.crop_and_zoom import crop_and_zoom
-from medeval.types import (
+from medeval.types.geometry import Size
+from medeval.types.sample import ImageSource, Sample
+from medeval.types.trajectory import (
     CallStatus,
     FinishReason,
-    ImageSource,
     NativeCall,
-    Sample,
-    Size,
     StopReason,
     Trajectory,
     Usage,

@@ -10,9 +10,12 @@ import pytest
 import medeval
 from medeval.definitions import Judge
 from medeval.errors import DataError
-from medeval.loader import Loaded, Source, load
+from medeval.loader import load
 from medeval.scoring import score_lines
-from medeval.types import Answer, Grade, Sample
+from medeval.types.definition import Loaded, Source
+from medeval.types.sample import Sample
+from medeval.types.trajectory import Answer
+from medeval.types.verdict import Grade
 
 EXACT = load("exact_match", Judge)
 

@@ -8,7 +8,7 @@ from medeval.eval_protocol import EvalProtocol
 from medeval.images import PixelBudget
 from medeval.known_files import KnownFiles
 from medeval.shared_pictures import LEAST_BYTES, Holding, NotBegunError, SharedPictures
-from medeval.types import ImageSource, Sample
+from medeval.types.sample import ImageSource, Sample
 from tests.tiny_checkpoints import drawn_image
 
 DATA = drawn_image(0).data

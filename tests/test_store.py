@@ -8,7 +8,7 @@ import pytest
 from medeval.errors import RecordError
 from medeval.records import OutcomeRecord, RunRecord, SampleImagePart, SampleRecord, SessionPart
 from medeval.store import CellKey, OutcomeKey, RunFolder
-from medeval.types import ImageSource, Sample
+from medeval.types.sample import ImageSource, Sample
 from tests.processes import start_python, wait_for_line
 
 RUN = RunRecord(

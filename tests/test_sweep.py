@@ -15,14 +15,14 @@ import medeval
 from medeval.checkpoints import Checkpoint
 from medeval.definitions import Benchmark
 from medeval.errors import DataError, ModelError, RecordError
-from medeval.loader import Loaded, Source
 from medeval.models.base import Model, Request
 from medeval.models.scripted import ScriptedModel
 from medeval.plan import Plan, PlannedBenchmark, read_options, resolve
 from medeval.rows import DrawnRows, Row
 from medeval.store import RunFolder
 from medeval.sweep import RunReport, carry_out, preview
-from medeval.types import ImageSource, Sample
+from medeval.types.definition import Loaded, Source
+from medeval.types.sample import ImageSource, Sample
 from tests.small_benchmark import (
     offers_tools,
     play,

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from medeval.boxes import RELATIVE, Box
 from medeval.symmetry import TURNS, Turn, drawn_turn, turned, turned_image
-from medeval.types import ImageSource, Sample
+from medeval.types.geometry import RELATIVE, Box
+from medeval.types.sample import ImageSource, Sample
 
 
 def source(rows: Sequence[Sequence[int]], exif: int | None = None) -> ImageSource:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from medeval.errors import DataError
 from medeval.rows import DrawnRows, HubFiles, HubRows, Origin, RepeatedRows, open_rows
-from medeval.types import Size
+from medeval.types.geometry import Size
 
 HUB = HubRows("owner/nowhere", split="test")
 

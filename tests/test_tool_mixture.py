@@ -10,7 +10,7 @@ from medeval.analysis.report import analyze
 from medeval.images import Picture, prepare
 from medeval.store import RunFolder
 from medeval.tools import remake
-from medeval.types import Trajectory
+from medeval.types.trajectory import Trajectory
 from tests.medeval_processes import MedevalMain, Serve
 from tests.stub_server import StubServer
 from tests.tool_mixture import (

@@ -13,7 +13,7 @@ from medeval.validation import Problem, find_problems
 from tests.small_benchmark import png, write_benchmark, write_judge
 
 DEFINITION = """from medeval import AxisLine, Benchmark, Box, HubRows, Point, Sample, pixels
-from medeval.boxes import RELATIVE
+from medeval.types.geometry import RELATIVE
 
 
 def to_sample(row):

@@ -16,7 +16,8 @@ from medeval.images import Picture, made_picture, prepare
 from medeval.loader import load
 from medeval.models.base import Request, Sampling
 from medeval.rows import open_rows
-from medeval.types import EncodedImage, ImageRef, Message, Sample, Text
+from medeval.types.sample import EncodedImage, Sample
+from medeval.types.trajectory import ImageRef, Message, Text
 
 
 def random_checkpoint(directory: Path, family: Family, seed: int = 0) -> Path:

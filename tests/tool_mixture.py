@@ -26,7 +26,7 @@ import json
 from pathlib import Path
 
 from medeval import Benchmark, Box, DrawnRows, Sample
-from medeval.boxes import RELATIVE
+from medeval.types.geometry import RELATIVE
 
 FOLDER = Path({folder!r})
 TABLES = json.loads({tables!r})

@@ -10,7 +10,7 @@ from medeval.analysis.held import HeldResults, Labels, Result
 from medeval.errors import DataError
 from medeval.records import SampleRecord
 from medeval.text import LETTERS, chosen_option
-from medeval.types import Aggregate
+from medeval.types.verdict import Aggregate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

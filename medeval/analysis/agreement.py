@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from medeval.keys import CellKey
 from medeval.store import RunFolder
-from medeval.types import Verdict, VerdictStatus
+from medeval.types.verdict import Verdict, VerdictStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,8 @@ from typing import get_args
 
 from medeval.packed import SampleKey, SampleKeys, Table, packed_text, unpacked_text
 from medeval.records import SampleRecord
-from medeval.types import StopReason, VerdictStatus
+from medeval.types.trajectory import StopReason
+from medeval.types.verdict import VerdictStatus
 
 STATUSES: Sequence[VerdictStatus] = get_args(VerdictStatus)
 STOPS: Sequence[StopReason] = get_args(StopReason)

@@ -9,7 +9,8 @@ from medeval.analysis.held import STATUSES, HeldResults, Labels, Result
 from medeval.endings import Ending
 from medeval.packed import SampleKey, SampleKeys
 from medeval.records import OutcomeRecord, SampleRecord
-from medeval.types import Trajectory, Verdict, VerdictStatus
+from medeval.types.trajectory import Trajectory
+from medeval.types.verdict import Verdict, VerdictStatus
 
 TAKEN = len(STATUSES)
 

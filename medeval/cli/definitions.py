@@ -11,11 +11,12 @@ from medeval.definitions import Benchmark, Judge
 from medeval.errors import DefinitionError, UsageError
 from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images import prepare
-from medeval.loader import Loaded, load, shipped
+from medeval.loader import load, shipped
 from medeval.models.base import Sampling
 from medeval.rendering import EXAMPLE, render_difference, render_opening, shown_mark
 from medeval.rows import DrawnRows, HubRows, RepeatedRows, RowSource
-from medeval.types import ImageSource, Sample
+from medeval.types.definition import Loaded
+from medeval.types.sample import ImageSource, Sample
 
 FREE_SOURCES = {
     "published": "published with the model",

@@ -25,7 +25,9 @@ from medeval.models.processor import ChatProcessor, Prompt
 from medeval.protocol_parts import Observed
 from medeval.rows import open_rows
 from medeval.tools.crop_and_zoom import DEFAULT_BUDGET
-from medeval.types import Message, Sample, Size, Text
+from medeval.types.geometry import Size
+from medeval.types.sample import Sample
+from medeval.types.trajectory import Message, Text
 
 # What decides whether a sample comes out right weighs more than the words around it.
 DECISIVE_WEIGHT: Final = 5.0

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medeval.boxes import Box
 from medeval.drawing import COLOURS, EDGE_PX, MarkerSize, paint_scene
 from medeval.images import smart_resize
 from medeval.tools.crop_and_zoom import DEFAULT_BUDGET
-from medeval.types import Size
+from medeval.types.geometry import Box, Size
 
 if TYPE_CHECKING:
     from medeval.drawing import Canvas

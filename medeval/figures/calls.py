@@ -30,7 +30,7 @@ from medeval.figures.style import (
 )
 from medeval.figures.view import View
 from medeval.store import CellKey, RunFolder
-from medeval.types import CallStatus
+from medeval.types.trajectory import CallStatus
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

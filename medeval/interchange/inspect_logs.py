@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Final
 from medeval.errors import UsageError
 from medeval.interchange.judged import Judged, JudgedCell, created, judged_cells
 from medeval.store import RunFolder
-from medeval.types import Message, Text, Trajectory, Usage, Verdict
+from medeval.types.trajectory import (
+    Message,
+    Text,
+    Trajectory,
+    Usage,
+)
+from medeval.types.verdict import Verdict
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog, EvalResults, EvalSample

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from medeval.records import MetricPart, RunRecord, SampleRecord
 from medeval.store import CellKey, RunFolder
-from medeval.types import Trajectory, Verdict
+from medeval.types.trajectory import Trajectory
+from medeval.types.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

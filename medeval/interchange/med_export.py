@@ -30,7 +30,12 @@ from medeval.packed import SampleKey
 from medeval.parts import AnswerPart, ToolCallPart
 from medeval.records import SampleRecord
 from medeval.store import CellKey, RunFolder
-from medeval.types import Message, Text, Trajectory, TrajectoryImage
+from medeval.types.trajectory import (
+    Message,
+    Text,
+    Trajectory,
+    TrajectoryImage,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from medeval.interchange.med_baselines import baselines_of, with_outside_baselin
 from medeval.interchange.med_checks import CheckedFolder, CheckedLog, check
 from medeval.interchange.med_layout import ARMS, AVAILABLE, PAIR, Arm, find_logs
 from medeval.interchange.med_lines import LogLine, read_lines, trajectory_of
-from medeval.loader import Loaded, load_file
+from medeval.loader import load_file
 from medeval.provenance import now, session
 from medeval.records import (
     BenchmarkPart,
@@ -27,7 +27,9 @@ from medeval.records import (
 )
 from medeval.results import write_results
 from medeval.store import CellKey, CellWriter, RunFolder
-from medeval.types import JsonValue, Sample, Verdict
+from medeval.types.definition import Loaded
+from medeval.types.sample import JsonValue, Sample
+from medeval.types.verdict import Verdict
 
 JUDGE_FILE: Final = Path(__file__).with_name("imported_reward.py")
 

@@ -20,7 +20,7 @@ from medeval.errors import DataError
 from medeval.parts import AnswerPart, ToolCallPart
 from medeval.schema import Part, unfit
 from medeval.tools.calls import find_calls
-from medeval.types import (
+from medeval.types.trajectory import (
     Answer,
     CallStatus,
     Message,

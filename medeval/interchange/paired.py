@@ -9,7 +9,7 @@ from medeval.errors import RecordError, UsageError
 from medeval.packed import SampleKey
 from medeval.records import OutcomeRecord
 from medeval.store import CellKey, OutcomeKey, RunFolder
-from medeval.types import ToolCall
+from medeval.types.trajectory import ToolCall
 
 logger = logging.getLogger(__name__)
 

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from medeval.types import (
-    EncodedImage,
+from medeval.types.geometry import Size
+from medeval.types.sample import EncodedImage, JsonValue
+from medeval.types.trajectory import (
     FinishReason,
-    JsonValue,
     Message,
     NativeCall,
-    Size,
     Usage,
 )
 

@@ -12,7 +12,8 @@ from typing import Final
 
 from medeval.errors import FatalModelError
 from medeval.models.base import Reply, Request, Sampling
-from medeval.types import JsonValue, Message, Text
+from medeval.types.sample import JsonValue
+from medeval.types.trajectory import Message, Text
 
 HINT: Final = (
     "serve the model with vLLM or SGLang, which know continue_final_message, or run it with "

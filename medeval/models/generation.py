@@ -7,7 +7,7 @@ from typing import Any
 
 from medeval.errors import FatalModelError
 from medeval.tools.calls import find_calls
-from medeval.types import NativeCall
+from medeval.types.trajectory import NativeCall
 
 
 def generation_defaults(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from medeval.errors import FatalModelError
 from medeval.models.weights import read_configuration, weight_files
-from medeval.types import JsonValue
+from medeval.types.sample import JsonValue
 
 # What an engine read of the first checkpoint beside its weights, and goes on with.
 GENERATION = "generation_config.json"

@@ -9,7 +9,7 @@ from medeval.errors import FatalModelError, ModelError, TransientModelError
 from medeval.models.base import Reply, Request
 from medeval.models.read_ahead import read_ahead
 from medeval.models.server_process import EngineDiedError
-from medeval.types import JsonValue
+from medeval.types.sample import JsonValue
 
 # Deaths in a row without a reply between them: the checkpoint or the machine is at fault.
 MAX_DEATHS_IN_A_ROW = 3

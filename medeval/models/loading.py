@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from medeval.errors import FatalModelError
 from medeval.models.machine import THREADS, usable_cpus
 from medeval.models.states import register_grouped_attention
-from medeval.types import JsonValue
+from medeval.types.sample import JsonValue
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -28,7 +28,7 @@ from medeval.models.final_turn import FINAL_TURN_SETTINGS, HINT, FinalTurnCheck
 from medeval.models.places import Places
 from medeval.models.request_body import Body
 from medeval.models.retries import Retries, retry_after_s
-from medeval.types import JsonValue
+from medeval.types.sample import JsonValue
 
 CONNECT_TIMEOUT_S = 30.0
 # For requests that generate nothing: the list of models, the version.

@@ -23,7 +23,9 @@ from medeval.errors import FatalModelError, ModelError
 from medeval.images import prepare
 from medeval.models.base import ToolSchema
 from medeval.models.final_turn import whole_turns
-from medeval.types import EncodedImage, ImageRef, JsonValue, Message, Size, Text
+from medeval.types.geometry import Size
+from medeval.types.sample import EncodedImage, JsonValue
+from medeval.types.trajectory import ImageRef, Message, Text
 
 # Processor classes by model_type. These families share one layout of image inputs.
 PROCESSORS = {

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pybase64
 
-from medeval.types import EncodedImage
+from medeval.types.sample import EncodedImage
 
 # Of an image, so much is made into base64 at a time: a multiple of 3, and with what is made of it
 # within a processor's own cache. Larger pieces cost a sample a millisecond more, in fresh memory.

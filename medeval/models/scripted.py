@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from medeval.errors import FatalModelError
 from medeval.models.base import Reply, Request
-from medeval.types import JsonValue
+from medeval.types.sample import JsonValue
 
 Script: TypeAlias = "Sequence[str | Reply] | Callable[[Request], str | Reply]"
 

@@ -11,7 +11,7 @@ from medeval.fingerprints import differences
 from medeval.models.base import Reply, Request
 from medeval.models.openai import OpenAIModel
 from medeval.models.retries import MAX_RETRY_AFTER_S
-from medeval.types import JsonValue
+from medeval.types.sample import JsonValue
 
 FIRST_REST_S = 1.0
 LONGEST_REST_S = 60.0

@@ -8,7 +8,8 @@ from PIL import Image
 
 from medeval.images import PixelBudget, smart_resize
 from medeval.models.processor import ChatProcessor, ImageInput, Prompt
-from medeval.types import EncodedImage, Size
+from medeval.types.geometry import Size
+from medeval.types.sample import EncodedImage
 
 NO_PATCHES = torch.empty(0)
 

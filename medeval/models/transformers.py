@@ -21,7 +21,8 @@ from medeval.models.generation import (
 )
 from medeval.models.weights import read_configuration, weight_files, weight_fingerprint
 from medeval.tools.calls import ends_at_stop
-from medeval.types import FinishReason, JsonValue, NativeCall, Usage
+from medeval.types.sample import JsonValue
+from medeval.types.trajectory import FinishReason, NativeCall, Usage
 
 if TYPE_CHECKING:
     from medeval.models.conversation_states import ConversationStates, KeptStates

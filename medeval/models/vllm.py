@@ -28,7 +28,8 @@ from medeval.models.vllm_arguments import SERVER_ALONE, EngineArguments
 from medeval.models.vllm_server import warm_up_request
 from medeval.models.weights import read_configuration, weight_fingerprint
 from medeval.tools.calls import ends_at_stop
-from medeval.types import FinishReason, JsonValue, NativeCall, Usage
+from medeval.types.sample import JsonValue
+from medeval.types.trajectory import FinishReason, NativeCall, Usage
 
 if TYPE_CHECKING:
     from medeval.models.token_prompts import PlacedPrompt, TokenPrompts
@@ -254,7 +255,7 @@ def engine_berth(plan: EnginePlan, following: Mapping[Path, Path] | None = None)
 
 def _shown(request: Request) -> list[Any]:
     """The images of a request in the order of their places in the messages."""
-    from medeval.types import ImageRef
+    from medeval.types.trajectory import ImageRef
 
     return [
         request.images[part.index]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from medeval.types import JsonValue
+from medeval.types.sample import JsonValue
 
 # vLLM's names of ours, where they differ.
 LONG_NAMES = {

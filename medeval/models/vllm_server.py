@@ -35,7 +35,8 @@ from medeval.models.server_process import (
 )
 from medeval.models.vllm_arguments import EngineArguments
 from medeval.models.weights import weight_fingerprint
-from medeval.types import ImageRef, JsonValue, Message, Text
+from medeval.types.sample import JsonValue
+from medeval.types.trajectory import ImageRef, Message, Text
 
 PYTHON_VARIABLE = "MEDEVAL_VLLM_PYTHON"
 SERVER_MODULE = "vllm.entrypoints.openai.api_server"

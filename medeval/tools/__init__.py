@@ -8,7 +8,7 @@ from medeval.errors import DataError
 
 if TYPE_CHECKING:
     from medeval.images import Picture
-    from medeval.types import JsonValue
+    from medeval.types.sample import JsonValue
 
 # Each operation that images are made by, and the function that makes one from its recipe.
 REMAKERS = {

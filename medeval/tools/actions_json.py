@@ -4,7 +4,8 @@ import json
 from typing import Final
 
 from medeval.tools.call_text import CallRules, MalformedError, as_object, loaded
-from medeval.types import JsonValue, ParsedCall
+from medeval.types.sample import JsonValue
+from medeval.types.trajectory import ParsedCall
 
 ACTIONS_FORM: Final = '{"thought": "...", "actions": [{"name": ..., "arguments": {...}}]}'
 MARK: Final = '"actions"'

@@ -8,7 +8,7 @@ from typing import Final
 
 from medeval.errors import ToolError
 from medeval.tools.calls import KINDS, named
-from medeval.types import JsonValue
+from medeval.types.sample import JsonValue
 
 # No conversation holds as many; a longer number would fill the error that the model reads.
 MANY_IMAGES: Final = 1_000_000

@@ -8,12 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from medeval.boxes import PERCENT, PERMILLE, RELATIVE, Frame, pixels
 from medeval.errors import ToolError
 from medeval.images import Picture
 from medeval.models.base import ToolSchema
 from medeval.tools.guesses import guessed_frame
-from medeval.types import Affine, JsonValue, Size
+from medeval.types.geometry import (
+    PERCENT,
+    PERMILLE,
+    RELATIVE,
+    Affine,
+    Frame,
+    Size,
+    pixels,
+)
+from medeval.types.sample import JsonValue
 
 # The guesses are those of published environments, reproduced to evaluate as trained: see
 # `medeval.tools.guesses`. Every other frame is declared, and never looks at the values.

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
-from medeval.types import JsonValue, ParsedCall
+from medeval.types.sample import JsonValue
+from medeval.types.trajectory import ParsedCall
 
 CallSyntax: TypeAlias = Literal[
     "none", "hermes", "openai", "glm_xml", "tagged_json", "fenced_python", "actions_json"

@@ -14,7 +14,8 @@ from medeval.tools.call_text import Said as Said
 from medeval.tools.call_text import named as named
 from medeval.tools.glm_xml import glm_calls
 from medeval.tools.hermes import hermes_calls, tagged_calls
-from medeval.types import JsonValue, NativeCall, ParsedCall
+from medeval.types.sample import JsonValue
+from medeval.types.trajectory import NativeCall, ParsedCall
 
 # Part of every fingerprint. Raise it with any change to the parser, the stop rule, the rules that
 # find an answer or a tool's pixels that can change a number: old cells are then not resumed.

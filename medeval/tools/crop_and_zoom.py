@@ -6,7 +6,6 @@ from functools import partial
 from string import Template
 from typing import Final, Literal
 
-from medeval.boxes import PixelBox
 from medeval.errors import DefinitionError, ToolError
 from medeval.images import Picture, PixelBudget, whole_size
 from medeval.tools.arguments import check_names, read_number, seen
@@ -24,7 +23,8 @@ from medeval.tools.crop_rules import (
 )
 from medeval.tools.recipes import budget_recipe
 from medeval.tools.targets import Target
-from medeval.types import Affine, JsonValue, Size
+from medeval.types.geometry import Affine, PixelBox, Size
+from medeval.types.sample import JsonValue
 
 OPERATION: Final = "crop"
 

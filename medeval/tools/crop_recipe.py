@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from medeval.boxes import PixelBox
 from medeval.image_files import MAX_PIXELS
 from medeval.images import Picture, PixelBudget, Resample, made_picture
 from medeval.tools.recipes import budget_recipe, no_recipe, read_budget
-from medeval.types import JsonValue, Size
+from medeval.types.geometry import PixelBox, Size
+from medeval.types.sample import JsonValue
 
 if TYPE_CHECKING:
     from PIL import Image

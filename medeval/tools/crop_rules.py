@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from string import Template
 from typing import Final, Literal
 
-from medeval.boxes import ROUNDING_SLACK, Frame, PixelBox
 from medeval.errors import DefinitionError, ToolError
 from medeval.image_files import MAX_PIXELS
 from medeval.images import Resample
 from medeval.templates import check_template
-from medeval.types import Size
+from medeval.types.geometry import ROUNDING_SLACK, Frame, PixelBox, Size
 
 Corners = tuple[float, float, float, float]
 

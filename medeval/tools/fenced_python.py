@@ -14,7 +14,7 @@ from typing import Final
 
 from medeval.tools.call_text import CallRules, Dialect, MalformedError, Said
 from medeval.tools.python_block import BlockCall, BlockReader, Kernel
-from medeval.types import ParsedCall
+from medeval.types.trajectory import ParsedCall
 
 FENCE: Final = "```python"
 END: Final = "```"

@@ -19,7 +19,8 @@ from medeval.tools.base import Tool, ToolContext, ToolResult
 from medeval.tools.named_images import named_image
 from medeval.tools.recipes import budget_recipe, no_recipe, read_budget
 from medeval.tools.regions import VARIABLES, Sides, boxes_of, in_pixels, regions_of, sides_of
-from medeval.types import IDENTITY, JsonValue
+from medeval.types.geometry import IDENTITY
+from medeval.types.sample import JsonValue
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -23,7 +23,8 @@ from medeval.tools.arguments import (
     seen,
 )
 from medeval.tools.base import Tool, ToolContext, ToolResult
-from medeval.types import IDENTITY, Affine, JsonValue
+from medeval.types.geometry import IDENTITY, Affine
+from medeval.types.sample import JsonValue
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -8,7 +8,8 @@ import re
 from typing import Final
 
 from medeval.tools.call_text import CallRules, MalformedError, blocks, loaded, named
-from medeval.types import JsonValue, ParsedCall
+from medeval.types.sample import JsonValue
+from medeval.types.trajectory import ParsedCall
 
 MARKS: Final = re.compile(r"</?arg_(?:key|value)>")
 ORDER: Final = ("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>")

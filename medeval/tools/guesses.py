@@ -7,8 +7,13 @@ checkpoint is evaluated in the environment it was trained in.
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from medeval.boxes import PERMILLE, RELATIVE, Frame, pixels
-from medeval.types import Size
+from medeval.types.geometry import (
+    PERMILLE,
+    RELATIVE,
+    Frame,
+    Size,
+    pixels,
+)
 
 Guess = Literal["guess_med", "guess_med_older", "guess_pixel_reasoner"]
 

@@ -13,7 +13,8 @@ from medeval.tools.call_text import (
     loaded,
     named,
 )
-from medeval.types import JsonValue, ParsedCall
+from medeval.types.sample import JsonValue
+from medeval.types.trajectory import ParsedCall
 
 # What may follow an opening code fence: json, JSON, python, tool_call.
 LANGUAGE_LETTERS: Final = string.ascii_letters + "_"

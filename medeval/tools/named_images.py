@@ -6,7 +6,7 @@ from typing import Final
 from medeval.errors import ToolError
 from medeval.tools.arguments import read_index, seen
 from medeval.tools.base import ToolContext
-from medeval.types import JsonValue
+from medeval.types.sample import JsonValue
 
 # `image_1` is the first image of the sample; `result_1` what the reply's first call made.
 NAME: Final = re.compile(r"(image|result)_([1-9][0-9]{0,5})")

@@ -9,7 +9,7 @@ from medeval.images import PixelBudget, Resample, ResizeRule
 
 if TYPE_CHECKING:
     from medeval.images import Picture
-    from medeval.types import JsonValue
+    from medeval.types.sample import JsonValue
 
 
 def budget_recipe(budget: PixelBudget | None) -> "JsonValue":

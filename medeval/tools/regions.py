@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from medeval.errors import DataError
-from medeval.types import JsonValue
+from medeval.types.sample import JsonValue
 
 # Sides of a box: left, top, right, bottom.
 Sides = tuple[float, float, float, float]

@@ -11,7 +11,7 @@ from medeval.errors import ToolError
 from medeval.templates import check_template
 from medeval.tools.arguments import MANY_IMAGES, seen
 from medeval.tools.base import ToolContext
-from medeval.types import JsonValue
+from medeval.types.sample import JsonValue
 
 TargetRule: TypeAlias = Literal["index", "first", "source", "latest"]
 

@@ -17,7 +17,8 @@ from medeval.tools.arguments import (
 )
 from medeval.tools.base import Tool, ToolContext, ToolResult
 from medeval.tools.recipes import budget_recipe, no_recipe, read_budget
-from medeval.types import Affine, JsonValue, Size
+from medeval.types.geometry import Affine, Size
+from medeval.types.sample import JsonValue
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from medeval.records import OutcomeRecord, RunRecord, SampleImagePart, SampleRecord
 from medeval.store import RunFolder
-from medeval.types import ImageSource, Sample
+from medeval.types.sample import ImageSource, Sample
 
 JUDGE = "choice#12345678"
 

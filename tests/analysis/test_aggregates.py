@@ -19,7 +19,8 @@ from medeval.analysis.aggregates import (
 from medeval.analysis.held import Result
 from medeval.errors import DataError
 from medeval.records import SampleRecord
-from medeval.types import Sample, VerdictStatus
+from medeval.types.sample import Sample
+from medeval.types.verdict import VerdictStatus
 
 # Three questions, each in four cycles: score and chosen option; the third lacks its last cycle.
 #            cycle 0      cycle 1      cycle 2      cycle 3

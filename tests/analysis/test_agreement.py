@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from medeval.analysis.agreement import Compared, agreement, cohens_kappa, disagreement_rows
 from medeval.keys import CellKey
-from medeval.types import VerdictStatus
+from medeval.types.verdict import VerdictStatus
 
 CELL = CellKey("m", 20, "vstar", "free")
 LABELS = st.sampled_from(["correct", "incorrect"])

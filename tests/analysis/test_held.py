@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from medeval.analysis.held import HeldLabels, HeldResults, Labels
 from medeval.records import SampleRecord
-from medeval.types import Sample
+from medeval.types.sample import Sample
 from tests.analysis.test_summary import result
 
 SCORES = st.none() | st.floats(allow_nan=False, allow_infinity=False)

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from medeval.analysis.held import Result
 from medeval.analysis.pairs import PairName, join_verdicts, pair_outcomes
 from medeval.records import OutcomeRecord, SampleRecord
-from medeval.types import Answer, CallStatus, Sample, ToolCall, Trajectory, Verdict, VerdictStatus
+from medeval.types.sample import Sample
+from medeval.types.trajectory import (
+    Answer,
+    CallStatus,
+    ToolCall,
+    Trajectory,
+)
+from medeval.types.verdict import Verdict, VerdictStatus
 from tests.analysis.test_summary import result
 
 NAME = PairName(checkpoint="baseline/0", series="rl", step=0, benchmark="small", pair="small_pair")

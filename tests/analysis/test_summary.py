@@ -5,7 +5,7 @@ import pytest
 from medeval.analysis.held import Result
 from medeval.analysis.summary import CellName, CellSummary, Summarizer, as_columns
 from medeval.costs import Cost
-from medeval.types import StopReason
+from medeval.types.trajectory import StopReason
 
 NAME = CellName(
     checkpoint="rl/20",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from medeval.types import JsonValue
+from medeval.types.sample import JsonValue
 from tests.analysis.process.conversations import call
 from tests.cli.process_runs import Plan, Planned, analyzed, evaluated, row_of
 from tests.frozen_rows import NO_SHARED, SHARED
@@ -19,7 +19,7 @@ N = 8
 
 BENCHMARK = """
 from medeval import Benchmark, Box, HubFiles, Sample
-from medeval.boxes import RELATIVE
+from medeval.types.geometry import RELATIVE
 
 SIDES = ("x1", "y1", "x2", "y2")
 

@@ -10,7 +10,7 @@ from medeval.definitions import Benchmark
 from medeval.errors import DataError
 from medeval.loader import load
 from medeval.rows import DrawnRows, HubRows, open_rows
-from medeval.types import ImageSource, Sample
+from medeval.types.sample import ImageSource, Sample
 from tests.frozen_rows import prompt
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "chartqa"

@@ -6,7 +6,9 @@ import pytest
 
 from medeval.definitions import Judge
 from medeval.loader import load
-from medeval.types import Answer, Grade, JsonValue, Sample
+from medeval.types.sample import JsonValue, Sample
+from medeval.types.trajectory import Answer
+from medeval.types.verdict import Grade
 
 OFFICIAL = load("chartqa_pro", Judge).value
 LMMS = load("chartqa_pro_lmms", Judge).value

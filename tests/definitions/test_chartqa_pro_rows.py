@@ -5,7 +5,7 @@ import pytest
 from medeval.definitions import Benchmark
 from medeval.loader import load
 from medeval.rows import HubRows
-from medeval.types import Sample
+from medeval.types.sample import Sample
 from tests.frozen_rows import picture, prompt, samples_of, without_images
 
 PRO = load("chartqa_pro", Benchmark).value

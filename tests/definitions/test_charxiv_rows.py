@@ -10,7 +10,7 @@ from medeval.definitions import Benchmark
 from medeval.errors import DataError
 from medeval.loader import load
 from medeval.rows import HubRows, RepeatedRows
-from medeval.types import Sample
+from medeval.types.sample import Sample
 from tests.frozen_rows import NO_SHARED, SHARED, picture, prompt, samples_of, without_images
 
 REASONING = load("charxiv_reasoning", Benchmark).value

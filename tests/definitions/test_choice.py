@@ -9,7 +9,9 @@ from medeval.definitions import Judge
 from medeval.errors import JudgeError
 from medeval.loader import load
 from medeval.text import find_answer
-from medeval.types import Answer, Grade, Sample
+from medeval.types.sample import Sample
+from medeval.types.trajectory import Answer
+from medeval.types.verdict import Grade
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "vstar"
 CHOICE = load("choice", Judge).value

@@ -14,14 +14,12 @@ from medeval.loader import load
 from medeval.models.base import Reply, Sampling
 from medeval.models.scripted import Script, ScriptedModel
 from medeval.rollout import roll_out
-from medeval.types import (
-    Affine,
+from medeval.types.geometry import Affine, Size
+from medeval.types.sample import ImageSource, Sample
+from medeval.types.trajectory import (
     ImageRef,
-    ImageSource,
     Message,
     NativeCall,
-    Sample,
-    Size,
     Text,
     Trajectory,
 )

@@ -11,7 +11,7 @@ from medeval.definitions import Benchmark
 from medeval.loader import load
 from medeval.rows import HubRows
 from medeval.symmetry import TURNS
-from medeval.types import Sample
+from medeval.types.sample import Sample
 from tests.frozen_rows import NO_SHARED, SHARED, picture, prompt, samples_of, without_images
 
 DOCVQA = load("docvqa", Benchmark).value

@@ -9,7 +9,7 @@ import pytest
 from medeval.definitions import Benchmark
 from medeval.loader import load
 from medeval.rows import HubRows, open_rows
-from medeval.types import Sample
+from medeval.types.sample import Sample
 from tests.frozen_rows import in_base64, picture, prompt, samples_of, without_images
 
 HRBENCH_4K = load("hrbench_4k", Benchmark).value

@@ -10,7 +10,9 @@ from medeval.errors import JudgeError, MedevalError, UsageError
 from medeval.loader import load
 from medeval.math_equality import MAX_CHARACTERS, are_equal, check_installed
 from medeval.plan import ready_judge
-from medeval.types import Answer, Grade, Sample
+from medeval.types.sample import Sample
+from medeval.types.trajectory import Answer
+from medeval.types.verdict import Grade
 
 MATH = load("math", Judge)
 

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from medeval.definitions import Judge
 from medeval.grading import grade_answer
 from medeval.loader import load, shipped
-from medeval.types import Answer, Sample, Verdict
+from medeval.types.sample import Sample
+from medeval.types.trajectory import Answer
+from medeval.types.verdict import Verdict
 
 HAS_MATH = importlib.util.find_spec("math_verify") is not None
 # math-verify is slow, and is looked at by itself

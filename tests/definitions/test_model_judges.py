@@ -10,7 +10,9 @@ from medeval.definitions import Judge
 from medeval.errors import JudgeError
 from medeval.inquiry import Inquiry
 from medeval.loader import load, shipped
-from medeval.types import Answer, Grade, JsonValue, Sample
+from medeval.types.sample import JsonValue, Sample
+from medeval.types.trajectory import Answer
+from medeval.types.verdict import Grade
 
 ASKING = [judge.value.name for judge in shipped(Judge) if judge.value.needs_endpoint]
 

@@ -14,16 +14,13 @@ from medeval.loader import load
 from medeval.models.base import Reply, Sampling
 from medeval.models.scripted import Script, ScriptedModel
 from medeval.rollout import Rollout, roll_out
-from medeval.types import (
-    Affine,
+from medeval.types.geometry import Affine, Size
+from medeval.types.sample import ImageSource, JsonValue, Sample
+from medeval.types.trajectory import (
     Content,
     ImageRef,
-    ImageSource,
-    JsonValue,
     Message,
     NativeCall,
-    Sample,
-    Size,
     Text,
 )
 

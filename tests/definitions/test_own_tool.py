@@ -13,7 +13,8 @@ from medeval.loader import load
 from medeval.models.base import Reply
 from medeval.models.scripted import ScriptedModel
 from medeval.rollout import roll_out
-from medeval.types import ImageSource, NativeCall, Sample
+from medeval.types.sample import ImageSource, Sample
+from medeval.types.trajectory import NativeCall
 
 README = Path(__file__).parents[2] / "protocols/README.md"
 

@@ -13,7 +13,8 @@ from medeval.images import prepare
 from medeval.loader import load, shipped
 from medeval.models.base import Reply
 from medeval.tools.base import ToolContext
-from medeval.types import ImageRef, Size, Trajectory, Usage
+from medeval.types.geometry import Size
+from medeval.types.trajectory import ImageRef, Trajectory, Usage
 from tests.definitions import golden_transcripts as golden
 from tests.definitions.golden_transcripts import MED, PIXEL, SAMPLE, ZOOM, glm, grounding, hermes
 

@@ -13,7 +13,8 @@ from medeval.images import prepare
 from medeval.loader import load, shipped
 from medeval.models.scripted import Script, ScriptedModel
 from medeval.rollout import roll_out
-from medeval.types import ImageSource, Sample, Trajectory
+from medeval.types.sample import ImageSource, Sample
+from medeval.types.trajectory import Trajectory
 
 README = Path(__file__).parents[2] / "protocols" / "README.md"
 

@@ -10,7 +10,8 @@ from medeval.definitions import Benchmark, Judge
 from medeval.grading import grade_answer
 from medeval.loader import load, shipped
 from medeval.rows import open_rows
-from medeval.types import Answer, Sample
+from medeval.types.sample import Sample
+from medeval.types.trajectory import Answer
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

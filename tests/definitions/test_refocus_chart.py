@@ -11,7 +11,8 @@ from medeval.loader import load
 from medeval.models.base import Sampling
 from medeval.protocol_parts import Observation
 from medeval.rollout import Rollout
-from medeval.types import ImageRef, JsonValue, Sample, Text
+from medeval.types.sample import JsonValue, Sample
+from medeval.types.trajectory import ImageRef, Text
 from tests.definitions import golden_transcripts as golden
 
 CHART = load("refocus_chart", Pair).value

@@ -11,7 +11,7 @@ from medeval.definitions import Benchmark
 from medeval.errors import DataError
 from medeval.loader import load
 from medeval.rows import HubFiles, open_rows
-from medeval.types import Sample
+from medeval.types.sample import Sample
 from tests.frozen_rows import NO_SHARED, SHARED, picture, prompt, without_images
 
 CHART = load("refocus_chart", Benchmark).value

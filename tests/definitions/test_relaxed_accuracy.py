@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from medeval.definitions import Judge
 from medeval.loader import load
-from medeval.types import Answer, Grade, Sample
+from medeval.types.sample import Sample
+from medeval.types.trajectory import Answer
+from medeval.types.verdict import Grade
 
 RELAXED_ACCURACY = load("relaxed_accuracy", Judge).value
 

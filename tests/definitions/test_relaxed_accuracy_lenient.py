@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from medeval.definitions import Judge
 from medeval.loader import load
 from medeval.text import written_numbers
-from medeval.types import Answer, Grade, Sample
+from medeval.types.sample import Sample
+from medeval.types.trajectory import Answer
+from medeval.types.verdict import Grade
 
 LENIENT = load("relaxed_accuracy_lenient", Judge).value
 OFFICIAL = load("relaxed_accuracy", Judge).value

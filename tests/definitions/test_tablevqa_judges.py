@@ -7,7 +7,9 @@ import pytest
 
 from medeval.definitions import Judge
 from medeval.loader import load
-from medeval.types import Answer, Grade, Sample
+from medeval.types.sample import Sample
+from medeval.types.trajectory import Answer
+from medeval.types.verdict import Grade
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "tablevqa"
 JUDGES = {

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from medeval.boxes import Box, pixels
 from medeval.definitions import Benchmark
 from medeval.errors import DataError
 from medeval.loader import load
 from medeval.rows import DrawnRows, HubFiles, open_rows
 from medeval.text import option_letter
-from medeval.types import Sample
+from medeval.types.geometry import Box, pixels
+from medeval.types.sample import Sample
 from tests.frozen_rows import prompt
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "vstar"

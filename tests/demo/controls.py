@@ -27,7 +27,8 @@ from medeval.models.transformers import TransformersModel
 from medeval.protocol_parts import Observed
 from medeval.tools.base import ToolContext
 from medeval.tools.calls import find_calls
-from medeval.types import EncodedImage, Message, Sample, Text
+from medeval.types.sample import EncodedImage, Sample
+from medeval.types.trajectory import Message, Text
 from tests.tiny_checkpoints import marker, marker_request
 
 PAIR = load("crop_zoom", Pair).value

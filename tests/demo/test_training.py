@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from medeval.boxes import PERMILLE, Box
 from medeval.demo.checkpoints import PATCH_EDGE_PX
 from medeval.demo.lessons import call_text, make_lesson, word_ids
 from medeval.demo.training import (
@@ -30,6 +29,7 @@ from medeval.models.loading import load_model
 from medeval.models.processor import ChatProcessor
 from medeval.tools.base import ToolContext
 from medeval.tools.calls import find_calls
+from medeval.types.geometry import PERMILLE, Box
 
 SHORT = Recipe(
     n_small=64,

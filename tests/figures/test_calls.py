@@ -10,7 +10,7 @@ from medeval.analysis.report import analyze
 from medeval.cells import CellWriter
 from medeval.figures import figures
 from medeval.store import RunFolder
-from medeval.types import Trajectory
+from medeval.types.trajectory import Trajectory
 from tests.figures.test_figures import assert_legible
 from tests.interchange.runs import Cells, Reply, write_run
 

@@ -7,15 +7,14 @@ from pathlib import Path
 from medeval.records import BenchmarkPart, MetricPart, RunRecord, SampleRecord, SessionPart
 from medeval.results import write_results
 from medeval.store import CellKey, RunFolder
-from medeval.types import (
-    IDENTITY,
+from medeval.types.geometry import IDENTITY, Size
+from medeval.types.sample import Sample
+from medeval.types.trajectory import (
     Answer,
     CallStatus,
     ImageRef,
     Message,
     NativeCall,
-    Sample,
-    Size,
     StopReason,
     Text,
     ToolCall,
@@ -23,8 +22,8 @@ from medeval.types import (
     TrajectoryImage,
     Turn,
     Usage,
-    Verdict,
 )
+from medeval.types.verdict import Verdict
 
 JUDGE = "letter#01234567"
 ARMS = ("free", "available")

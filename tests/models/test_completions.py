@@ -16,11 +16,10 @@ from medeval.models.completions import (
     read_refusal,
 )
 from medeval.models.request_body import CHUNK_BYTES
-from medeval.types import (
-    EncodedImage,
+from medeval.types.sample import EncodedImage, JsonValue
+from medeval.types.trajectory import (
     FinishReason,
     ImageRef,
-    JsonValue,
     Message,
     NativeCall,
     Text,

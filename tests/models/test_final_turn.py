@@ -12,7 +12,7 @@ from medeval.errors import FatalModelError
 from medeval.models.base import Reply, Request
 from medeval.models.final_turn import whole_turns
 from medeval.models.openai import OpenAIModel
-from medeval.types import ImageRef, Message, Text
+from medeval.types.trajectory import ImageRef, Message, Text
 from tests.stub_server import Body, StubServer, _completion, error_body, running
 from tests.tiny_checkpoints import drawn_image, request
 

@@ -13,7 +13,7 @@ from medeval.models.base import Reply, Request
 from medeval.models.conversation_states import KeptStates
 from medeval.models.transformers import TransformersModel
 from medeval.rollout import Rollout, roll_out
-from medeval.types import ImageRef, Message, Text
+from medeval.types.trajectory import ImageRef, Message, Text
 from tests.tiny_checkpoints import drawn_image, marker, request
 
 PAIR = load("crop_zoom", Pair).value

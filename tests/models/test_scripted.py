@@ -5,7 +5,7 @@ import pytest
 from medeval.errors import FatalModelError
 from medeval.models.base import Model, Reply, Request, Sampling
 from medeval.models.scripted import Script, ScriptedModel
-from medeval.types import Message, Text
+from medeval.types.trajectory import Message, Text
 
 
 def request(text: str = "What?") -> Request:

@@ -22,7 +22,13 @@ from medeval.models.processor import ChatProcessor
 from medeval.models.transformers import TransformersModel
 from medeval.protocol_parts import Observation, Place
 from medeval.rollout import Rollout, roll_out
-from medeval.types import ImageRef, Message, NativeCall, Size, Text
+from medeval.types.geometry import Size
+from medeval.types.trajectory import (
+    ImageRef,
+    Message,
+    NativeCall,
+    Text,
+)
 from tests.processes import run_python
 from tests.tiny_checkpoints import (
     drawn_image,

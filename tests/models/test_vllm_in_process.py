@@ -22,7 +22,7 @@ from medeval.models.processor import ChatProcessor
 from medeval.models.vllm import engine_berth, engine_plan
 from medeval.models.weights import read_configuration
 from medeval.plan import read_options, resolve
-from medeval.types import Message, Text
+from medeval.types.trajectory import Message, Text
 from tests.engine_stand_in import Orders, install
 from tests.small_benchmark import write_benchmark
 from tests.tiny_checkpoints import random_checkpoint, request

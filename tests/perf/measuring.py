@@ -20,7 +20,7 @@ from medeval.images import prepare
 from medeval.known_files import CACHE_VARIABLE
 from medeval.tools.base import ToolContext
 from medeval.tools.crop_and_zoom import crop_and_zoom
-from medeval.types import JsonValue
+from medeval.types.sample import JsonValue
 from tests.medeval_processes import ROOT, stub_process
 
 Item = TypeVar("Item")

@@ -9,7 +9,7 @@ from PIL import Image
 from medeval.errors import ToolError
 from medeval.images import Picture, PixelBudget, made_picture
 from medeval.tools.base import FrameKind, Tool, ToolContext, ToolResult
-from medeval.types import JsonValue
+from medeval.types.sample import JsonValue
 
 
 def numbered(width: int, height: int, budget: PixelBudget | None = None) -> Picture:

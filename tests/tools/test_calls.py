@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medeval.tools.calls import CallSyntax, ends_at_stop, find_calls, named
-from medeval.types import JsonValue, NativeCall, ParsedCall
+from medeval.types.sample import JsonValue
+from medeval.types.trajectory import NativeCall, ParsedCall
 
 TRACES = Path(__file__).parents[2] / "../shared/data/vstar/deepeyes_traces.jsonl"
 ZOOM = '{"name": "zoom", "arguments": {"bbox_2d": [1, 2.5, 3, 4]}}'

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medeval.boxes import Box, pixels
 from medeval.errors import DataError, DefinitionError, ToolError
 from medeval.images import Picture, PixelBudget, made_picture
 from medeval.tools import remake
 from medeval.tools.base import FrameKind, Tool, ToolContext, ToolResult
 from medeval.tools.crop_and_zoom import crop_and_zoom
-from medeval.types import IDENTITY, JsonValue, Size
+from medeval.types.geometry import IDENTITY, Box, Size, pixels
+from medeval.types.sample import JsonValue
 
 TINY = PixelBudget(min_px=1, max_px=1_000_000, factor=1)
 

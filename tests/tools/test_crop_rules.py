@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from medeval.boxes import PERMILLE, RELATIVE, Frame, PixelBox, pixels
 from medeval.errors import DataError, DefinitionError, ToolError
 from medeval.images import Picture, PixelBudget, made_picture, prepare
 from medeval.tools import remake
@@ -17,7 +16,15 @@ from medeval.tools.crop_rules import CropRules, Place, grown_in_proportion, regi
 from medeval.tools.guesses import Guess, guessed_frame
 from medeval.tools.recipes import budget_recipe, read_budget
 from medeval.tools.targets import Target, whole_number
-from medeval.types import JsonValue, Size
+from medeval.types.geometry import (
+    PERMILLE,
+    RELATIVE,
+    Frame,
+    PixelBox,
+    Size,
+    pixels,
+)
+from medeval.types.sample import JsonValue
 from tests.definitions.golden_transcripts import DATA
 
 SIZE = Size(100, 80)

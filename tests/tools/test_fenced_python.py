@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from medeval.tools.call_text import CallRules, Dialect
 from medeval.tools.calls import find_calls
-from medeval.types import JsonValue, ParsedCall
+from medeval.types.sample import JsonValue
+from medeval.types.trajectory import ParsedCall
 
 DIALECTS: tuple[Dialect, ...] = ("refocus", "vtool_v1", "vtool_v2")
 

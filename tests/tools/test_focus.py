@@ -25,7 +25,8 @@ from medeval.tools.focus import (
     focus_tools,
 )
 from medeval.tools.regions import Region, boxes_of, regions_of
-from medeval.types import IDENTITY, Affine, JsonValue
+from medeval.types.geometry import IDENTITY, Affine
+from medeval.types.sample import JsonValue
 from tests.tools.numbered import plain, rows
 
 # The published highlight of pure green is (50, 205, 0): 50/255 of red over the rest.

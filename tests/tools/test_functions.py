@@ -8,7 +8,8 @@ from PIL import Image as Pillow
 from medeval.errors import DataError, DefinitionError, ToolError
 from medeval.tools import remake
 from medeval.tools.functions import tool
-from medeval.types import IDENTITY, Affine, JsonValue
+from medeval.types.geometry import IDENTITY, Affine
+from medeval.types.sample import JsonValue
 from tests.tools.numbered import called, context, numbered, plain, refused, rows
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from medeval.tools import remake
 from medeval.tools.base import Tool
 from medeval.tools.crop_and_zoom import crop_and_zoom
 from medeval.tools.turning import flip, rotate
-from medeval.types import IDENTITY, Affine, JsonValue, Size
+from medeval.types.geometry import IDENTITY, Affine, Size
+from medeval.types.sample import JsonValue
 from tests.tools.numbered import called, context, numbered, refused, rows
 
 ROTATE, FLIP = rotate(), flip()

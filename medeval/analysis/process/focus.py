@@ -8,8 +8,9 @@ from medeval.analysis.process.marks import raw_to_root
 from medeval.analysis.process.misuse import AXIS_OF_NAME, AXIS_OF_REGION, Axis
 from medeval.analysis.process.regions import Rectangle, precision_and_recall
 from medeval.analysis.process.states import Targets
-from medeval.boxes import RELATIVE, Box
-from medeval.types import JsonValue, Sample, Size, TrajectoryImage
+from medeval.types.geometry import RELATIVE, Box, Size
+from medeval.types.sample import JsonValue, Sample
+from medeval.types.trajectory import TrajectoryImage
 
 FOCUS: Final = "focus"
 

@@ -9,8 +9,8 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from medeval.boxes import AxisLine, Frame, Point
-from medeval.types import Affine, Size, TrajectoryImage
+from medeval.types.geometry import Affine, AxisLine, Frame, Point, Size
+from medeval.types.trajectory import TrajectoryImage
 
 Mark = TypeVar("Mark", AxisLine, Point)
 

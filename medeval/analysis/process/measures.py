@@ -23,7 +23,13 @@ from medeval.analysis.process.states import (
     made_images,
     point_score,
 )
-from medeval.types import CallStatus, Sample, ToolCall, Trajectory, TrajectoryImage
+from medeval.types.sample import Sample
+from medeval.types.trajectory import (
+    CallStatus,
+    ToolCall,
+    Trajectory,
+    TrajectoryImage,
+)
 
 # A number that is undefined for a trajectory or a call is not in its mapping.
 Values = Mapping[str, float]

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
-from medeval.types import ToolCall
+from medeval.types.trajectory import ToolCall
 
 Axis: TypeAlias = Literal["columns", "rows"]
 

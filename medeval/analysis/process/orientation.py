@@ -8,7 +8,7 @@ where the product is the identity, whichever way that came about.
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
-from medeval.types import Affine
+from medeval.types.geometry import Affine
 
 Matrix: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 

@@ -10,7 +10,7 @@ from medeval.analysis.outcomes import CalledBy, Columns, Step
 from medeval.analysis.process.measures import Measured, measured
 from medeval.checkpoints import BASELINE
 from medeval.store import CellKey, RunFolder
-from medeval.types import Sample
+from medeval.types.sample import Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

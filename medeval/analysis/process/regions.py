@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from medeval.boxes import Box, Frame, pixels
-from medeval.types import Size, TrajectoryImage
+from medeval.types.geometry import Box, Frame, Size, pixels
+from medeval.types.trajectory import TrajectoryImage
 
 # Weights of a pixel too many and of a pixel missed. Source: ToolsRL, arXiv 2604.19945.
 W_FP: Final = 0.1

@@ -17,9 +17,16 @@ from medeval.analysis.process.marks import (
     raw_to_root,
 )
 from medeval.analysis.process.regions import Rectangle, seen_region
-from medeval.boxes import AxisLine, Frame, Point, pixels
 from medeval.text import cited_image_index
-from medeval.types import JsonValue, Sample, Size, Trajectory, TrajectoryImage
+from medeval.types.geometry import (
+    AxisLine,
+    Frame,
+    Point,
+    Size,
+    pixels,
+)
+from medeval.types.sample import JsonValue, Sample
+from medeval.types.trajectory import Trajectory, TrajectoryImage
 
 CROP: Final = "crop"
 TURNING: Final = ("rotate", "flip")

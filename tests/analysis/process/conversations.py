@@ -16,7 +16,8 @@ from medeval.tools.crop_and_zoom import crop_and_zoom
 from medeval.tools.focus import VTOOL_V1, focus_tools
 from medeval.tools.marking import draw_line, draw_point
 from medeval.tools.turning import flip, rotate
-from medeval.types import ImageSource, JsonValue, Sample, Trajectory
+from medeval.types.sample import ImageSource, JsonValue, Sample
+from medeval.types.trajectory import Trajectory
 
 WIDTH, HEIGHT = 400, 200
 

@@ -13,8 +13,7 @@ from medeval.analysis.process.marks import (
     matched_similarity,
     point_similarity,
 )
-from medeval.boxes import AxisLine, Point, pixels
-from medeval.types import Affine, Size
+from medeval.types.geometry import Affine, AxisLine, Point, Size, pixels
 
 ROOT = Size(400, 200)
 FRAME = pixels(400, 200)

@@ -6,9 +6,16 @@ from dataclasses import replace
 import pytest
 
 from medeval.analysis.process.measures import measured
-from medeval.boxes import RELATIVE, AxisLine, Box, Point, pixels
 from medeval.symmetry import turned
-from medeval.types import Answer, JsonValue, Sample, Trajectory
+from medeval.types.geometry import (
+    RELATIVE,
+    AxisLine,
+    Box,
+    Point,
+    pixels,
+)
+from medeval.types.sample import JsonValue, Sample
+from medeval.types.trajectory import Answer, Trajectory
 from tests.analysis.process.conversations import (
     HEIGHT,
     SAMPLE,

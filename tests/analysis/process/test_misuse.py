@@ -6,7 +6,8 @@ import pytest
 
 from medeval.analysis.process.measures import measured
 from medeval.analysis.process.misuse import axis_of_chart, axis_of_tool, is_misuse
-from medeval.types import CallStatus, Sample, ToolCall
+from medeval.types.sample import Sample
+from medeval.types.trajectory import CallStatus, ToolCall
 from tests.analysis.process.conversations import SAMPLE, played
 
 COLUMNS = "focus_on_columns_with_mask"

@@ -14,8 +14,8 @@ from medeval.analysis.process.regions import (
     seen_region,
     union_area,
 )
-from medeval.boxes import RELATIVE, Box, pixels
-from medeval.types import Affine, Size, TrajectoryImage
+from medeval.types.geometry import RELATIVE, Affine, Box, Size, pixels
+from medeval.types.trajectory import TrajectoryImage
 
 TARGET = Rectangle(10, 10, 20, 20)
 ROOT = Size(100, 50)

@@ -1,14 +1,12 @@
 """The nouns of a run: what a sample is, what was said, what was called, how it was judged."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from medeval.boxes import AxisLine, Box, Point
+from medeval.types.geometry import Affine, Size
+from medeval.types.sample import JsonValue, MediaType
 
-JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
-
-MediaType = Literal["image/jpeg", "image/png", "image/webp"]
 Role = Literal["system", "user", "assistant", "tool"]
 CallStatus = Literal["executed", "rejected", "malformed", "over_limit", "not_offered"]
 FinishReason = Literal["stop", "length", "tool_calls", "context", "refused"]
@@ -26,109 +24,6 @@ StopReason = Literal[
     "context",
     "refused",
 ]
-Aggregate = Literal["mean over samples", "mean over cycles"]
-VerdictStatus = Literal["correct", "incorrect", "undecided"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageSource:
-    """Where the bytes of one image come from; they are read when needed and not kept.
-
-    `name` tells people which image it is. `read` raises DataError where the bytes cannot be had.
-    """
-
-    name: str
-    read: Callable[[], bytes] = field(repr=False, compare=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One question about one or more images.
-
-    `options` are the texts of a multiple choice in letter order (A first), without letters.
-    `targets` are all accepted answers; for a multiple choice, the letter.
-    `instruction` is how the benchmark asks for the form of the answer, "" where it does not.
-    `groups` maps a grouping ("category") to this sample's group in it.
-    `cluster` is shared by samples that are not independent (rotations of one question); None
-    means that the sample stands alone.
-    `chance` is the share that blind guessing gets right, 0 to 1, or None where undefined.
-    `target_boxes` frame what the question is about, `target_lines` and `target_points` mark what
-    is to be read off, each in a frame of the first image. `transform` names what was done to the
-    images, one of the symmetries of a square (`medeval.symmetry`) where they were turned.
-    """
-
-    id: str
-    question: str
-    images: tuple[ImageSource, ...]
-    targets: tuple[str, ...]
-    options: tuple[str, ...] = ()
-    instruction: str = ""
-    groups: Mapping[str, str] = field(default_factory=dict)
-    cluster: str | None = None
-    chance: float | None = None
-    metadata: Mapping[str, JsonValue] = field(default_factory=dict)
-    target_boxes: tuple[Box, ...] = ()
-    transform: str | None = None
-    target_lines: tuple[AxisLine, ...] = ()
-    target_points: tuple[Point, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedImage:
-    """The exact bytes that are sent to a model, and their size in pixels once decoded."""
-
-    data: bytes = field(repr=False)
-    media_type: MediaType
-    sha256: str
-    width_px: int
-    height_px: int
-
-
-@dataclass(frozen=True, slots=True)
-class Affine:
-    """The map (x, y) -> (a x + b y + c, d x + e y + f) between pixel coordinates of two images."""
-
-    a: float
-    b: float
-    c: float
-    d: float
-    e: float
-    f: float
-
-    def apply(self, x: float, y: float) -> tuple[float, float]:
-        """The image of a point.
-
-        >>> Affine(0.5, 0, 10, 0, 0.5, 20).apply(4, 8)
-        (12.0, 24.0)
-        """
-        return (self.a * x + self.b * y + self.c, self.d * x + self.e * y + self.f)
-
-    def after(self, inner: "Affine") -> "Affine":
-        """The map that applies `inner` first and then this one."""
-        return Affine(
-            self.a * inner.a + self.b * inner.d,
-            self.a * inner.b + self.b * inner.e,
-            self.a * inner.c + self.b * inner.f + self.c,
-            self.d * inner.a + self.e * inner.d,
-            self.d * inner.b + self.e * inner.e,
-            self.d * inner.c + self.e * inner.f + self.f,
-        )
-
-
-IDENTITY = Affine(1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """Width and height in pixels."""
-
-    width_px: int
-    height_px: int
-
-    @property
-    def area_px(self) -> int:
-        """How many pixels there are."""
-        return self.width_px * self.height_px
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,34 +232,3 @@ class Trajectory:
     def called(self) -> bool:
         """Whether a call reached the tools: executed or rejected (MED's rule)."""
         return any(call.status in ("executed", "rejected") for call in self.calls)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grade:
-    """What a judge found: a score, or None where it cannot decide, with what it read and why.
-
-    `parts` are the scores of the judges that it is made of, by name, where it is made of several.
-    """
-
-    score: float | None
-    extracted: str | None = None
-    reason: str = ""
-    parts: Mapping[str, float | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """A grade turned into correct, incorrect or undecided, by one judge identity.
-
-    `score` is None exactly where `status` is "undecided". `judge` is
-    `<name>[@<model>]#<first 8 hex of its definition's sha256>`. `parts` are the grade's.
-    """
-
-    sample_id: str
-    repeat: int
-    judge: str
-    status: VerdictStatus
-    score: float | None
-    extracted: str | None = None
-    reason: str = ""
-    parts: Mapping[str, float | None] = field(default_factory=dict)

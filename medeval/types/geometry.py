@@ -155,3 +155,50 @@ class Point:
         """The same point in another frame of the same image."""
         x = self.x * frame.width / self.frame.width
         return type(self)(x, self.y * frame.height / self.frame.height, frame)
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """The map (x, y) -> (a x + b y + c, d x + e y + f) between pixel coordinates of two images."""
+
+    a: float
+    b: float
+    c: float
+    d: float
+    e: float
+    f: float
+
+    def apply(self, x: float, y: float) -> tuple[float, float]:
+        """The image of a point.
+
+        >>> Affine(0.5, 0, 10, 0, 0.5, 20).apply(4, 8)
+        (12.0, 24.0)
+        """
+        return (self.a * x + self.b * y + self.c, self.d * x + self.e * y + self.f)
+
+    def after(self, inner: "Affine") -> "Affine":
+        """The map that applies `inner` first and then this one."""
+        return Affine(
+            self.a * inner.a + self.b * inner.d,
+            self.a * inner.b + self.b * inner.e,
+            self.a * inner.c + self.b * inner.f + self.c,
+            self.d * inner.a + self.e * inner.d,
+            self.d * inner.b + self.e * inner.e,
+            self.d * inner.c + self.e * inner.f + self.f,
+        )
+
+
+IDENTITY = Affine(1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Width and height in pixels."""
+
+    width_px: int
+    height_px: int
+
+    @property
+    def area_px(self) -> int:
+        """How many pixels there are."""
+        return self.width_px * self.height_px

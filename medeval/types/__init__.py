@@ -1,0 +1,1 @@
+"""Each thing said once, as a type and as its JSON."""
