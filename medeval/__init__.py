@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from medeval.rows import Row as Row
     from medeval.tools.base import Tool as Tool
     from medeval.tools.calls import CallRules as CallRules
-    from medeval.tools.crop_and_zoom import crop_and_zoom as crop_and_zoom
+    from medeval.tools.crop import crop_and_zoom as crop_and_zoom
     from medeval.tools.crop_rules import CropRules as CropRules
+    from medeval.tools.crop_target import Target as Target
+    from medeval.tools.draw import draw_line as draw_line
+    from medeval.tools.draw import draw_point as draw_point
     from medeval.tools.focus import focus_tools as focus_tools
-    from medeval.tools.functions import tool as tool
-    from medeval.tools.marking import draw_line as draw_line
-    from medeval.tools.marking import draw_point as draw_point
-    from medeval.tools.targets import Target as Target
-    from medeval.tools.turning import flip as flip
-    from medeval.tools.turning import rotate as rotate
+    from medeval.tools.function import tool as tool
+    from medeval.tools.rotate_flip import flip as flip
+    from medeval.tools.rotate_flip import rotate as rotate
     from medeval.types.geometry import AxisLine as AxisLine
     from medeval.types.geometry import Box as Box
     from medeval.types.geometry import Point as Point
@@ -77,15 +77,15 @@ _HOMES = {
     "Row": "medeval.rows",
     "Tool": "medeval.tools.base",
     "CallRules": "medeval.tools.calls",
-    "crop_and_zoom": "medeval.tools.crop_and_zoom",
+    "crop_and_zoom": "medeval.tools.crop",
     "CropRules": "medeval.tools.crop_rules",
-    "Target": "medeval.tools.targets",
+    "Target": "medeval.tools.crop_target",
     "focus_tools": "medeval.tools.focus",
-    "tool": "medeval.tools.functions",
-    "draw_line": "medeval.tools.marking",
-    "draw_point": "medeval.tools.marking",
-    "flip": "medeval.tools.turning",
-    "rotate": "medeval.tools.turning",
+    "tool": "medeval.tools.function",
+    "draw_line": "medeval.tools.draw",
+    "draw_point": "medeval.tools.draw",
+    "flip": "medeval.tools.rotate_flip",
+    "rotate": "medeval.tools.rotate_flip",
     "Answer": "medeval.types.trajectory",
     "Grade": "medeval.types.verdict",
     "Sample": "medeval.types.sample",

@@ -23,11 +23,11 @@ from medeval.protocol_parts import (
     rewritten,
     schemas_text,
 )
-from medeval.templates import check_template
 from medeval.text import option_letter
+from medeval.tools.arguments import check_template
 from medeval.tools.base import FrameKind, Tool
 from medeval.tools.calls import BEHAVIOUR, PARSERS, CallRules, CallSyntax
-from medeval.tools.regions import REGION_NAMES, region_names
+from medeval.tools.focus_regions import REGION_NAMES, region_names
 from medeval.types.sample import JsonValue, Sample
 from medeval.types.trajectory import (
     Answer,

@@ -9,9 +9,9 @@ from string import Template
 from typing import Literal, TypeAlias
 
 from medeval.errors import DefinitionError
-from medeval.templates import check_template
 from medeval.text import TextRule, find_answer
 from medeval.tools.actions_json import terminate_argument
+from medeval.tools.arguments import check_template
 from medeval.types.geometry import Size
 from medeval.types.sample import JsonValue, Sample
 from medeval.types.trajectory import (

@@ -69,7 +69,7 @@ def test_a_wording_has_a_text() -> None:
 
 
 def test_the_frame_of_the_model_needs_its_budget() -> None:
-    from medeval.tools.crop_and_zoom import crop_and_zoom
+    from medeval.tools.crop import crop_and_zoom
 
     with pytest.raises(DefinitionError, match="'pixels_model' needs a model_budget"):
         EvalProtocol(

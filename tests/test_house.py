@@ -124,7 +124,7 @@ def reached_at_import(starts: tuple[str, ...]) -> set[str]:
 def test_the_command_line_starts_without_a_heavy_package() -> None:
     definitions = [ast.parse(path.read_text(encoding="utf-8")) for path in DEFINITIONS]
     by_definitions = {name for tree in definitions for name in imported(tree, at_import=True)}
-    public = ("medeval.tools.crop_and_zoom",)
+    public = ("medeval.tools.crop",)
     light = reached_at_import((*LIGHT_STARTS, *public, *sorted(ours(by_definitions))))
     heavy = {module: packages(imported(TREES[module], at_import=True)) & HEAVY for module in light}
     assert {module: used for module, used in heavy.items() if used} == {}

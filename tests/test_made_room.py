@@ -13,8 +13,8 @@ from medeval.models.scripted import ScriptedModel
 from medeval.rollout import roll_out
 from medeval.shared_pictures import Holding
 from medeval.tools.base import ToolContext
-from medeval.tools.functions import tool
-from medeval.tools.turning import rotate
+from medeval.tools.function import tool
+from medeval.tools.rotate_flip import rotate
 from medeval.types.sample import ImageSource, Sample
 from tests.tiny_checkpoints import drawn_image
 

@@ -24,7 +24,7 @@ from medeval.loader import load
 from medeval.models.processor import ChatProcessor, Prompt
 from medeval.protocol_parts import Observed
 from medeval.rows import open_rows
-from medeval.tools.crop_and_zoom import DEFAULT_BUDGET
+from medeval.tools.crop import DEFAULT_BUDGET
 from medeval.types.geometry import Size
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Message, Text

@@ -16,7 +16,7 @@ from PIL import Image
 
 from medeval.drawing import COLOURS, EDGE_PX, MarkerSize, paint_scene
 from medeval.images import smart_resize
-from medeval.tools.crop_and_zoom import DEFAULT_BUDGET
+from medeval.tools.crop import DEFAULT_BUDGET
 from medeval.types.geometry import Box, Size
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from medeval.tools.base import ToolSchema
 from medeval.types.geometry import Size
 from medeval.types.sample import EncodedImage, JsonValue
 from medeval.types.trajectory import (
@@ -27,26 +28,6 @@ class Sampling:
     top_k: int | None = None
     repetition_penalty: float | None = None
     presence_penalty: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolSchema:
-    """A tool as a model is told of it; `parameters` is a JSON Schema object."""
-
-    name: str
-    description: str
-    parameters: Mapping[str, JsonValue]
-
-    def as_json(self) -> dict[str, JsonValue]:
-        """The OpenAI form: `{"type": "function", "function": {...}}`."""
-        return {
-            "type": "function",
-            "function": {
-                "name": self.name,
-                "description": self.description,
-                "parameters": dict(self.parameters),
-            },
-        }
 
 
 @dataclass(frozen=True, slots=True)

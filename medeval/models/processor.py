@@ -21,8 +21,8 @@ from jinja2 import TemplateError
 
 from medeval.errors import FatalModelError, ModelError
 from medeval.images import prepare
-from medeval.models.base import ToolSchema
 from medeval.models.final_turn import whole_turns
+from medeval.tools.base import ToolSchema
 from medeval.types.geometry import Size
 from medeval.types.sample import EncodedImage, JsonValue
 from medeval.types.trajectory import ImageRef, Message, Text

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 # Each operation that images are made by, and the function that makes one from its recipe.
 REMAKERS = {
     "crop": ("medeval.tools.crop_recipe", "remake_crop"),
-    "rotate": ("medeval.tools.turning", "remake_rotate"),
-    "flip": ("medeval.tools.turning", "remake_flip"),
-    "draw_line": ("medeval.tools.marking", "remake_line"),
-    "draw_point": ("medeval.tools.marking", "remake_point"),
+    "rotate": ("medeval.tools.rotate_flip", "remake_rotate"),
+    "flip": ("medeval.tools.rotate_flip", "remake_flip"),
+    "draw_line": ("medeval.tools.draw", "remake_line"),
+    "draw_point": ("medeval.tools.draw", "remake_point"),
     "focus": ("medeval.tools.focus", "remake_focus"),
 }
 OPERATIONS = tuple(REMAKERS)

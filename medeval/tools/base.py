@@ -10,8 +10,7 @@ from typing import Final, Literal
 
 from medeval.errors import ToolError
 from medeval.images import Picture
-from medeval.models.base import ToolSchema
-from medeval.tools.guesses import guessed_frame
+from medeval.tools.guessed_frames import guessed_frame
 from medeval.types.geometry import (
     PERCENT,
     PERMILLE,
@@ -23,8 +22,29 @@ from medeval.types.geometry import (
 )
 from medeval.types.sample import JsonValue
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolSchema:
+    """A tool as a model is told of it; `parameters` is a JSON Schema object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, JsonValue]
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """The OpenAI form: `{"type": "function", "function": {...}}`."""
+        return {
+            "type": "function",
+            "function": {
+                "name": self.name,
+                "description": self.description,
+                "parameters": dict(self.parameters),
+            },
+        }
+
+
 # The guesses are those of published environments, reproduced to evaluate as trained: see
-# `medeval.tools.guesses`. Every other frame is declared, and never looks at the values.
+# `medeval.tools.guessed_frames`. Every other frame is declared, and never looks at the values.
 FrameGuess = Literal["guess_med", "guess_med_older", "guess_pixel_reasoner"]
 FrameKind = (
     Literal["relative", "permille", "percent", "pixels_raw", "pixels_sent", "pixels_model"]

@@ -10,7 +10,7 @@ from typing import Final, Literal
 from medeval.errors import DefinitionError, ToolError
 from medeval.image_files import MAX_PIXELS
 from medeval.images import Resample
-from medeval.templates import check_template
+from medeval.tools.arguments import check_template
 from medeval.types.geometry import ROUNDING_SLACK, Frame, PixelBox, Size
 
 Corners = tuple[float, float, float, float]

@@ -16,9 +16,16 @@ from medeval.errors import ToolError
 from medeval.images import Picture, PixelBudget, made_picture
 from medeval.tools.arguments import check_names, image_parameter, required, seen
 from medeval.tools.base import Tool, ToolContext, ToolResult
-from medeval.tools.named_images import named_image
+from medeval.tools.focus_images import named_image
+from medeval.tools.focus_regions import (
+    VARIABLES,
+    Sides,
+    boxes_of,
+    in_pixels,
+    regions_of,
+    sides_of,
+)
 from medeval.tools.recipes import budget_recipe, no_recipe, read_budget
-from medeval.tools.regions import VARIABLES, Sides, boxes_of, in_pixels, regions_of, sides_of
 from medeval.types.geometry import IDENTITY
 from medeval.types.sample import JsonValue
 
@@ -123,7 +130,7 @@ def focus_tools(
 def focus_tool(
     axis: Axis, mode: Mode, rules: FocusRules, *, budget: PixelBudget | None = None
 ) -> Tool:
-    """One focus tool. Its boxes are the sample's (`medeval.tools.regions`) or a program's own."""
+    """One focus tool, whose boxes are the sample's (`medeval.tools.focus_regions`) or its own."""
     what = axis.replace("_", " ")
     return Tool(
         name=f"focus_on_{axis}_with_{mode}",

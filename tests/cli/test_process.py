@@ -21,8 +21,8 @@ from tests.frozen_rows import NO_SHARED, SHARED
 PAIR = """
 from medeval import EvalProtocol, Pair, Sampling, crop_and_zoom
 from medeval.tools.focus import VTOOL_V1, focus_tools
-from medeval.tools.marking import draw_line, draw_point
-from medeval.tools.turning import flip, rotate
+from medeval.tools.draw import draw_line, draw_point
+from medeval.tools.rotate_flip import flip, rotate
 
 FREE = EvalProtocol(
     name="free",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.models.base import Reply, Request, Sampling, ToolSchema
+from medeval.models.base import Reply, Request, Sampling
 from medeval.models.completions import (
     Refusal,
     decode,
@@ -16,6 +16,7 @@ from medeval.models.completions import (
     read_refusal,
 )
 from medeval.models.request_body import CHUNK_BYTES
+from medeval.tools.base import ToolSchema
 from medeval.types.sample import EncodedImage, JsonValue
 from medeval.types.trajectory import (
     FinishReason,

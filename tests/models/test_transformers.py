@@ -17,11 +17,12 @@ from medeval import load
 from medeval.errors import FatalModelError, ModelError
 from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images import prepare
-from medeval.models.base import Reply, Request, TokenHistory, ToolSchema
+from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.processor import ChatProcessor
 from medeval.models.transformers import TransformersModel
 from medeval.protocol_parts import Observation, Place
 from medeval.rollout import Rollout, roll_out
+from medeval.tools.base import ToolSchema
 from medeval.types.geometry import Size
 from medeval.types.trajectory import (
     ImageRef,

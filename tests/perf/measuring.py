@@ -19,7 +19,7 @@ from PIL import Image, ImageChops
 from medeval.images import prepare
 from medeval.known_files import CACHE_VARIABLE
 from medeval.tools.base import ToolContext
-from medeval.tools.crop_and_zoom import crop_and_zoom
+from medeval.tools.crop import crop_and_zoom
 from medeval.types.sample import JsonValue
 from tests.medeval_processes import ROOT, stub_process
 

@@ -14,7 +14,7 @@ from medeval.errors import DataError, DefinitionError, ToolError
 from medeval.images import Picture, PixelBudget, made_picture
 from medeval.tools import remake
 from medeval.tools.base import FrameKind, Tool, ToolContext, ToolResult
-from medeval.tools.crop_and_zoom import crop_and_zoom
+from medeval.tools.crop import crop_and_zoom
 from medeval.types.geometry import IDENTITY, Box, Size, pixels
 from medeval.types.sample import JsonValue
 

@@ -11,11 +11,11 @@ from medeval.errors import DataError, DefinitionError, ToolError
 from medeval.images import Picture, PixelBudget, made_picture, prepare
 from medeval.tools import remake
 from medeval.tools.base import ToolContext
-from medeval.tools.crop_and_zoom import crop_and_zoom
+from medeval.tools.crop import crop_and_zoom
 from medeval.tools.crop_rules import CropRules, Place, grown_in_proportion, region
-from medeval.tools.guesses import Guess, guessed_frame
+from medeval.tools.crop_target import Target, whole_number
+from medeval.tools.guessed_frames import Guess, guessed_frame
 from medeval.tools.recipes import budget_recipe, read_budget
-from medeval.tools.targets import Target, whole_number
 from medeval.types.geometry import (
     PERMILLE,
     RELATIVE,

@@ -24,7 +24,7 @@ from medeval.tools.focus import (
     focus_tool,
     focus_tools,
 )
-from medeval.tools.regions import Region, boxes_of, regions_of
+from medeval.tools.focus_regions import Region, boxes_of, regions_of
 from medeval.types.geometry import IDENTITY, Affine
 from medeval.types.sample import JsonValue
 from tests.tools.numbered import plain, rows

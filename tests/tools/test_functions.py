@@ -7,7 +7,7 @@ from PIL import Image as Pillow
 
 from medeval.errors import DataError, DefinitionError, ToolError
 from medeval.tools import remake
-from medeval.tools.functions import tool
+from medeval.tools.function import tool
 from medeval.types.geometry import IDENTITY, Affine
 from medeval.types.sample import JsonValue
 from tests.tools.numbered import called, context, numbered, plain, refused, rows

@@ -11,7 +11,7 @@ from medeval.errors import DataError
 from medeval.images import PixelBudget
 from medeval.tools import remake
 from medeval.tools.base import Tool
-from medeval.tools.marking import draw_line, draw_point
+from medeval.tools.draw import draw_line, draw_point
 from medeval.types.geometry import IDENTITY
 from medeval.types.sample import JsonValue
 from tests.tools.numbered import called, context, plain, refused, rows

@@ -11,8 +11,8 @@ from medeval.errors import DataError
 from medeval.images import Picture, PixelBudget
 from medeval.tools import remake
 from medeval.tools.base import Tool
-from medeval.tools.crop_and_zoom import crop_and_zoom
-from medeval.tools.turning import flip, rotate
+from medeval.tools.crop import crop_and_zoom
+from medeval.tools.rotate_flip import flip, rotate
 from medeval.types.geometry import IDENTITY, Affine, Size
 from medeval.types.sample import JsonValue
 from tests.tools.numbered import called, context, numbered, refused, rows

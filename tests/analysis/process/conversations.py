@@ -12,10 +12,10 @@ from medeval.images import prepare
 from medeval.models.base import Sampling
 from medeval.models.scripted import ScriptedModel
 from medeval.rollout import roll_out
-from medeval.tools.crop_and_zoom import crop_and_zoom
+from medeval.tools.crop import crop_and_zoom
+from medeval.tools.draw import draw_line, draw_point
 from medeval.tools.focus import VTOOL_V1, focus_tools
-from medeval.tools.marking import draw_line, draw_point
-from medeval.tools.turning import flip, rotate
+from medeval.tools.rotate_flip import flip, rotate
 from medeval.types.sample import ImageSource, JsonValue, Sample
 from medeval.types.trajectory import Trajectory
 

@@ -17,7 +17,7 @@ from medeval.analysis.process.orientation import (
 )
 from medeval.symmetry import TURNS, Turn, _turned_pixels
 from medeval.tools.base import ToolContext
-from medeval.tools.turning import flip, rotate
+from medeval.tools.rotate_flip import flip, rotate
 from medeval.types.geometry import IDENTITY, Affine
 from tests.tools.numbered import numbered
 

@@ -21,8 +21,8 @@ from medeval.tools.crop_rules import (
     check_place,
     region,
 )
+from medeval.tools.crop_target import Target
 from medeval.tools.recipes import budget_recipe
-from medeval.tools.targets import Target
 from medeval.types.geometry import Affine, PixelBox, Size
 from medeval.types.sample import JsonValue
 

@@ -8,8 +8,7 @@ from string import Template
 from typing import Final, Literal, TypeAlias
 
 from medeval.errors import ToolError
-from medeval.templates import check_template
-from medeval.tools.arguments import MANY_IMAGES, seen
+from medeval.tools.arguments import MANY_IMAGES, check_template, seen
 from medeval.tools.base import ToolContext
 from medeval.types.sample import JsonValue
 
