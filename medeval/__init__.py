@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from medeval.rows import RepeatedRows as RepeatedRows
     from medeval.rows import Row as Row
     from medeval.tools.base import Tool as Tool
-    from medeval.tools.calls import CallRules as CallRules
+    from medeval.tools.calls.find import CallRules as CallRules
     from medeval.tools.crop import crop_and_zoom as crop_and_zoom
     from medeval.tools.crop_rules import CropRules as CropRules
     from medeval.tools.crop_target import Target as Target
@@ -76,7 +76,7 @@ _HOMES = {
     "RepeatedRows": "medeval.rows",
     "Row": "medeval.rows",
     "Tool": "medeval.tools.base",
-    "CallRules": "medeval.tools.calls",
+    "CallRules": "medeval.tools.calls.find",
     "crop_and_zoom": "medeval.tools.crop",
     "CropRules": "medeval.tools.crop_rules",
     "Target": "medeval.tools.crop_target",

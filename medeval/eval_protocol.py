@@ -26,7 +26,12 @@ from medeval.protocol_parts import (
 from medeval.text import option_letter
 from medeval.tools.arguments import check_template
 from medeval.tools.base import FrameKind, Tool
-from medeval.tools.calls import BEHAVIOUR, PARSERS, CallRules, CallSyntax
+from medeval.tools.calls.find import (
+    BEHAVIOUR,
+    PARSERS,
+    CallRules,
+    CallSyntax,
+)
 from medeval.tools.focus_regions import REGION_NAMES, region_names
 from medeval.types.sample import JsonValue, Sample
 from medeval.types.trajectory import (

@@ -10,8 +10,8 @@ from typing import Literal, TypeAlias
 
 from medeval.errors import DefinitionError
 from medeval.text import TextRule, find_answer
-from medeval.tools.actions_json import terminate_argument
 from medeval.tools.arguments import check_template
+from medeval.tools.calls.actions import terminate_argument
 from medeval.types.geometry import Size
 from medeval.types.sample import JsonValue, Sample
 from medeval.types.trajectory import (

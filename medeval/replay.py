@@ -35,7 +35,7 @@ from medeval.recorded import (
     parts_of,
 )
 from medeval.tools.base import Tool
-from medeval.tools.calls import ends_at_stop
+from medeval.tools.calls.find import ends_at_stop
 from medeval.types.trajectory import (
     Answer,
     FinishReason,

@@ -32,7 +32,7 @@ from medeval.models.base import Model, Reply, Request, Sampling, TokenHistory
 from medeval.pixel_room import PixelRoom
 from medeval.protocol_parts import Observed
 from medeval.tools.base import Tool, ToolContext, ToolResult
-from medeval.tools.calls import ends_at_stop
+from medeval.tools.calls.find import ends_at_stop
 from medeval.types.geometry import Size
 from medeval.types.sample import JsonValue, Sample
 from medeval.types.trajectory import (

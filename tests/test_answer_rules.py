@@ -5,8 +5,8 @@ import pytest
 from medeval.errors import DefinitionError
 from medeval.eval_protocol import EvalProtocol
 from medeval.protocol_parts import AnswerRule, Wording, found_answer
-from medeval.tools.actions_json import terminate_argument
-from medeval.tools.calls import CallRules, find_calls
+from medeval.tools.calls.actions import terminate_argument
+from medeval.tools.calls.find import CallRules, find_calls
 
 END = '{"thought": "done", "actions": [{"name": "Terminate", "arguments": {"ans": "42"}}]}'
 

@@ -15,7 +15,7 @@ from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images import PixelBudget
 from medeval.models.base import Sampling
 from medeval.protocol_parts import Observation, Observed, Wording
-from medeval.tools.calls import BEHAVIOUR, CallRules
+from medeval.tools.calls.find import BEHAVIOUR, CallRules
 from medeval.tools.crop import crop_and_zoom
 from medeval.types.sample import ImageSource, Sample
 from medeval.types.trajectory import ImageRef, Message, Text

@@ -19,7 +19,7 @@ from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.scripted import Script, ScriptedModel
 from medeval.protocol_parts import Observation
 from medeval.rollout import Rollout, request_seed, roll_out
-from medeval.tools.calls import CallRules
+from medeval.tools.calls.find import CallRules
 from medeval.tools.crop import crop_and_zoom
 from medeval.types.geometry import Size
 from medeval.types.sample import ImageSource, Sample

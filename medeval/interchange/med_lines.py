@@ -19,7 +19,7 @@ from medeval.durable import explained
 from medeval.errors import DataError
 from medeval.parts import AnswerPart, ToolCallPart
 from medeval.schema import Part, unfit
-from medeval.tools.calls import find_calls
+from medeval.tools.calls.find import find_calls
 from medeval.types.trajectory import (
     Answer,
     CallStatus,

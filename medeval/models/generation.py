@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medeval.errors import FatalModelError
-from medeval.tools.calls import find_calls
+from medeval.tools.calls.find import find_calls
 from medeval.types.trajectory import NativeCall
 
 

@@ -20,7 +20,7 @@ from medeval.models.generation import (
     split_native_calls,
 )
 from medeval.models.weights import read_configuration, weight_files, weight_fingerprint
-from medeval.tools.calls import ends_at_stop
+from medeval.tools.calls.find import ends_at_stop
 from medeval.types.sample import JsonValue
 from medeval.types.trajectory import FinishReason, NativeCall, Usage
 

@@ -27,7 +27,7 @@ from medeval.models.server_process import EngineDiedError, explained
 from medeval.models.vllm_arguments import SERVER_ALONE, EngineArguments
 from medeval.models.vllm_server import warm_up_request
 from medeval.models.weights import read_configuration, weight_fingerprint
-from medeval.tools.calls import ends_at_stop
+from medeval.tools.calls.find import ends_at_stop
 from medeval.types.sample import JsonValue
 from medeval.types.trajectory import FinishReason, NativeCall, Usage
 

@@ -8,7 +8,7 @@ from string import Template
 from typing import Final
 
 from medeval.errors import DefinitionError, ToolError
-from medeval.tools.calls import KINDS, named
+from medeval.tools.calls.find import KINDS, named
 from medeval.types.sample import JsonValue
 
 # No conversation holds as many; a longer number would fill the error that the model reads.

@@ -26,7 +26,7 @@ from medeval.models.base import Request
 from medeval.models.transformers import TransformersModel
 from medeval.protocol_parts import Observed
 from medeval.tools.base import ToolContext
-from medeval.tools.calls import find_calls
+from medeval.tools.calls.find import find_calls
 from medeval.types.sample import EncodedImage, Sample
 from medeval.types.trajectory import Message, Text
 from tests.tiny_checkpoints import marker, marker_request

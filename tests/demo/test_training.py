@@ -28,7 +28,7 @@ from medeval.loader import load
 from medeval.models.loading import load_model
 from medeval.models.processor import ChatProcessor
 from medeval.tools.base import ToolContext
-from medeval.tools.calls import find_calls
+from medeval.tools.calls.find import find_calls
 from medeval.types.geometry import PERMILLE, Box
 
 SHORT = Recipe(

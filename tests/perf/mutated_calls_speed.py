@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from medeval.tools.calls import find_calls
+from medeval.tools.calls.find import find_calls
 from tests.tools.mutated_calls import SYNTAXES, mutated
 
 

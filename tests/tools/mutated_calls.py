@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from medeval.tools.calls import CallRules, CallSyntax
+from medeval.tools.calls.find import CallRules, CallSyntax
 
 TRACES: Final = Path(__file__).parents[3] / "shared/data/vstar/deepeyes_traces.jsonl"
 

@@ -12,7 +12,7 @@ from medeval.eval_protocol import Pair
 from medeval.loader import shipped
 from medeval.recorded import Recording
 from medeval.replay import replay
-from medeval.tools.calls import CallRules, CallSyntax, find_calls
+from medeval.tools.calls.find import CallRules, CallSyntax, find_calls
 from tests.tools.mutated_calls import BITS, SYNTAXES, WRITTEN, mutated
 
 IDS = [f"{syntax}-{index}" for index, (syntax, _) in enumerate(SYNTAXES)]

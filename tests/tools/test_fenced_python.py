@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medeval.tools.call_text import CallRules, Dialect
-from medeval.tools.calls import find_calls
+from medeval.tools.calls.find import find_calls
+from medeval.tools.calls.syntax import CallRules, Dialect
 from medeval.types.sample import JsonValue
 from medeval.types.trajectory import ParsedCall
 

@@ -3,7 +3,7 @@
 import string
 from typing import Final
 
-from medeval.tools.call_text import (
+from medeval.tools.calls.syntax import (
     KINDS,
     Block,
     CallRules,

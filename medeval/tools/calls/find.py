@@ -5,15 +5,20 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from medeval.tools.actions_json import actions_calls
-from medeval.tools.call_text import KINDS as KINDS
-from medeval.tools.call_text import CallRules as CallRules
-from medeval.tools.call_text import CallSyntax as CallSyntax
-from medeval.tools.call_text import MalformedError, Parser, as_object, loaded
-from medeval.tools.call_text import Said as Said
-from medeval.tools.call_text import named as named
-from medeval.tools.glm_xml import glm_calls
-from medeval.tools.hermes import hermes_calls, tagged_calls
+from medeval.tools.calls.actions import actions_calls
+from medeval.tools.calls.glm import glm_calls
+from medeval.tools.calls.hermes import hermes_calls, tagged_calls
+from medeval.tools.calls.syntax import KINDS as KINDS
+from medeval.tools.calls.syntax import CallRules as CallRules
+from medeval.tools.calls.syntax import CallSyntax as CallSyntax
+from medeval.tools.calls.syntax import (
+    MalformedError,
+    Parser,
+    as_object,
+    loaded,
+)
+from medeval.tools.calls.syntax import Said as Said
+from medeval.tools.calls.syntax import named as named
 from medeval.types.sample import JsonValue
 from medeval.types.trajectory import NativeCall, ParsedCall
 
@@ -24,7 +29,7 @@ BEHAVIOUR: Final = 3
 
 def _python_calls(text: str, rules: CallRules, earlier: Sequence[Said] = ()) -> list[ParsedCall]:
     # Python's own parser takes a while to import, and most protocols have no use for it
-    from medeval.tools.fenced_python import python_calls
+    from medeval.tools.calls.fenced_python import python_calls
 
     return python_calls(text, rules, earlier)
 

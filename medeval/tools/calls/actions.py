@@ -3,7 +3,12 @@
 import json
 from typing import Final
 
-from medeval.tools.call_text import CallRules, MalformedError, as_object, loaded
+from medeval.tools.calls.syntax import (
+    CallRules,
+    MalformedError,
+    as_object,
+    loaded,
+)
 from medeval.types.sample import JsonValue
 from medeval.types.trajectory import ParsedCall
 

@@ -12,8 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from medeval.tools.call_text import CallRules, Dialect, MalformedError, Said
-from medeval.tools.python_block import BlockCall, BlockReader, Kernel
+from medeval.tools.calls.python_block import BlockCall, BlockReader, Kernel
+from medeval.tools.calls.syntax import (
+    CallRules,
+    Dialect,
+    MalformedError,
+    Said,
+)
 from medeval.types.trajectory import ParsedCall
 
 FENCE: Final = "```python"
