@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from medeval.errors import MedevalError as MedevalError
     from medeval.eval_protocol import EvalProtocol as EvalProtocol
     from medeval.eval_protocol import Pair as Pair
-    from medeval.images import PixelBudget as PixelBudget
+    from medeval.images.resize import PixelBudget as PixelBudget
     from medeval.loader import load as load
     from medeval.models.base import Sampling as Sampling
     from medeval.protocol_parts import Observation as Observation
@@ -66,7 +66,7 @@ _HOMES = {
     "Observation": "medeval.protocol_parts",
     "Pair": "medeval.eval_protocol",
     "MedevalError": "medeval.errors",
-    "PixelBudget": "medeval.images",
+    "PixelBudget": "medeval.images.resize",
     "load": "medeval.loader",
     "Sampling": "medeval.models.base",
     "Wording": "medeval.protocol_parts",

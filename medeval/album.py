@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from medeval.images import Picture, PixelBudget
+from medeval.images.picture import Picture
+from medeval.images.resize import PixelBudget
 from medeval.tools.base import ToolResult
 from medeval.types.geometry import IDENTITY, Affine, Size
 from medeval.types.sample import EncodedImage

@@ -6,7 +6,7 @@ from string import Template
 from typing import Literal, TypeAlias
 
 from medeval.errors import DefinitionError
-from medeval.images import PixelBudget
+from medeval.images.resize import PixelBudget
 from medeval.models.base import Sampling
 from medeval.protocol_parts import (
     AnswerRule,

@@ -11,6 +11,7 @@ from medeval.cell_settings import cell_fields, refusal_of
 from medeval.checkpoints import Checkpoint
 from medeval.engines import concurrency_of, end_engines
 from medeval.errors import ModelError, RecordError
+from medeval.images.cache import PreparedImages
 from medeval.interruption import Interrupt
 from medeval.judge_client import opened
 from medeval.judging import judge_cell
@@ -18,7 +19,6 @@ from medeval.models.base import Model
 from medeval.models.machine import usable_cpus
 from medeval.packed import SampleKeys
 from medeval.plan import Plan, PlannedBenchmark, cell_key
-from medeval.prepared_images import PreparedImages
 from medeval.samples import BenchmarkSamples
 from medeval.store import CellFolder, RunFolder
 from medeval.walk import Cell, Progress, Walk, is_complete

@@ -8,8 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from medeval.errors import DataError, MedevalError
-from medeval.image_files import MAX_PIXELS
-from medeval.images import Picture, PixelBudget, made_picture, prepare
+from medeval.images.decode import MAX_PIXELS
+from medeval.images.picture import Picture, made_picture, prepare
+from medeval.images.resize import PixelBudget
 from medeval.tools.arguments import MANY_IMAGES
 from medeval.tools.base import FrameKind, ToolContext, ToolResult
 from medeval.types.geometry import IDENTITY, Affine, Size

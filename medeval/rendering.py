@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Sequence
 
 from medeval.eval_protocol import EvalProtocol, Pair
-from medeval.images import Picture
+from medeval.images.picture import Picture
 from medeval.types.geometry import AxisLine, Box, Point
 from medeval.types.sample import ImageSource, Sample
 from medeval.types.trajectory import Text

@@ -26,10 +26,10 @@ from medeval.call_rulings import (
 )
 from medeval.errors import ToolError
 from medeval.eval_protocol import EvalProtocol
-from medeval.images import Picture
-from medeval.made_room import MadeRoom, Share
+from medeval.images.made_room import MadeRoom, Share
+from medeval.images.memory import PixelRoom
+from medeval.images.picture import Picture
 from medeval.models.base import Model, Reply, Request, Sampling, TokenHistory
-from medeval.pixel_room import PixelRoom
 from medeval.protocol_parts import Observed
 from medeval.tools.base import Tool, ToolContext, ToolResult
 from medeval.tools.calls.find import ends_at_stop

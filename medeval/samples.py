@@ -9,10 +9,10 @@ from functools import cached_property, partial
 
 from medeval.definitions import Benchmark
 from medeval.errors import DataError
-from medeval.images import sent_as, sha256_of
-from medeval.known_files import Found, KnownFiles, kept_at
+from medeval.images.known_files import Found, KnownFiles, kept_at
+from medeval.images.memory import PixelRoom
+from medeval.images.picture import sent_as, sha256_of
 from medeval.packed import Table, Texts, packed_text
-from medeval.pixel_room import PixelRoom
 from medeval.plan import PlanFile, PlannedBenchmark
 from medeval.records import SampleImagePart, SampleRecord
 from medeval.rows import Origin, Row, Rows, open_rows

@@ -1,111 +1,15 @@
 """The images of samples that are under way: each read once, and so many bytes of them at once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from medeval.eval_protocol import EvalProtocol
-from medeval.images import Picture, prepare
-from medeval.known_files import KnownFiles
-from medeval.made_room import MadeRoom
-from medeval.pixel_room import PixelRoom
-from medeval.prepared_images import PreparedImages
+from medeval.images.cache import PreparedImages
+from medeval.images.known_files import KnownFiles
+from medeval.images.memory import Holding
+from medeval.images.picture import Picture, prepare
 from medeval.types.sample import ImageSource, Sample
-
-# 64 conversations of one megapixel hold 30 to 60 MB; at 8K as many would hold 2 GB.
-BYTES_A_PLACE: Final = 4 << 20
-LEAST_BYTES: Final = 128 << 20
-
-
-class NotBegunError(Exception):
-    """Nothing more is begun, and no image is read: not a failure."""
-
-
-def _never() -> bool:
-    return False
-
-
-@dataclass(slots=True)
-class Holding:
-    """How many bytes of images are held by the conversations under way; who finds no room waits.
-
-    What a sample's images take is known once they are read. Until then as much is set aside as the
-    largest took, and all of `limit_bytes` for the first. Where none is under way, one may always
-    begin. Images that tools make have as much again, in `made`. Once `is_over` says so, nobody who
-    waits begins any more.
-    """
-
-    limit_bytes: int
-    is_over: Callable[[], bool] = _never
-    room: PixelRoom = field(default_factory=PixelRoom)
-    made: MadeRoom = field(init=False)
-    held_bytes: int = 0
-    _largest_bytes: int | None = None
-    _being_read: int = 0
-    _under_way: int = 0
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        self.made = MadeRoom(self.limit_bytes)
-
-    @classmethod
-    def of_places(cls, places: int, is_over: Callable[[], bool] = _never) -> "Holding":
-        """What so many conversations at once may hold."""
-        return cls(max(LEAST_BYTES, places * BYTES_A_PLACE), is_over)
-
-    async def set_aside(self) -> int:
-        """Set bytes aside for images that will be read, after waiting for them; how many.
-
-        Raises NotBegunError where by then nothing more is begun.
-        """
-        async with self._turn:
-            while self._must_wait():
-                self._changed.clear()
-                await self._changed.wait()
-            if self.is_over():
-                raise NotBegunError
-            expected = self._expected
-            self.held_bytes += expected
-            self._being_read += 1
-            return expected
-
-    def _must_wait(self) -> bool:
-        is_full = self.held_bytes + self._expected > self.limit_bytes
-        return is_full and self._is_busy and not self.is_over()
-
-    @property
-    def _is_busy(self) -> bool:
-        """Whether something is under way that will let go of what it holds."""
-        return bool(self._under_way or self._being_read)
-
-    @property
-    def _expected(self) -> int:
-        return self.limit_bytes if self._largest_bytes is None else self._largest_bytes
-
-    def read(self, set_aside: int, taken: int) -> None:
-        """Images have been read for which bytes were set aside; so many were taken."""
-        self._being_read -= 1
-        if taken:
-            self._largest_bytes = max(self._largest_bytes or 0, taken)
-        self.let_go(set_aside - taken)
-
-    def let_go(self, n_bytes: int) -> None:
-        """So many bytes are held no longer."""
-        self.held_bytes -= n_bytes
-        self._changed.set()
-
-    @contextmanager
-    def conversation(self) -> Iterator[None]:
-        """While a conversation is under way."""
-        self._under_way += 1
-        try:
-            yield
-        finally:
-            self._under_way -= 1
-            self._changed.set()
 
 
 class SharedPictures:

@@ -18,9 +18,9 @@ from medeval.evaluation import (
 )
 from medeval.forecast import Forecast, Foresight, Progress
 from medeval.grading import judge_identity
+from medeval.images.cache import ImageTally, kept_in
 from medeval.interruption import Interrupt, Interruption
 from medeval.plan import Plan, PlanFile
-from medeval.prepared_images import ImageTally, kept_in
 from medeval.recording import record_run
 from medeval.results import write_results
 from medeval.samples import BenchmarkSamples

@@ -11,9 +11,9 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Final, Literal
 
-from medeval.image_files import MAX_PIXELS, open_image
-from medeval.images import png_of, prepare
-from medeval.pixel_room import PixelRoom
+from medeval.images.decode import MAX_PIXELS, open_image
+from medeval.images.memory import PixelRoom
+from medeval.images.picture import png_of, prepare
 from medeval.types.sample import ImageSource, Sample
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from medeval.definitions import Benchmark, Judge
 from medeval.errors import DataError
 from medeval.grading import grade_answer
-from medeval.images import prepare
+from medeval.images.picture import prepare
 from medeval.plan import PlanFile, PlannedBenchmark
 from medeval.rendering import shown_mark
 from medeval.samples import BenchmarkSamples

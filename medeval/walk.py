@@ -19,17 +19,18 @@ from medeval.conversation import Conversation, Kind
 from medeval.engine_time import EngineTime
 from medeval.errors import DataError, FatalModelError, ModelError, RecordError
 from medeval.eval_protocol import EvalProtocol
+from medeval.images.cache import PreparedImages
+from medeval.images.memory import Holding, NotBegunError
 from medeval.interruption import Interrupt
 from medeval.judging import JudgeQueue, failure, first_error_alone
 from medeval.models.base import Model
 from medeval.order import Order
 from medeval.packed import SampleKey, SampleKeys
 from medeval.plan import PlannedBenchmark
-from medeval.prepared_images import PreparedImages
 from medeval.records import FailureKind
 from medeval.rollout import Rollout, roll_out
 from medeval.samples import BenchmarkSamples
-from medeval.shared_pictures import Holding, NotBegunError, SharedPictures
+from medeval.shared_pictures import SharedPictures
 from medeval.store import RunFolder
 from medeval.types.definition import Loaded
 from medeval.types.sample import Sample

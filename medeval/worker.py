@@ -16,9 +16,9 @@ from typing import Any
 from medeval.checkpoints import Checkpoint
 from medeval.engines import model_opener
 from medeval.evaluation import Evaluation, Group, cells_of
+from medeval.images.cache import PreparedImages
 from medeval.interruption import Interrupt
 from medeval.plan import PlanFile, resolve
-from medeval.prepared_images import PreparedImages
 from medeval.reporting import Message, Reporting
 from medeval.samples import BenchmarkSamples
 from medeval.store import RunFolder

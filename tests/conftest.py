@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from medeval import cli
-from medeval.known_files import CACHE_VARIABLE
+from medeval.images.known_files import CACHE_VARIABLE
 from tests.medeval_processes import MedevalMain, Serve, serving
 from tests.untraced import untraced
 

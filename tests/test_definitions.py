@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from medeval.definitions import Judge
 from medeval.errors import DataError, DefinitionError
 from medeval.eval_protocol import EvalProtocol, Pair
-from medeval.images import PixelBudget
+from medeval.images.resize import PixelBudget
 from medeval.models.base import Sampling
 from medeval.protocol_parts import Observation, Observed, Wording
 from medeval.tools.calls.find import BEHAVIOUR, CallRules

@@ -14,15 +14,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from medeval.errors import DataError, DefinitionError
-from medeval.images import (
-    PixelBudget,
+from medeval.images.known_files import Found, KnownFiles
+from medeval.images.picture import (
     made_picture,
     prepare,
     sent_as,
     sha256_of,
-    smart_resize,
 )
-from medeval.known_files import Found, KnownFiles
+from medeval.images.resize import PixelBudget, smart_resize
 from medeval.types.geometry import Size
 
 CHARTS = Path(__file__).parents[1] / "../shared/data/chartqa/images"

@@ -13,8 +13,15 @@ from typing import Any
 import pytest
 from PIL import Image, ImageFile
 
-from medeval import known_files
-from medeval.known_files import CACHE_VARIABLE, MIN_KEPT_BYTES, Found, KnownFiles, SentAs, kept_at
+from medeval.images import known_files
+from medeval.images.known_files import (
+    CACHE_VARIABLE,
+    MIN_KEPT_BYTES,
+    Found,
+    KnownFiles,
+    SentAs,
+    kept_at,
+)
 from medeval.plan import read_options, resolve
 from medeval.sweep import carry_out
 from medeval.types.geometry import Size
@@ -133,7 +140,7 @@ def test_what_was_found_while_the_code_was_changed_on_disk_is_the_old_codes(
     asked = """
 import sys
 from pathlib import Path
-from medeval.known_files import Found, KnownFiles, SentAs
+from medeval.images.known_files import Found, KnownFiles, SentAs
 from medeval.types.trajectory import Size
 
 path, rules = map(Path, sys.argv[1:])

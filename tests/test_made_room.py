@@ -6,12 +6,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medeval.eval_protocol import EvalProtocol
-from medeval.images import PixelBudget, prepare
-from medeval.made_room import BYTES_A_PIXEL, MadeRoom, Share
+from medeval.images.made_room import BYTES_A_PIXEL, MadeRoom, Share
+from medeval.images.memory import Holding
+from medeval.images.picture import prepare
+from medeval.images.resize import PixelBudget
 from medeval.models.base import Request
 from medeval.models.scripted import ScriptedModel
 from medeval.rollout import roll_out
-from medeval.shared_pictures import Holding
 from medeval.tools.base import ToolContext
 from medeval.tools.function import tool
 from medeval.tools.rotate_flip import rotate

@@ -9,7 +9,7 @@ from PIL import Image
 
 from medeval.errors import DefinitionError
 from medeval.eval_protocol import EvalProtocol, Pair
-from medeval.images import Picture, prepare
+from medeval.images.picture import Picture, prepare
 from medeval.loader import load
 from medeval.models.base import Reply, TokenHistory
 from medeval.models.scripted import ScriptedModel

@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from medeval.pixel_room import PixelRoom
+from medeval.images.memory import PixelRoom
 from tests.medeval_processes import ROOT
 
 PILLOW_MEMORY = """
 from PIL import Image
 
-from medeval.pixel_room import PixelRoom
+from medeval.images.memory import PixelRoom
 
 PixelRoom()
 Image.new("RGB", (7680, 4320)).resize((64, 36))

@@ -17,12 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from medeval import prepared_images
 from medeval.errors import DataError
-from medeval.images import Picture, PixelBudget, prepare
-from medeval.known_files import KnownFiles
-from medeval.pixel_room import PixelRoom
-from medeval.prepared_images import FOLDER, LEAST_PX, PreparedImages, kept_in
+from medeval.images import cache as prepared_images
+from medeval.images.cache import (
+    FOLDER,
+    LEAST_PX,
+    PreparedImages,
+    kept_in,
+)
+from medeval.images.known_files import KnownFiles
+from medeval.images.memory import PixelRoom
+from medeval.images.picture import Picture, prepare
+from medeval.images.resize import PixelBudget
 from tests.medeval_processes import ROOT
 
 BUDGET = PixelBudget(min_px=28 * 28, max_px=128 * 28 * 28, factor=28)
@@ -334,8 +340,8 @@ WRITER = """
 import sys
 from pathlib import Path
 
-from medeval.images import PixelBudget
-from medeval.prepared_images import PreparedImages
+from medeval.images.picture import PixelBudget
+from medeval.images.cache import PreparedImages
 
 images = PreparedImages(Path(sys.argv[1]))
 for path in sorted(Path(sys.argv[2]).iterdir()):

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from medeval.eval_protocol import EvalProtocol, Pair
-from medeval.images import PixelBudget, prepare
+from medeval.images.picture import prepare
+from medeval.images.resize import PixelBudget
 from medeval.loader import load
 from medeval.rendering import EXAMPLE, render_difference, render_opening
 from medeval.types.sample import ImageSource

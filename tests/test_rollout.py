@@ -13,7 +13,8 @@ from PIL import Image
 
 from medeval.errors import DataError, TransientModelError
 from medeval.eval_protocol import EvalProtocol, Pair
-from medeval.images import Picture, PixelBudget, prepare
+from medeval.images.picture import Picture, prepare
+from medeval.images.resize import PixelBudget
 from medeval.loader import load
 from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.scripted import Script, ScriptedModel

@@ -13,11 +13,11 @@ from PIL import Image
 
 import medeval
 from medeval.checkpoints import Checkpoint
-from medeval.images import PixelBudget
+from medeval.images.cache import FOLDER, PreparedImages
+from medeval.images.resize import PixelBudget
 from medeval.merging import merge
 from medeval.models.base import Model, Request
 from medeval.models.scripted import ScriptedModel
-from medeval.prepared_images import FOLDER, PreparedImages
 from medeval.remote import RemoteEvaluation
 from medeval.sweep import carry_out
 from tests.medeval_processes import MedevalMain, Serve

@@ -5,9 +5,10 @@ import pytest
 
 from medeval.errors import DataError
 from medeval.eval_protocol import EvalProtocol
-from medeval.images import PixelBudget
-from medeval.known_files import KnownFiles
-from medeval.shared_pictures import LEAST_BYTES, Holding, NotBegunError, SharedPictures
+from medeval.images.known_files import KnownFiles
+from medeval.images.memory import LEAST_BYTES, Holding, NotBegunError
+from medeval.images.resize import PixelBudget
+from medeval.shared_pictures import SharedPictures
 from medeval.types.sample import ImageSource, Sample
 from tests.tiny_checkpoints import drawn_image
 

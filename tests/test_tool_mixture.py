@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from medeval.analysis.report import analyze
-from medeval.images import Picture, prepare
+from medeval.images.picture import Picture, prepare
 from medeval.store import RunFolder
 from medeval.tools import remake
 from medeval.types.trajectory import Trajectory

@@ -12,7 +12,7 @@ from medeval.definitions import Benchmark
 from medeval.demo import shipped_checkpoints
 from medeval.demo.checkpoints import Family, build_checkpoint
 from medeval.eval_protocol import EvalProtocol
-from medeval.images import Picture, made_picture, prepare
+from medeval.images.picture import Picture, made_picture, prepare
 from medeval.loader import load
 from medeval.models.base import Request, Sampling
 from medeval.rows import open_rows

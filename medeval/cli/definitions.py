@@ -10,7 +10,7 @@ import click
 from medeval.definitions import Benchmark, Judge
 from medeval.errors import DefinitionError, UsageError
 from medeval.eval_protocol import EvalProtocol, Pair
-from medeval.images import prepare
+from medeval.images.picture import prepare
 from medeval.loader import load, shipped
 from medeval.models.base import Sampling
 from medeval.rendering import EXAMPLE, render_difference, render_opening, shown_mark

@@ -19,7 +19,8 @@ from medeval.demo.batched import Rotation, text_rotation
 from medeval.demo.views import SPANS, Views
 from medeval.drawing import COLOURS, EDGE_PX
 from medeval.eval_protocol import EvalProtocol, Pair
-from medeval.images import made_picture, smart_resize
+from medeval.images.picture import made_picture
+from medeval.images.resize import smart_resize
 from medeval.loader import load
 from medeval.models.processor import ChatProcessor, Prompt
 from medeval.protocol_parts import Observed

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medeval.drawing import COLOURS, EDGE_PX, MarkerSize, paint_scene
-from medeval.images import smart_resize
+from medeval.images.resize import smart_resize
 from medeval.tools.crop import DEFAULT_BUDGET
 from medeval.types.geometry import Box, Size
 

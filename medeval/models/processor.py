@@ -20,7 +20,7 @@ import transformers
 from jinja2 import TemplateError
 
 from medeval.errors import FatalModelError, ModelError
-from medeval.images import prepare
+from medeval.images.picture import prepare
 from medeval.models.final_turn import whole_turns
 from medeval.tools.base import ToolSchema
 from medeval.types.geometry import Size

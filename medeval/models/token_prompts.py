@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 
-from medeval.images import PixelBudget, smart_resize
+from medeval.images.resize import PixelBudget, smart_resize
 from medeval.models.processor import ChatProcessor, ImageInput, Prompt
 from medeval.types.geometry import Size
 from medeval.types.sample import EncodedImage

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from medeval.errors import FatalModelError, ModelError, TransientModelError, UsageError
-from medeval.images import made_picture
+from medeval.images.picture import made_picture
 from medeval.models.base import Reply, Request, Sampling
 from medeval.models.kinship import kept_file_hashes
 from medeval.models.living import Berth

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from medeval.errors import DataError
 
 if TYPE_CHECKING:
-    from medeval.images import Picture
+    from medeval.images.picture import Picture
     from medeval.types.sample import JsonValue
 
 # Each operation that images are made by, and the function that makes one from its recipe.

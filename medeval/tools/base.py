@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from medeval.errors import ToolError
-from medeval.images import Picture
+from medeval.images.picture import Picture
 from medeval.tools.guessed_frames import guessed_frame
 from medeval.types.geometry import (
     PERCENT,

@@ -7,7 +7,8 @@ from string import Template
 from typing import Final, Literal
 
 from medeval.errors import DefinitionError, ToolError
-from medeval.images import Picture, PixelBudget, whole_size
+from medeval.images.picture import Picture
+from medeval.images.resize import PixelBudget, whole_size
 from medeval.tools.arguments import check_names, read_number, seen
 from medeval.tools.base import SIZELESS, Tool, ToolContext, ToolResult
 from medeval.tools.crop_recipe import Cut, CutFrom

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from medeval.image_files import MAX_PIXELS
-from medeval.images import Picture, PixelBudget, Resample, made_picture
+from medeval.images.decode import MAX_PIXELS
+from medeval.images.picture import Picture, made_picture
+from medeval.images.resize import PixelBudget, Resample
 from medeval.tools.recipes import budget_recipe, no_recipe, read_budget
 from medeval.types.geometry import PixelBox, Size
 from medeval.types.sample import JsonValue

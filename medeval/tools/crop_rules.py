@@ -8,8 +8,8 @@ from string import Template
 from typing import Final, Literal
 
 from medeval.errors import DefinitionError, ToolError
-from medeval.image_files import MAX_PIXELS
-from medeval.images import Resample
+from medeval.images.decode import MAX_PIXELS
+from medeval.images.resize import Resample
 from medeval.tools.arguments import check_template
 from medeval.types.geometry import ROUNDING_SLACK, Frame, PixelBox, Size
 

@@ -13,7 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from medeval.errors import ToolError
-from medeval.images import Picture, PixelBudget, made_picture
+from medeval.images.picture import Picture, made_picture
+from medeval.images.resize import PixelBudget
 from medeval.tools.arguments import check_names, image_parameter, required, seen
 from medeval.tools.base import Tool, ToolContext, ToolResult
 from medeval.tools.focus_images import named_image

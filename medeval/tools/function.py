@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 
 from medeval.errors import DefinitionError, ToolError
-from medeval.images import Picture, PixelBudget, made_picture
+from medeval.images.picture import Picture, made_picture
+from medeval.images.resize import PixelBudget
 from medeval.tools.arguments import (
     SAFE_JSON,
     check_names,

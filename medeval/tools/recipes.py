@@ -5,10 +5,10 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from medeval.errors import DataError, DefinitionError
-from medeval.images import PixelBudget, Resample, ResizeRule
+from medeval.images.resize import PixelBudget, Resample, ResizeRule
 
 if TYPE_CHECKING:
-    from medeval.images import Picture
+    from medeval.images.picture import Picture
     from medeval.types.sample import JsonValue
 
 

@@ -5,7 +5,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from medeval.errors import ToolError
-from medeval.images import Picture, PixelBudget, made_picture
+from medeval.images.picture import Picture, made_picture
+from medeval.images.resize import PixelBudget
 from medeval.tools.arguments import (
     check_names,
     image_parameter,

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from medeval.eval_protocol import EvalProtocol, Pair
-from medeval.images import Picture, prepare
+from medeval.images.picture import Picture, prepare
 from medeval.loader import load
 from medeval.models.base import Reply
 from medeval.models.scripted import ScriptedModel

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from medeval.eval_protocol import EvalProtocol, Pair
-from medeval.images import prepare
+from medeval.images.picture import prepare
 from medeval.loader import load
 from medeval.models.base import Reply, Sampling
 from medeval.models.scripted import Script, ScriptedModel

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from medeval.eval_protocol import EvalProtocol, Pair
-from medeval.images import PixelBudget, prepare
+from medeval.images.picture import prepare
+from medeval.images.resize import PixelBudget
 from medeval.loader import load
 from medeval.models.base import Sampling
 from medeval.models.scripted import Script, ScriptedModel

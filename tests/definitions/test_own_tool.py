@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from medeval.eval_protocol import Pair
-from medeval.images import prepare
+from medeval.images.picture import prepare
 from medeval.loader import load
 from medeval.models.base import Reply
 from medeval.models.scripted import ScriptedModel

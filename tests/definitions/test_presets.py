@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from medeval.eval_protocol import EvalProtocol, Pair
-from medeval.images import prepare
+from medeval.images.picture import prepare
 from medeval.loader import load, shipped
 from medeval.models.base import Reply
 from medeval.tools.base import ToolContext

@@ -20,7 +20,7 @@ from medeval.demo.lessons import call_text
 from medeval.demo.views import cell_of
 from medeval.drawing import EDGE_PX
 from medeval.eval_protocol import Pair
-from medeval.images import Picture, made_picture
+from medeval.images.picture import Picture, made_picture
 from medeval.loader import load
 from medeval.models.base import Request
 from medeval.models.transformers import TransformersModel

@@ -23,7 +23,7 @@ from medeval.demo.training import (
 from medeval.demo.views import CELLS, SPANS, cell_of, crop_view, draw_views, whole_view
 from medeval.drawing import BIG, EDGE_PX, SMALL, MarkerSize, paint_scene
 from medeval.eval_protocol import Pair
-from medeval.images import made_picture
+from medeval.images.picture import made_picture
 from medeval.loader import load
 from medeval.models.loading import load_model
 from medeval.models.processor import ChatProcessor

@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText
 from medeval import load
 from medeval.errors import FatalModelError, ModelError
 from medeval.eval_protocol import EvalProtocol, Pair
-from medeval.images import prepare
+from medeval.images.picture import prepare
 from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.processor import ChatProcessor
 from medeval.models.transformers import TransformersModel
@@ -732,7 +732,7 @@ def test_pixels_are_those_of_pillow(tiny_checkpoint: Path) -> None:
         "Qwen2VLImageProcessor",
     )
     white = Image.new("RGB", (64, 64), "white")
-    from medeval.images import made_picture
+    from medeval.images.picture import made_picture
 
     image = made_picture(white, budget=None).encoded
     messages = (Message(role="user", content=(ImageRef(0),)),)

@@ -32,8 +32,9 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from medeval.images import PixelBudget, sha256_of
-from medeval.prepared_images import FOLDER, PreparedImages
+from medeval.images.cache import FOLDER, PreparedImages
+from medeval.images.picture import sha256_of
+from medeval.images.resize import PixelBudget
 from tests.perf.measuring import (
     DEFINITION,
     PROTOCOL,

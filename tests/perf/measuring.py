@@ -16,8 +16,8 @@ from typing import TypeVar
 
 from PIL import Image, ImageChops
 
-from medeval.images import prepare
-from medeval.known_files import CACHE_VARIABLE
+from medeval.images.known_files import CACHE_VARIABLE
+from medeval.images.picture import prepare
 from medeval.tools.base import ToolContext
 from medeval.tools.crop import crop_and_zoom
 from medeval.types.sample import JsonValue

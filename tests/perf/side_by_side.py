@@ -38,8 +38,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from medeval.images import sha256_of
-from medeval.known_files import CACHE_VARIABLE
+from medeval.images.known_files import CACHE_VARIABLE
+from medeval.images.picture import sha256_of
 from tests.perf.measuring import (
     CROP,
     DEFINITION,

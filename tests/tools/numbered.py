@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from medeval.errors import ToolError
-from medeval.images import Picture, PixelBudget, made_picture
+from medeval.images.picture import Picture, made_picture
+from medeval.images.resize import PixelBudget
 from medeval.tools.base import FrameKind, Tool, ToolContext, ToolResult
 from medeval.types.sample import JsonValue
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medeval.errors import DataError, DefinitionError, ToolError
-from medeval.images import Picture, PixelBudget, made_picture, prepare
+from medeval.images.picture import Picture, made_picture, prepare
+from medeval.images.resize import PixelBudget
 from medeval.tools import remake
 from medeval.tools.base import ToolContext
 from medeval.tools.crop import crop_and_zoom

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medeval.errors import DataError, ToolError
-from medeval.images import PixelBudget
+from medeval.images.resize import PixelBudget
 from medeval.tools import remake
 from medeval.tools.base import ToolContext, ToolResult
 from medeval.tools.focus import (

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medeval.errors import DataError
-from medeval.images import PixelBudget
+from medeval.images.resize import PixelBudget
 from medeval.tools import remake
 from medeval.tools.base import Tool
 from medeval.tools.draw import draw_line, draw_point

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medeval.errors import DataError
-from medeval.images import Picture, PixelBudget
+from medeval.images.picture import Picture
+from medeval.images.resize import PixelBudget
 from medeval.tools import remake
 from medeval.tools.base import Tool
 from medeval.tools.crop import crop_and_zoom

@@ -8,7 +8,7 @@ from dataclasses import replace
 from PIL import Image
 
 from medeval.eval_protocol import EvalProtocol
-from medeval.images import prepare
+from medeval.images.picture import prepare
 from medeval.models.base import Sampling
 from medeval.models.scripted import ScriptedModel
 from medeval.rollout import roll_out

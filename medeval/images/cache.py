@@ -20,11 +20,12 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
-from medeval.image_files import MAX_PIXELS, code_digest, decode
-from medeval.images import Picture, PixelBudget, known_picture, prepare
-from medeval.known_files import CHECKSUM_BYTES, KnownFiles, checksum
+from medeval.images.decode import MAX_PIXELS, code_digest, decode
+from medeval.images.known_files import CHECKSUM_BYTES, KnownFiles, checksum
+from medeval.images.memory import PixelRoom
+from medeval.images.picture import Picture, known_picture, prepare
+from medeval.images.resize import PixelBudget
 from medeval.packed import Table
-from medeval.pixel_room import PixelRoom
 from medeval.records import SampleRecord
 from medeval.types.geometry import Size
 from medeval.types.sample import EncodedImage
@@ -56,7 +57,7 @@ _SAID: Final = struct.Struct("<32sIIIIB")
 _HEAD_BYTES: Final = len(_MARK) + CHECKSUM_BYTES + _SAID.size
 
 # The code and the libraries that an image's bytes come from; the code as it was when imported.
-_CODE: Final = code_digest("images.py", "image_files.py", "known_files.py", "prepared_images.py")
+_CODE: Final = code_digest("picture.py", "resize.py", "decode.py", "known_files.py", "cache.py")
 _LIBRARIES: Final = ("pil", "jpg", "libjpeg_turbo", "zlib", "zlib_ng", "webp", "libtiff")
 
 

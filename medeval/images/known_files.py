@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from medeval.durable import write_whole
 from medeval.errors import RecordError
-from medeval.image_files import MEDIA_TYPES, code_digest
+from medeval.images.decode import MEDIA_TYPES, code_digest
 from medeval.keys import quoted
 from medeval.packed import Table
 from medeval.types.geometry import Size
@@ -36,7 +36,7 @@ _MEDIA_TYPES: Final = tuple(MEDIA_TYPES.values())
 CHECKSUM_BYTES: Final = 16
 
 # The code that decides what is found, as it was imported: files may change while a run goes on.
-_RULES: Final = code_digest("images.py", "image_files.py", "known_files.py")
+_RULES: Final = code_digest("picture.py", "resize.py", "decode.py", "known_files.py")
 
 
 class SentAs(NamedTuple):

@@ -1,0 +1,1 @@
+"""Image bytes decoded, resized, encoded and held."""
