@@ -4,9 +4,9 @@ from pathlib import Path
 
 from medeval.checkpoints import Checkpoint
 from medeval.errors import FatalModelError
-from medeval.fingerprints import differences
 from medeval.models.weights import weight_fingerprint
 from medeval.plan import Plan
+from medeval.store.fingerprints import differences
 from medeval.types.sample import JsonValue
 from medeval.walk import Cell
 

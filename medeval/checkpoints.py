@@ -6,8 +6,6 @@ from pathlib import Path
 
 from medeval.errors import UsageError
 
-# The series that a shared baseline goes by: step 0 of every other.
-BASELINE = "baseline"
 STEP_FOLDER = re.compile(r"(?:global_step_|checkpoint-)(\d+)$")
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 # where training frameworks leave a merged Hugging Face model inside a step's folder

@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from medeval.cell_settings import refusal_of
-from medeval.cells import CellWriter
-from medeval.durable import Appender
 from medeval.errors import RecordError, UsageError
 from medeval.evaluation import Group
 from medeval.interruption import Interrupt, Interruption
 from medeval.judge_replies import file_name
-from medeval.keys import CellKey
 from medeval.merging import MEDIA_TYPES
-from medeval.packed import SampleKeys
 from medeval.plan import Plan
-from medeval.records import FailureRecord
 from medeval.reporting import Conversations, Overview
-from medeval.schema import parse_record
-from medeval.store import RunFolder
+from medeval.store.cell_folder import CellWriter
+from medeval.store.files import Appender
+from medeval.store.keys import CellKey
+from medeval.store.packed import SampleKeys
+from medeval.store.records import FailureRecord
+from medeval.store.run_folder import RunFolder
+from medeval.store.schema import parse_record
 from medeval.walk import Cell, is_complete
 from medeval.workers import Worker, WorkerLostError, employ, options_of_worker
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from medeval.endings import Ending
+from medeval.store.endings import Ending
 from medeval.types.trajectory import Usage
 
 

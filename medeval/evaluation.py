@@ -17,10 +17,10 @@ from medeval.judge_client import opened
 from medeval.judging import judge_cell
 from medeval.models.base import Model
 from medeval.models.machine import usable_cpus
-from medeval.packed import SampleKeys
 from medeval.plan import Plan, PlannedBenchmark, cell_key
 from medeval.samples import BenchmarkSamples
-from medeval.store import CellFolder, RunFolder
+from medeval.store.packed import SampleKeys
+from medeval.store.run_folder import CellFolder, RunFolder
 from medeval.walk import Cell, Progress, Walk, is_complete
 
 OpenModel = Callable[[Checkpoint], Model]

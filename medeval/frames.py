@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 
 from medeval.analysis.summary import as_columns
-from medeval.records import OutcomeRecord, RunRecord, SampleRecord
 from medeval.results import summarize_cells
-from medeval.schema import Record
-from medeval.store import CellKey, RunFolder
+from medeval.store.records import OutcomeRecord, RunRecord, SampleRecord
+from medeval.store.run_folder import CellKey, RunFolder
+from medeval.store.schema import Record
 from medeval.types.verdict import Verdict
 
 # The columns that name a cell, and those of a trajectory in it.

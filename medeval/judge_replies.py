@@ -5,10 +5,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from medeval.durable import Appender, read_lines
-from medeval.fingerprints import canonical_json
 from medeval.inquiry import Inquiry
-from medeval.schema import Record, parse_record
+from medeval.store.files import Appender, read_lines
+from medeval.store.fingerprints import canonical_json
+from medeval.store.schema import Record, parse_record
 
 FILES = "judge_replies*.jsonl"
 

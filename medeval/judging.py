@@ -5,12 +5,12 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
-from medeval.cells import CellFolder, CellWriter
 from medeval.definitions import Judge
 from medeval.errors import MedevalError, RecordError
 from medeval.grading import Graded, grade_answer, judge_identity
-from medeval.provenance import now
-from medeval.records import FailureKind, FailureRecord, SampleRecord
+from medeval.store.cell_folder import CellFolder, CellWriter
+from medeval.store.provenance import now
+from medeval.store.records import FailureKind, FailureRecord, SampleRecord
 from medeval.types.definition import Loaded
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Trajectory

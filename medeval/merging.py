@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medeval.analysis.summary import CellSummary
-from medeval.cells import CellFolder
-from medeval.durable import Appender, read_lines
 from medeval.errors import RecordError, UsageError
-from medeval.fingerprints import differences
 from medeval.judge_replies import FILES, file_name
-from medeval.records import DefinitionPart, RunRecord
 from medeval.results import write_results
-from medeval.shards import missing_shards
-from medeval.store import CellKey, RunFolder
+from medeval.store.cell_folder import CellFolder
+from medeval.store.files import Appender, read_lines
+from medeval.store.fingerprints import differences
+from medeval.store.records import DefinitionPart, RunRecord
+from medeval.store.run_folder import CellKey, RunFolder
+from medeval.store.shards import missing_shards
 from medeval.types.sample import MediaType
 
 # What must be equal in every run that names a benchmark; where its rows lay need not be.

@@ -21,15 +21,21 @@ from pydantic import (
     ValidationError,
 )
 
-from medeval.checkpoints import BASELINE, Checkpoint, discover, located, model_directory
+from medeval.checkpoints import (
+    Checkpoint,
+    discover,
+    located,
+    model_directory,
+)
 from medeval.definitions import Benchmark, Judge
 from medeval.errors import UsageError
 from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.judge_client import JudgeBackend, JudgeClient, open_client
 from medeval.loader import load, refuse_shared_names
 from medeval.models.base import Sampling
-from medeval.shards import Shard, run_folder
-from medeval.store import CellKey
+from medeval.store.keys import BASELINE
+from medeval.store.run_folder import CellKey
+from medeval.store.shards import Shard, run_folder
 from medeval.types.definition import Loaded
 
 

@@ -4,10 +4,16 @@ from collections.abc import Mapping
 
 from medeval.grading import judge_identity
 from medeval.plan import Plan, PlannedBenchmark
-from medeval.provenance import session
-from medeval.records import BenchmarkPart, DefinitionPart, FilePart, MetricPart, RunRecord
 from medeval.samples import BenchmarkSamples
-from medeval.store import RunFolder
+from medeval.store.provenance import session
+from medeval.store.records import (
+    BenchmarkPart,
+    DefinitionPart,
+    FilePart,
+    MetricPart,
+    RunRecord,
+)
+from medeval.store.run_folder import RunFolder
 
 
 def record_run(folder: RunFolder, plan: Plan, samples: Mapping[str, BenchmarkSamples]) -> None:

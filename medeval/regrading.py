@@ -20,9 +20,9 @@ from medeval.judge_client import JudgeClient, opened
 from medeval.judging import judge_cell
 from medeval.loader import load_file
 from medeval.plan import ready_judge
-from medeval.records import DefinitionPart, MetricPart, RunRecord
 from medeval.results import write_results
-from medeval.store import CellKey, RunFolder
+from medeval.store.records import DefinitionPart, MetricPart, RunRecord
+from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.definition import Loaded
 
 

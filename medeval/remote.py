@@ -17,11 +17,11 @@ from medeval.evaluation import Evaluation, Group, cells_of
 from medeval.images.cache import PreparedImages
 from medeval.interruption import Interrupt, Interruption
 from medeval.judge_replies import FILES
-from medeval.packed import SampleKey, SampleKeys
 from medeval.plan import PlanFile, resolve
 from medeval.reporting import Message, Reporting
 from medeval.samples import BenchmarkSamples
-from medeval.store import RunFolder
+from medeval.store.packed import SampleKey, SampleKeys
+from medeval.store.run_folder import RunFolder
 from medeval.walk import Cell
 
 KINDS = ("trajectories", "verdicts", "failures")

@@ -13,12 +13,12 @@ from medeval.analysis.breakdowns import Breakdowns, CellScores
 from medeval.analysis.held import HeldLabels, HeldResults
 from medeval.analysis.pairs import PairName, join_verdicts, pair_outcomes
 from medeval.analysis.summary import CellName, CellSummary, Summarizer, as_columns
-from medeval.checkpoints import BASELINE
 from medeval.costs import Tally
 from medeval.errors import RecordError
-from medeval.records import RunRecord
-from medeval.shards import asked_of
-from medeval.store import CellFolder, CellKey, RunFolder
+from medeval.store.keys import BASELINE
+from medeval.store.records import RunRecord
+from medeval.store.run_folder import CellFolder, CellKey, RunFolder
+from medeval.store.shards import asked_of
 
 
 def write_results(

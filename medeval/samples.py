@@ -12,11 +12,11 @@ from medeval.errors import DataError
 from medeval.images.known_files import Found, KnownFiles, kept_at
 from medeval.images.memory import PixelRoom
 from medeval.images.picture import sent_as, sha256_of
-from medeval.packed import Table, Texts, packed_text
 from medeval.plan import PlanFile, PlannedBenchmark
-from medeval.records import SampleImagePart, SampleRecord
 from medeval.rows import Origin, Row, Rows, open_rows
-from medeval.shards import Shard
+from medeval.store.packed import Table, Texts, packed_text
+from medeval.store.records import SampleImagePart, SampleRecord
+from medeval.store.shards import Shard
 from medeval.types.sample import ImageSource, Sample
 
 # Reading and hashing let other threads run; more of them than processors wait for the disk at best.

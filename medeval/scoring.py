@@ -11,7 +11,7 @@ from medeval.definitions import Judge
 from medeval.errors import DataError
 from medeval.grading import grade_answer
 from medeval.judge_client import JudgeClient
-from medeval.parts import BoxPart
+from medeval.store.parts import BoxPart
 from medeval.types.definition import Loaded
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Answer

@@ -24,7 +24,7 @@ from medeval.plan import Plan, PlanFile
 from medeval.recording import record_run
 from medeval.results import write_results
 from medeval.samples import BenchmarkSamples
-from medeval.store import CellKey, RunFolder
+from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.trajectory import Usage
 from medeval.walk import Cell, is_complete, n_missing, wanted
 from medeval.workers import deal_out, devices_of

@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from medeval.cells import CellFolder, CellWriter
 from medeval.checkpoints import Checkpoint
 from medeval.conversation import Conversation, Kind
 from medeval.engine_time import EngineTime
@@ -25,13 +24,14 @@ from medeval.interruption import Interrupt
 from medeval.judging import JudgeQueue, failure, first_error_alone
 from medeval.models.base import Model
 from medeval.order import Order
-from medeval.packed import SampleKey, SampleKeys
 from medeval.plan import PlannedBenchmark
-from medeval.records import FailureKind
 from medeval.rollout import Rollout, roll_out
 from medeval.samples import BenchmarkSamples
 from medeval.shared_pictures import SharedPictures
-from medeval.store import RunFolder
+from medeval.store.cell_folder import CellFolder, CellWriter
+from medeval.store.packed import SampleKey, SampleKeys
+from medeval.store.records import FailureKind
+from medeval.store.run_folder import RunFolder
 from medeval.types.definition import Loaded
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Trajectory

@@ -21,7 +21,7 @@ from medeval.interruption import Interrupt
 from medeval.plan import PlanFile, resolve
 from medeval.reporting import Message, Reporting
 from medeval.samples import BenchmarkSamples
-from medeval.store import RunFolder
+from medeval.store.run_folder import RunFolder
 from medeval.walk import Cell
 
 

@@ -19,12 +19,12 @@ from typing import Any, Protocol
 
 from medeval.checkpoints import Checkpoint
 from medeval.devices import gpu_groups, worker_environment
-from medeval.durable import make_folder
 from medeval.errors import ModelError, UsageError
 from medeval.evaluation import Group
 from medeval.interruption import Interrupt, Interruption
 from medeval.plan import Plan, PlanFile
 from medeval.reporting import Conversations, Overview
+from medeval.store.files import make_folder
 from medeval.walk import Cell, n_missing
 
 LOGS = "logs"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from medeval.cells import CellFolder, read_record
 from medeval.errors import RecordError
-from medeval.keys import CellKey
-from medeval.records import CellRecord, FailureRecord
+from medeval.store.cell_folder import CellFolder, read_record
+from medeval.store.keys import CellKey
+from medeval.store.records import CellRecord, FailureRecord
 from medeval.types.trajectory import (
     Answer,
     Message,
@@ -334,8 +334,8 @@ def test_writer_killed_at_random_moments_loses_and_repeats_nothing(cell: CellFol
 WRITE_AND_WAIT = """
 import sys, time
 from pathlib import Path
-from medeval.cells import CellFolder
-from medeval.keys import CellKey
+from medeval.store.cell_folder import CellFolder
+from medeval.store.keys import CellKey
 from medeval.types.trajectory import Trajectory
 
 cell = CellFolder(Path(sys.argv[1]), CellKey("rl", 20, "vstar", "tool_free"))
@@ -370,9 +370,9 @@ def test_second_process_is_refused_the_same_writer_and_given_another(cell: CellF
 FILL_DISK = """
 import resource, sys
 from pathlib import Path
-from medeval.cells import CellFolder
+from medeval.store.cell_folder import CellFolder
 from medeval.errors import RecordError
-from medeval.keys import CellKey
+from medeval.store.keys import CellKey
 from medeval.types.trajectory import Verdict
 
 cell = CellFolder(Path(sys.argv[1]), CellKey("rl", 20, "vstar", "tool_free"))

@@ -5,8 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from medeval.durable import Appender, is_torn, read_lines, set_aside_torn_line, write_whole
 from medeval.errors import RecordError
+from medeval.store.files import (
+    Appender,
+    is_torn,
+    read_lines,
+    set_aside_torn_line,
+    write_whole,
+)
 from tests.processes import run_python
 
 TORN_LINES = [
@@ -151,7 +157,7 @@ def test_close_syncs_what_was_not_yet(tmp_path: Path, monkeypatch: pytest.Monkey
 FILL = """
 import resource, signal, sys
 from pathlib import Path
-from medeval.durable import Appender
+from medeval.store.files import Appender
 from medeval.errors import RecordError
 
 path = Path(sys.argv[1])

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.fingerprints import canonical_json, differences, fingerprint
+from medeval.store.fingerprints import canonical_json, differences, fingerprint
 
 values = st.recursive(
     st.none()

@@ -14,7 +14,7 @@ import medeval
 from medeval.checkpoints import Checkpoint
 from medeval.models.base import Model, Request
 from medeval.models.scripted import ScriptedModel
-from medeval.store import RunFolder
+from medeval.store.run_folder import RunFolder
 from medeval.types.verdict import Verdict
 from tests.medeval_processes import MedevalMain, Serve, start_medeval, stub_process
 from tests.small_benchmark import play, write_benchmark, write_pair

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from medeval.errors import RecordError
-from medeval.locks import Lock
+from medeval.store.locks import Lock
 from tests.processes import start_python, wait_for_line
 
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from medeval.locks import Lock
+from medeval.store.locks import Lock
 
 with Lock(Path(sys.argv[1]), subject="the cell"):
     if sys.argv[2] == "fork" and os.fork() == 0:

@@ -10,8 +10,8 @@ import pytest
 import medeval
 from medeval.errors import RecordError, UsageError
 from medeval.merging import merge
-from medeval.shards import Shard
-from medeval.store import RunFolder
+from medeval.store.run_folder import RunFolder
+from medeval.store.shards import Shard
 from tests.medeval_processes import MedevalMain
 from tests.small_benchmark import play, scripted, write_benchmark, write_judge, write_pair
 from tests.test_kill_and_resume import contents, lines

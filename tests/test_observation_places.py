@@ -21,8 +21,8 @@ from medeval.protocol_parts import (
     rewritten,
     to_last_fence,
 )
-from medeval.records import TrajectoryRecord
 from medeval.rollout import Rollout, roll_out
+from medeval.store.records import TrajectoryRecord
 from medeval.types.geometry import Size
 from medeval.types.sample import ImageSource, Sample
 from medeval.types.trajectory import ImageRef, Message, Text

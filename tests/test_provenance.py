@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import medeval
-from medeval import provenance
-from medeval.provenance import now, session
+from medeval.store import provenance
+from medeval.store.provenance import now, session
 
 PACKAGE = Path(medeval.__file__).parent
 
@@ -40,7 +40,9 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that the module takes for the place it is installed in."""
     (tmp_path / "medeval").mkdir()
     shutil.copy(PACKAGE / "provenance.py", tmp_path / "medeval")
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "medeval" / "provenance.py"))
+    monkeypatch.setattr(
+        provenance, "__file__", str(tmp_path / "medeval" / "store" / "provenance.py")
+    )
     return tmp_path
 
 

@@ -7,10 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medeval.costs import Tally
-from medeval.endings import Ending
 from medeval.errors import RecordError
-from medeval.parts import BoxPart, ToolCallPart, TrajectoryImagePart, TurnPart
-from medeval.records import (
+from medeval.store.endings import Ending
+from medeval.store.parts import (
+    BoxPart,
+    ToolCallPart,
+    TrajectoryImagePart,
+    TurnPart,
+)
+from medeval.store.records import (
     BenchmarkPart,
     CellRecord,
     DefinitionPart,
@@ -22,7 +27,7 @@ from medeval.records import (
     TrajectoryRecord,
     VerdictRecord,
 )
-from medeval.schema import MAX_ARGUMENT_DEPTH, parse_record
+from medeval.store.schema import MAX_ARGUMENT_DEPTH, parse_record
 from medeval.types.geometry import (
     IDENTITY,
     PERMILLE,

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import medeval
-from medeval.store import RunFolder
+from medeval.store.run_folder import RunFolder
 from tests.medeval_processes import MedevalMain
 from tests.small_benchmark import scripted, write_benchmark, write_judge, write_pair
 

@@ -14,8 +14,8 @@ from medeval.errors import DataError
 from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.loader import load
 from medeval.recorded import Recording
-from medeval.records import TrajectoryRecord
 from medeval.replay import UNCHECKED, replay, replay_file
+from medeval.store.records import TrajectoryRecord
 from medeval.types.sample import JsonValue
 from tests.definitions import golden_transcripts as golden
 from tests.definitions.golden_transcripts import DATA, PIXEL, ZOOM, hermes

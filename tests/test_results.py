@@ -7,7 +7,7 @@ import pytest
 import medeval
 from medeval.errors import RecordError
 from medeval.results import summarize_cells, write_results
-from medeval.store import RunFolder
+from medeval.store.run_folder import RunFolder
 from tests.small_benchmark import scripted, write_benchmark, write_judge, write_pair
 
 

@@ -6,8 +6,14 @@ from pathlib import Path
 import pytest
 
 from medeval.errors import RecordError
-from medeval.records import OutcomeRecord, RunRecord, SampleImagePart, SampleRecord, SessionPart
-from medeval.store import CellKey, OutcomeKey, RunFolder
+from medeval.store.records import (
+    OutcomeRecord,
+    RunRecord,
+    SampleImagePart,
+    SampleRecord,
+    SessionPart,
+)
+from medeval.store.run_folder import CellKey, OutcomeKey, RunFolder
 from medeval.types.sample import ImageSource, Sample
 from tests.processes import start_python, wait_for_line
 
@@ -333,7 +339,7 @@ def test_table_is_written(folder: RunFolder) -> None:
 HOLD_RUN = """
 import sys, time
 from pathlib import Path
-from medeval.store import RunFolder
+from medeval.store.run_folder import RunFolder
 
 with RunFolder.open(Path(sys.argv[1])).lock():
     print("held", flush=True)

@@ -19,7 +19,7 @@ from medeval.models.base import Model, Request
 from medeval.models.scripted import ScriptedModel
 from medeval.plan import Plan, PlannedBenchmark, read_options, resolve
 from medeval.rows import DrawnRows, Row
-from medeval.store import RunFolder
+from medeval.store.run_folder import RunFolder
 from medeval.sweep import RunReport, carry_out, preview
 from medeval.types.definition import Loaded, Source
 from medeval.types.sample import ImageSource, Sample

@@ -8,7 +8,7 @@ import pytest
 
 from medeval.analysis.report import analyze
 from medeval.images.picture import Picture, prepare
-from medeval.store import RunFolder
+from medeval.store.run_folder import RunFolder
 from medeval.tools import remake
 from medeval.types.trajectory import Trajectory
 from tests.medeval_processes import MedevalMain, Serve

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from medeval.keys import CellKey
-from medeval.store import RunFolder
+from medeval.store.keys import CellKey
+from medeval.store.run_folder import RunFolder
 from medeval.types.verdict import Verdict, VerdictStatus
 
 

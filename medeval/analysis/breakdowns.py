@@ -13,9 +13,9 @@ from medeval.analysis.aggregates import (
 )
 from medeval.analysis.uncertainty import mean_rate
 from medeval.errors import DataError
-from medeval.keys import CellKey
-from medeval.packed import Table, packed_text
-from medeval.records import BenchmarkPart
+from medeval.store.keys import CellKey
+from medeval.store.packed import Table, packed_text
+from medeval.store.records import BenchmarkPart
 
 TableRow = dict[str, object]
 

@@ -16,7 +16,7 @@ from medeval.analysis.significance import benjamini_hochberg, exact_test, mean_t
 from medeval.analysis.tabulation import Row, as_columns
 from medeval.analysis.terms import SIGNS
 from medeval.errors import UsageError
-from medeval.store import RunFolder
+from medeval.store.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from medeval.analysis.held import STATUSES, HeldResults, Labels, Result
-from medeval.endings import Ending
-from medeval.packed import SampleKey, SampleKeys
-from medeval.records import OutcomeRecord, SampleRecord
+from medeval.store.endings import Ending
+from medeval.store.packed import SampleKey, SampleKeys
+from medeval.store.records import OutcomeRecord, SampleRecord
 from medeval.types.trajectory import Trajectory
 from medeval.types.verdict import Verdict, VerdictStatus
 

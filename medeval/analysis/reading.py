@@ -11,9 +11,9 @@ from medeval.analysis.outcomes import (
     series_outcomes,
 )
 from medeval.errors import RecordError, UsageError
-from medeval.fingerprints import differences
-from medeval.records import CellRecord, RunRecord
-from medeval.store import CellKey, OutcomeKey, RunFolder
+from medeval.store.fingerprints import differences
+from medeval.store.records import CellRecord, RunRecord
+from medeval.store.run_folder import CellKey, OutcomeKey, RunFolder
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from medeval.frames import Run
-    from medeval.store import RunFolder
+    from medeval.store.run_folder import RunFolder
 
 Pairing = Literal["id", "position"]
 
@@ -332,7 +332,7 @@ def _tabulation(found: AnalysisSet, by_group: str | None, resamples: int, seed: 
 
 def _folder(source: Any) -> "RunFolder | None":
     """The run folder behind a source; None for a frame."""
-    from medeval.store import RunFolder
+    from medeval.store.run_folder import RunFolder
 
     if isinstance(source, str | Path):
         return RunFolder.open(Path(source))

@@ -111,7 +111,7 @@ def _write_med_tables(
 ) -> None:
     """Write the original's tables, and print where they are."""
     from medeval.interchange.med_export import export_med_csv
-    from medeval.store import RunFolder
+    from medeval.store.run_folder import RunFolder
 
     if output_dir is None:
         raise click.UsageError("--format med-csv needs --output-dir")
@@ -131,8 +131,8 @@ def _frames(analysis: "Analysis", noise_floor: bool) -> Mapping[str, "pd.DataFra
 
 
 def _write(frame: "pd.DataFrame", run: Path, output_dir: Path | None, name: str) -> None:
-    from medeval.durable import make_folder, write_whole
-    from medeval.store import RunFolder
+    from medeval.store.files import make_folder, write_whole
+    from medeval.store.run_folder import RunFolder
 
     if output_dir is None:
         RunFolder.open(run).write_table(name, _csv(frame))
@@ -144,7 +144,7 @@ def _write(frame: "pd.DataFrame", run: Path, output_dir: Path | None, name: str)
 def _drop_others(run: Path, frames: Mapping[str, "pd.DataFrame"]) -> None:
     """Remove the tables of an earlier analysis that this one does not have."""
     from medeval.analysis.process.tables import TABLES as PROCESS_TABLES
-    from medeval.store import RunFolder
+    from medeval.store.run_folder import RunFolder
 
     for name in (*TABLES, *SOMETIMES, *PROCESS_TABLES):
         if name not in frames:

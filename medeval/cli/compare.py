@@ -84,7 +84,7 @@ def _entrant(reference: str, **options: Any) -> "Entrant":
 
 
 def _write(found: "Comparison", directory: Path) -> None:
-    from medeval.durable import write_whole
+    from medeval.store.files import write_whole
 
     for name, frame in (("differences", found.differences), ("flips", found.flips)):
         write_whole(directory / f"{name}.csv", [frame.to_csv(index=False).encode()])

@@ -102,7 +102,7 @@ def _draw(analysis: Any, run: Path) -> list[str]:
     from importlib.util import find_spec
 
     from medeval.figures import figures, write_figure
-    from medeval.store import RunFolder
+    from medeval.store.run_folder import RunFolder
 
     if find_spec("matplotlib") is None:
         return ["no figures: they need matplotlib (pip install 'medeval[plot]')"]

@@ -47,7 +47,7 @@ def export_command(
 
     In DIR, MED's own create_csv.py and plot scripts run on what `med` and `med-csv` write.
     """
-    from medeval.store import RunFolder
+    from medeval.store.run_folder import RunFolder
 
     folder = RunFolder.open(run)
     if format_name in ("med", "med-csv"):

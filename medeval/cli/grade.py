@@ -9,7 +9,7 @@ from medeval.cli.judges import judge_options
 from medeval.cli.parsing import CommaSeparated, given_flags
 
 if TYPE_CHECKING:
-    from medeval.store import RunFolder
+    from medeval.store.run_folder import RunFolder
 
 
 @click.command("grade")
@@ -50,7 +50,7 @@ def grade_command(
     from medeval.loader import load
     from medeval.plan import judge_client, read_options, ready_judge
     from medeval.regrading import Regrading, regrade, write_agreements
-    from medeval.store import RunFolder
+    from medeval.store.run_folder import RunFolder
 
     named = {name: value for name, value in given_flags(ctx).items() if name.startswith("judge_")}
     if backend is not None:

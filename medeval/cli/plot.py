@@ -61,7 +61,7 @@ def plot_command(
     """
     from medeval.analysis.report import analyze
     from medeval.figures import figures, write_figure
-    from medeval.store import RunFolder
+    from medeval.store.run_folder import RunFolder
 
     folder = RunFolder.open(run)
     analysis = analyze(run, **options)

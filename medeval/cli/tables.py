@@ -7,7 +7,7 @@ from tabulate import tabulate
 from medeval.analysis.agreement import Agreement, disagreement_rows
 from medeval.analysis.summary import CellSummary
 from medeval.analysis.uncertainty import Rate
-from medeval.records import RunRecord
+from medeval.store.records import RunRecord
 from medeval.sweep import CellPreview
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from medeval.analysis.report import Analysis
     from medeval.figures.calls import CallReader
     from medeval.figures.view import View
-    from medeval.store import RunFolder
+    from medeval.store.run_folder import RunFolder
 
 Format = Literal["pdf", "svg", "png"]
 FORMATS: tuple[Format, ...] = ("pdf", "svg", "png")
@@ -87,7 +87,7 @@ def _drawers(reader: "CallReader | None") -> "dict[str, Callable[[View], Figure]
 def _views(analysis: "Analysis", smooth: int | None) -> "Iterator[tuple[str, View]]":
     """What to show, each with what its name adds to that of a figure."""
     from medeval.figures.view import View
-    from medeval.keys import quoted
+    from medeval.store.keys import quoted
 
     tabulations = analysis.tabulations
     several_series = len({each.found.outcomes.series for each in tabulations}) > 1
@@ -119,8 +119,8 @@ def write_figure(
     """
     from io import BytesIO
 
-    from medeval.durable import write_whole
     from medeval.figures.style import styled
+    from medeval.store.files import write_whole
 
     with styled():
         _settle(figure)

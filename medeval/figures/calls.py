@@ -29,7 +29,7 @@ from medeval.figures.style import (
     plain,
 )
 from medeval.figures.view import View
-from medeval.store import CellKey, RunFolder
+from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.trajectory import CallStatus
 
 if TYPE_CHECKING:

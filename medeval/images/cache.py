@@ -25,8 +25,8 @@ from medeval.images.known_files import CHECKSUM_BYTES, KnownFiles, checksum
 from medeval.images.memory import PixelRoom
 from medeval.images.picture import Picture, known_picture, prepare
 from medeval.images.resize import PixelBudget
-from medeval.packed import Table
-from medeval.records import SampleRecord
+from medeval.store.packed import Table
+from medeval.store.records import SampleRecord
 from medeval.types.geometry import Size
 from medeval.types.sample import EncodedImage
 

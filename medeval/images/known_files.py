@@ -13,11 +13,11 @@ from pathlib import Path
 from threading import Lock
 from typing import Final, NamedTuple
 
-from medeval.durable import write_whole
 from medeval.errors import RecordError
 from medeval.images.decode import MEDIA_TYPES, code_digest
-from medeval.keys import quoted
-from medeval.packed import Table
+from medeval.store.files import write_whole
+from medeval.store.keys import quoted
+from medeval.store.packed import Table
 from medeval.types.geometry import Size
 from medeval.types.sample import MediaType
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from medeval.records import MetricPart, RunRecord, SampleRecord
-from medeval.store import CellKey, RunFolder
+from medeval.store.records import MetricPart, RunRecord, SampleRecord
+from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.trajectory import Trajectory
 from medeval.types.verdict import Verdict
 

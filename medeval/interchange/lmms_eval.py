@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from medeval.durable import write_whole
 from medeval.interchange.judged import Judged, JudgedCell, created, judged_cells
-from medeval.store import RunFolder
+from medeval.store.files import write_whole
+from medeval.store.run_folder import RunFolder
 
 
 def export_lmms_eval(folder: RunFolder, output_dir: Path) -> list[Path]:

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medeval.durable import explained
 from medeval.errors import DataError, RecordError
 from medeval.interchange.med_layout import ARMS, SCORES, Arm, LogFolder
 from medeval.interchange.med_lines import DAMAGED, LogLine, read_lines
+from medeval.store.files import explained
 
 # Released scores have four decimals.
 ROUNDING = 1e-4

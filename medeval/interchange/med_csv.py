@@ -16,7 +16,7 @@ from medeval.errors import UsageError
 from medeval.interchange.med_experiments import Experiment, experiments, start_of
 from medeval.interchange.med_layout import benchmark_name
 from medeval.interchange.paired import PairedCell, PairedRun, paired_run
-from medeval.store import RunFolder
+from medeval.store.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medeval.durable import write_whole
 from medeval.interchange.med_csv import experiment_csv
 from medeval.interchange.med_experiments import experiments
 from medeval.interchange.med_layout import (
@@ -26,10 +25,11 @@ from medeval.interchange.paired import (
     calls_that_reached_tools,
     paired_run,
 )
-from medeval.packed import SampleKey
-from medeval.parts import AnswerPart, ToolCallPart
-from medeval.records import SampleRecord
-from medeval.store import CellKey, RunFolder
+from medeval.store.files import write_whole
+from medeval.store.packed import SampleKey
+from medeval.store.parts import AnswerPart, ToolCallPart
+from medeval.store.records import SampleRecord
+from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.trajectory import (
     Message,
     Text,

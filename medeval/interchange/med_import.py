@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Final
 
 from medeval.analysis.summary import CellSummary
-from medeval.cells import CellFolder
-from medeval.checkpoints import BASELINE
 from medeval.definitions import Judge
 from medeval.errors import DataError, RecordError
 from medeval.grading import judge_identity
@@ -16,8 +14,11 @@ from medeval.interchange.med_checks import CheckedFolder, CheckedLog, check
 from medeval.interchange.med_layout import ARMS, AVAILABLE, PAIR, Arm, find_logs
 from medeval.interchange.med_lines import LogLine, read_lines, trajectory_of
 from medeval.loader import load_file
-from medeval.provenance import now, session
-from medeval.records import (
+from medeval.results import write_results
+from medeval.store.cell_folder import CellFolder
+from medeval.store.keys import BASELINE
+from medeval.store.provenance import now, session
+from medeval.store.records import (
     BenchmarkPart,
     DefinitionPart,
     FailureRecord,
@@ -25,8 +26,7 @@ from medeval.records import (
     RunRecord,
     SampleRecord,
 )
-from medeval.results import write_results
-from medeval.store import CellKey, CellWriter, RunFolder
+from medeval.store.run_folder import CellKey, CellWriter, RunFolder
 from medeval.types.definition import Loaded
 from medeval.types.sample import JsonValue, Sample
 from medeval.types.verdict import Verdict

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from medeval.durable import explained
 from medeval.errors import DataError
+from medeval.store.files import explained
 
 Arm = Literal["single_turn_agent", "tool_agent"]
 

@@ -15,10 +15,10 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from medeval.durable import explained
 from medeval.errors import DataError
-from medeval.parts import AnswerPart, ToolCallPart
-from medeval.schema import Part, unfit
+from medeval.store.files import explained
+from medeval.store.parts import AnswerPart, ToolCallPart
+from medeval.store.schema import Part, unfit
 from medeval.tools.calls.find import find_calls
 from medeval.types.trajectory import (
     Answer,

@@ -4,11 +4,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from medeval.checkpoints import BASELINE
 from medeval.errors import RecordError, UsageError
-from medeval.packed import SampleKey
-from medeval.records import OutcomeRecord
-from medeval.store import CellKey, OutcomeKey, RunFolder
+from medeval.store.keys import BASELINE
+from medeval.store.packed import SampleKey
+from medeval.store.records import OutcomeRecord
+from medeval.store.run_folder import CellKey, OutcomeKey, RunFolder
 from medeval.types.trajectory import ToolCall
 
 logger = logging.getLogger(__name__)

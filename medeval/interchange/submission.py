@@ -8,10 +8,10 @@ for each question of the split, as https://rrc.cvc.uab.es/?ch=17 asks and lmms-e
 import json
 from pathlib import Path
 
-from medeval.durable import write_whole
 from medeval.errors import RecordError, UsageError
-from medeval.keys import quoted
-from medeval.store import CellKey, RunFolder
+from medeval.store.files import write_whole
+from medeval.store.keys import quoted
+from medeval.store.run_folder import CellKey, RunFolder
 
 SUBMITTED = ("docvqa_test", "infovqa_test")
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from medeval.errors import FatalModelError, OverloadedModelError, TransientModelError
-from medeval.fingerprints import differences
 from medeval.models.base import Reply, Request
 from medeval.models.openai import OpenAIModel
 from medeval.models.retries import MAX_RETRY_AFTER_S
+from medeval.store.fingerprints import differences
 from medeval.types.sample import JsonValue
 
 FIRST_REST_S = 1.0

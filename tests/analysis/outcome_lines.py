@@ -3,8 +3,13 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from medeval.records import OutcomeRecord, RunRecord, SampleImagePart, SampleRecord
-from medeval.store import RunFolder
+from medeval.store.records import (
+    OutcomeRecord,
+    RunRecord,
+    SampleImagePart,
+    SampleRecord,
+)
+from medeval.store.run_folder import RunFolder
 from medeval.types.sample import ImageSource, Sample
 
 JUDGE = "choice#12345678"

@@ -18,7 +18,7 @@ from medeval.analysis.aggregates import (
 )
 from medeval.analysis.held import Result
 from medeval.errors import DataError
-from medeval.records import SampleRecord
+from medeval.store.records import SampleRecord
 from medeval.types.sample import Sample
 from medeval.types.verdict import VerdictStatus
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medeval.analysis.agreement import Compared, agreement, cohens_kappa, disagreement_rows
-from medeval.keys import CellKey
+from medeval.store.keys import CellKey
 from medeval.types.verdict import VerdictStatus
 
 CELL = CellKey("m", 20, "vstar", "free")

@@ -2,8 +2,8 @@ import pytest
 
 from medeval.analysis.aggregates import Scored
 from medeval.analysis.breakdowns import CellScores, breakdowns
-from medeval.keys import CellKey
-from medeval.records import BenchmarkPart
+from medeval.store.keys import CellKey
+from medeval.store.records import BenchmarkPart
 
 
 def cell(

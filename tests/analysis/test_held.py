@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medeval.analysis.held import HeldLabels, HeldResults, Labels
-from medeval.records import SampleRecord
+from medeval.store.records import SampleRecord
 from medeval.types.sample import Sample
 from tests.analysis.test_summary import result
 

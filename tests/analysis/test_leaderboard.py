@@ -10,8 +10,8 @@ from medeval.analysis.leaderboard import SHOWN, SORTS, leaderboard
 from medeval.analysis.report import analyze
 from medeval.cli.leaderboard import SORTS as OFFERED
 from medeval.errors import RecordError, UsageError
-from medeval.records import OutcomeRecord, RunRecord
-from medeval.store import RunFolder
+from medeval.store.records import OutcomeRecord, RunRecord
+from medeval.store.run_folder import RunFolder
 from tests.analysis.outcome_lines import JUDGE, outcome, run_of
 
 

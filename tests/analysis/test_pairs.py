@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from medeval.analysis.held import Result
 from medeval.analysis.pairs import PairName, join_verdicts, pair_outcomes
-from medeval.records import OutcomeRecord, SampleRecord
+from medeval.store.records import OutcomeRecord, SampleRecord
 from medeval.types.sample import Sample
 from medeval.types.trajectory import (
     Answer,

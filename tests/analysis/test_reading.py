@@ -9,8 +9,8 @@ from medeval.analysis.curves import MEAN
 from medeval.analysis.reading import read_run
 from medeval.analysis.report import Analysis, analyze
 from medeval.errors import RecordError, UsageError
-from medeval.records import MetricPart, OutcomeRecord, RunRecord
-from medeval.store import CellKey, RunFolder
+from medeval.store.records import MetricPart, OutcomeRecord, RunRecord
+from medeval.store.run_folder import CellKey, RunFolder
 from tests.analysis.outcome_lines import JUDGE, outcome, run_of, sample_record
 
 LINES = {"a": "010", "b": "111", "c": "100", "d": "011"}

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from medeval.cli import group
 from medeval.errors import RecordError
-from medeval.store import RunFolder
+from medeval.store.run_folder import RunFolder
 from tests.analysis.outcome_lines import outcome, run_of
 from tests.analysis.published_logs import logged_cells
 

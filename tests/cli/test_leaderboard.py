@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from medeval.cli import group
-from medeval.records import OutcomeRecord
+from medeval.store.records import OutcomeRecord
 from tests.analysis.outcome_lines import outcome, run_of
 
 HOSTILE = "<b>a_b & 50% $x|{"

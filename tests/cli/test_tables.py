@@ -12,7 +12,7 @@ from medeval.analysis.summary import CellSummary
 from medeval.cli import group
 from medeval.cli.tables import count_notes, summary_table
 from medeval.results import summarize_cells
-from medeval.store import RunFolder
+from medeval.store.run_folder import RunFolder
 from tests.small_benchmark import scripted, write_benchmark, write_pair
 
 MARK = "small: 4 rows, 1,000 published"

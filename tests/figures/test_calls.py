@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from medeval.analysis.report import analyze
-from medeval.cells import CellWriter
 from medeval.figures import figures
-from medeval.store import RunFolder
+from medeval.store.cell_folder import CellWriter
+from medeval.store.run_folder import RunFolder
 from medeval.types.trajectory import Trajectory
 from tests.figures.test_figures import assert_legible
 from tests.interchange.runs import Cells, Reply, write_run

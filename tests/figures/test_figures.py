@@ -16,7 +16,7 @@ from medeval.analysis.report import Analysis, analyze
 from medeval.errors import UsageError
 from medeval.figures import figures, write_figure
 from medeval.figures.style import apart, plain, smoothed, stretches
-from medeval.records import OutcomeRecord
+from medeval.store.records import OutcomeRecord
 from tests.analysis.outcome_lines import outcome, run_of
 from tests.figures.simulated import STEPS, story
 from tests.untraced import untraced

@@ -4,9 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medeval.records import BenchmarkPart, MetricPart, RunRecord, SampleRecord, SessionPart
 from medeval.results import write_results
-from medeval.store import CellKey, RunFolder
+from medeval.store.records import (
+    BenchmarkPart,
+    MetricPart,
+    RunRecord,
+    SampleRecord,
+    SessionPart,
+)
+from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.geometry import IDENTITY, Size
 from medeval.types.sample import Sample
 from medeval.types.trajectory import (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from medeval.errors import RecordError, UsageError
 from medeval.interchange.med_csv import med_csv
 from medeval.interchange.med_import import import_med
-from medeval.store import RunFolder
+from medeval.store.run_folder import RunFolder
 from tests.interchange.med_tree import (
     BASELINE,
     EXPERIMENT,

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from medeval.errors import RecordError
 from medeval.interchange.med_export import export_med, export_med_csv
 from medeval.interchange.med_import import import_med
-from medeval.records import OutcomeRecord
-from medeval.store import RunFolder
+from medeval.store.records import OutcomeRecord
+from medeval.store.run_folder import RunFolder
 from tests.interchange.med_tree import ARMS, log_path
 from tests.interchange.runs import Arms, Cells, Reply, write_run
 

@@ -9,9 +9,9 @@ import pytest
 
 from medeval.errors import DataError, RecordError, UsageError
 from medeval.interchange.med_import import import_med
-from medeval.records import OutcomeRecord
 from medeval.regrading import Regrading, regrade
-from medeval.store import CellKey, RunFolder
+from medeval.store.records import OutcomeRecord
+from medeval.store.run_folder import CellKey, RunFolder
 from tests.interchange.med_tree import (
     ARMS,
     BASELINE,

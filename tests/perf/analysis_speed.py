@@ -20,8 +20,8 @@ import pandas as pd
 from medeval.analysis.analysis_set import analysis_set
 from medeval.analysis.reading import read_run
 from medeval.analysis.report import analyze
-from medeval.records import OutcomeRecord, RunRecord
-from medeval.store import RunFolder
+from medeval.store.records import OutcomeRecord, RunRecord
+from medeval.store.run_folder import RunFolder
 
 # Samples and samples a cluster: V*, HR-Bench 4K and 8K, VisualProbe easy, medium and hard.
 SIZES = {

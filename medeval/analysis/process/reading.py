@@ -8,8 +8,8 @@ import numpy as np
 from medeval.analysis.analysis_set import AnalysisSet
 from medeval.analysis.outcomes import CalledBy, Columns, Step
 from medeval.analysis.process.measures import Measured, measured
-from medeval.checkpoints import BASELINE
-from medeval.store import CellKey, RunFolder
+from medeval.store.keys import BASELINE
+from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.sample import Sample
 
 

@@ -9,7 +9,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
-from medeval.durable import (
+from medeval.errors import RecordError
+from medeval.store.endings import Ending
+from medeval.store.files import (
     Appender,
     explained,
     make_folder,
@@ -17,19 +19,23 @@ from medeval.durable import (
     set_aside_torn_line,
     write_whole,
 )
-from medeval.endings import Ending
-from medeval.errors import RecordError
-from medeval.fingerprints import differences
-from medeval.keys import CellKey
-from medeval.locks import Lock
-from medeval.packed import Numbered, SampleKey, SampleKeys, VerdictKey, VerdictKeys
-from medeval.records import (
+from medeval.store.fingerprints import differences
+from medeval.store.keys import CellKey
+from medeval.store.locks import Lock
+from medeval.store.packed import (
+    Numbered,
+    SampleKey,
+    SampleKeys,
+    VerdictKey,
+    VerdictKeys,
+)
+from medeval.store.records import (
     CellRecord,
     FailureRecord,
     TrajectoryRecord,
     VerdictRecord,
 )
-from medeval.schema import AnyRecord, parse_record
+from medeval.store.schema import AnyRecord, parse_record
 from medeval.types.trajectory import Trajectory
 from medeval.types.verdict import Verdict
 

@@ -5,14 +5,24 @@ import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from medeval.cells import CellFolder, CellWriter, read_record
-from medeval.durable import explained, make_folder, read_lines, write_whole
 from medeval.errors import RecordError
-from medeval.keys import CellKey, OutcomeKey, quoted, unquoted
-from medeval.locks import Lock
-from medeval.packed import Table, packed_text
-from medeval.records import OutcomeRecord, RunRecord, SampleRecord
-from medeval.schema import parse_record
+from medeval.store.cell_folder import CellFolder, CellWriter, read_record
+from medeval.store.files import (
+    explained,
+    make_folder,
+    read_lines,
+    write_whole,
+)
+from medeval.store.keys import (
+    CellKey,
+    OutcomeKey,
+    quoted,
+    unquoted,
+)
+from medeval.store.locks import Lock
+from medeval.store.packed import Table, packed_text
+from medeval.store.records import OutcomeRecord, RunRecord, SampleRecord
+from medeval.store.schema import parse_record
 from medeval.types.sample import MediaType
 
 __all__ = ["CellFolder", "CellKey", "CellWriter", "OutcomeKey", "RunFolder"]

@@ -112,3 +112,7 @@ class OutcomeKey:
             unquoted(pair),
             unquoted(judge) if judge else None,
         )
+
+
+# The series that a shared baseline goes by: step 0 of every other.
+BASELINE = "baseline"

@@ -5,10 +5,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
-from medeval import __version__
-from medeval.records import SessionPart
+from medeval.store.records import SessionPart
 from medeval.types.sample import JsonValue
 
 
@@ -23,7 +23,7 @@ def session(
     """The record of this start of medeval; the command line holds no keys, so it is kept whole."""
     return SessionPart(
         created=now(),
-        medeval_version=__version__,
+        medeval_version=version("medeval"),
         command=tuple(sys.argv),
         plan=dict(plan),
         git_commit=_git_commit(),
@@ -36,7 +36,7 @@ def session(
 
 def _git_commit() -> str | None:
     """The commit of medeval's own checkout; None where it is installed from a wheel."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:

@@ -7,8 +7,8 @@ from typing import Literal, Self, TypeVar
 from pydantic import Field, FiniteFloat, JsonValue, NonNegativeInt, ValidationError, model_validator
 
 from medeval.errors import RecordError
-from medeval.fingerprints import canonical_json, fingerprint
-from medeval.parts import (
+from medeval.store.fingerprints import canonical_json, fingerprint
+from medeval.store.parts import (
     AnswerPart,
     AxisLinePart,
     BoxPart,
@@ -19,7 +19,13 @@ from medeval.parts import (
     TurnPart,
     UsagePart,
 )
-from medeval.schema import Arguments, Part, Record, as_mapping, unfit
+from medeval.store.schema import (
+    Arguments,
+    Part,
+    Record,
+    as_mapping,
+    unfit,
+)
 from medeval.types.sample import Sample
 from medeval.types.trajectory import (
     Message,

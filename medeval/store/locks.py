@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from medeval.durable import explained
 from medeval.errors import RecordError
+from medeval.store.files import explained
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from pydantic import ConfigDict, NonNegativeInt
 
-from medeval.schema import Part, Record
+from medeval.store.schema import Part, Record
 from medeval.types.trajectory import StopReason, Usage
 
 

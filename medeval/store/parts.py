@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, FiniteFloat
 
-from medeval.schema import Arguments, Part, as_mapping
+from medeval.store.schema import Arguments, Part, as_mapping
 from medeval.types.geometry import (
     Affine,
     AxisLine,
