@@ -22,7 +22,7 @@ each image decoded and encoded in the same way and left upright. A question has 
 from collections.abc import Callable
 
 from medeval import Benchmark, HubRows, Row, Sample
-from medeval.symmetry import drawn_turn, turned
+from medeval.data.symmetry import drawn_turn, turned
 
 INSTRUCTION = "Answer the question using a single word or phrase."
 SEED = "medeval d4"

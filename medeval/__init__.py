@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from medeval.api import load_run as load_run
     from medeval.api import run as run
     from medeval.api import score as score
-    from medeval.definitions import Benchmark as Benchmark
+    from medeval.data.benchmark import Benchmark as Benchmark
+    from medeval.data.rows import DrawnRows as DrawnRows
+    from medeval.data.rows import HubFiles as HubFiles
+    from medeval.data.rows import HubRows as HubRows
+    from medeval.data.rows import RepeatedRows as RepeatedRows
+    from medeval.data.rows import Row as Row
     from medeval.definitions import Judge as Judge
     from medeval.errors import MedevalError as MedevalError
     from medeval.eval_protocol import EvalProtocol as EvalProtocol
@@ -24,11 +29,6 @@ if TYPE_CHECKING:
     from medeval.models.base import Sampling as Sampling
     from medeval.protocol_parts import Observation as Observation
     from medeval.protocol_parts import Wording as Wording
-    from medeval.rows import DrawnRows as DrawnRows
-    from medeval.rows import HubFiles as HubFiles
-    from medeval.rows import HubRows as HubRows
-    from medeval.rows import RepeatedRows as RepeatedRows
-    from medeval.rows import Row as Row
     from medeval.tools.base import Tool as Tool
     from medeval.tools.calls.find import CallRules as CallRules
     from medeval.tools.crop import crop_and_zoom as crop_and_zoom
@@ -60,7 +60,7 @@ _HOMES = {
     "Box": "medeval.types.geometry",
     "Point": "medeval.types.geometry",
     "pixels": "medeval.types.geometry",
-    "Benchmark": "medeval.definitions",
+    "Benchmark": "medeval.data.benchmark",
     "EvalProtocol": "medeval.eval_protocol",
     "Judge": "medeval.definitions",
     "Observation": "medeval.protocol_parts",
@@ -70,11 +70,11 @@ _HOMES = {
     "load": "medeval.loader",
     "Sampling": "medeval.models.base",
     "Wording": "medeval.protocol_parts",
-    "DrawnRows": "medeval.rows",
-    "HubFiles": "medeval.rows",
-    "HubRows": "medeval.rows",
-    "RepeatedRows": "medeval.rows",
-    "Row": "medeval.rows",
+    "DrawnRows": "medeval.data.rows",
+    "HubFiles": "medeval.data.rows",
+    "HubRows": "medeval.data.rows",
+    "RepeatedRows": "medeval.data.rows",
+    "Row": "medeval.data.rows",
     "Tool": "medeval.tools.base",
     "CallRules": "medeval.tools.calls.find",
     "crop_and_zoom": "medeval.tools.crop",

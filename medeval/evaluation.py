@@ -9,6 +9,7 @@ from itertools import filterfalse
 
 from medeval.cell_settings import cell_fields, refusal_of
 from medeval.checkpoints import Checkpoint
+from medeval.data.dataset import BenchmarkSamples
 from medeval.engines import concurrency_of, end_engines
 from medeval.errors import ModelError, RecordError
 from medeval.images.cache import PreparedImages
@@ -18,7 +19,6 @@ from medeval.judging import judge_cell
 from medeval.models.base import Model
 from medeval.models.machine import usable_cpus
 from medeval.plan import Plan, PlannedBenchmark, cell_key
-from medeval.samples import BenchmarkSamples
 from medeval.store.packed import SampleKeys
 from medeval.store.run_folder import CellFolder, RunFolder
 from medeval.walk import Cell, Progress, Walk, is_complete

@@ -17,7 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from medeval.definitions import Benchmark, Judge
+from medeval.data.benchmark import Benchmark
+from medeval.definitions import Judge
 from medeval.errors import DefinitionError
 from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.types.definition import Loaded, Source

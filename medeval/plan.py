@@ -27,7 +27,8 @@ from medeval.checkpoints import (
     located,
     model_directory,
 )
-from medeval.definitions import Benchmark, Judge
+from medeval.data.benchmark import Benchmark
+from medeval.definitions import Judge
 from medeval.errors import UsageError
 from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.judge_client import JudgeBackend, JudgeClient, open_client

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
+from medeval.data.dataset import BenchmarkSamples
 from medeval.grading import judge_identity
 from medeval.plan import Plan, PlannedBenchmark
-from medeval.samples import BenchmarkSamples
 from medeval.store.provenance import session
 from medeval.store.records import (
     BenchmarkPart,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medeval.data.dataset import BenchmarkSamples
 from medeval.engines import model_opener
 from medeval.evaluation import Evaluation, Group, cells_of
 from medeval.images.cache import PreparedImages
@@ -19,7 +20,6 @@ from medeval.interruption import Interrupt, Interruption
 from medeval.judge_replies import FILES
 from medeval.plan import PlanFile, resolve
 from medeval.reporting import Message, Reporting
-from medeval.samples import BenchmarkSamples
 from medeval.store.packed import SampleKey, SampleKeys
 from medeval.store.run_folder import RunFolder
 from medeval.walk import Cell

@@ -9,6 +9,7 @@ from typing import Any
 from medeval.analysis.summary import CellSummary
 from medeval.cell_settings import refusal_of
 from medeval.cluster import deal_out_on_ray
+from medeval.data.dataset import BenchmarkSamples
 from medeval.estimates import Earlier, Estimate, earlier_runs
 from medeval.evaluation import (
     Evaluation,
@@ -23,7 +24,6 @@ from medeval.interruption import Interrupt, Interruption
 from medeval.plan import Plan, PlanFile
 from medeval.recording import record_run
 from medeval.results import write_results
-from medeval.samples import BenchmarkSamples
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.trajectory import Usage
 from medeval.walk import Cell, is_complete, n_missing, wanted

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from medeval.checkpoints import Checkpoint
 from medeval.conversation import Conversation, Kind
+from medeval.data.dataset import BenchmarkSamples
 from medeval.engine_time import EngineTime
 from medeval.errors import DataError, FatalModelError, ModelError, RecordError
 from medeval.eval_protocol import EvalProtocol
@@ -26,7 +27,6 @@ from medeval.models.base import Model
 from medeval.order import Order
 from medeval.plan import PlannedBenchmark
 from medeval.rollout import Rollout, roll_out
-from medeval.samples import BenchmarkSamples
 from medeval.shared_pictures import SharedPictures
 from medeval.store.cell_folder import CellFolder, CellWriter
 from medeval.store.packed import SampleKey, SampleKeys

@@ -14,13 +14,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from medeval.checkpoints import Checkpoint
+from medeval.data.dataset import BenchmarkSamples
 from medeval.engines import model_opener
 from medeval.evaluation import Evaluation, Group, cells_of
 from medeval.images.cache import PreparedImages
 from medeval.interruption import Interrupt
 from medeval.plan import PlanFile, resolve
 from medeval.reporting import Message, Reporting
-from medeval.samples import BenchmarkSamples
 from medeval.store.run_folder import RunFolder
 from medeval.walk import Cell
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from medeval.definitions import Benchmark
+from medeval.data.benchmark import Benchmark
+from medeval.data.rows import DrawnRows, RepeatedRows, open_rows
 from medeval.eval_protocol import EvalProtocol
 from medeval.loader import load
-from medeval.rows import DrawnRows, RepeatedRows, open_rows
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Text
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from medeval import archives
-from medeval.archives import read_member
+from medeval.data import files as archives
+from medeval.data.files import read_member
 from medeval.errors import DataError
 
 

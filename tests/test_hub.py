@@ -128,7 +128,7 @@ def hub(files: Mapping[str, bytes]) -> Iterator[str]:
 READ = """
 import json, sys
 from medeval.errors import DataError
-from medeval.rows import HubFiles, HubRows, open_rows
+from medeval.data.rows import HubFiles, HubRows, open_rows
 try:
     rows = open_rows({source})
     origin = rows.origin

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from medeval.definitions import Benchmark
+from medeval.data.benchmark import Benchmark
 from medeval.loader import load
 
 ROOT = Path(__file__).parents[1]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from medeval.definitions import Benchmark, Judge
+from medeval.data.benchmark import Benchmark
+from medeval.definitions import Judge
 from medeval.errors import DefinitionError
 from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.loader import FOLDERS, load, load_file, refuse_shared_names, shipped

@@ -10,7 +10,7 @@ from medeval.analysis.breakdowns import breakdowns
 from medeval.analysis.process.tables import TABLES as PROCESS_TABLES
 from medeval.cli import COMMANDS, group
 from medeval.cli.analyze import TABLES
-from medeval.definitions import Benchmark
+from medeval.data.benchmark import Benchmark
 from medeval.loader import shipped
 
 ROOT = Path(__file__).parents[1]

@@ -10,8 +10,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from medeval.data.rows import (
+    DrawnRows,
+    HubRows,
+    Rows,
+    open_rows,
+)
 from medeval.errors import DataError
-from medeval.rows import DrawnRows, HubRows, Rows, open_rows
 from medeval.types.geometry import Size
 
 HUB = HubRows("owner/nowhere", split="test")
@@ -78,7 +83,7 @@ def test_texts_are_several_or_one() -> None:
 def test_an_image_in_a_row_is_read_each_time_it_is_asked_for(
     value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medeval.tables.KEPT_DRAWN_BYTES", 0)
+    monkeypatch.setattr("medeval.data.tables.KEPT_DRAWN_BYTES", 0)
     readings: list[int] = []
 
     def draw(index: int) -> Mapping[str, object]:
@@ -103,7 +108,7 @@ def test_what_is_no_image_is_refused(value: object) -> None:
 
 
 def test_rows_are_drawn_once_while_there_is_room_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medeval.tables.KEPT_DRAWN_BYTES", 2_500)
+    monkeypatch.setattr("medeval.data.tables.KEPT_DRAWN_BYTES", 2_500)
     drawings: list[int] = []
 
     def draw(index: int) -> Mapping[str, object]:
@@ -124,7 +129,7 @@ def test_garbled_base64_is_told_when_it_is_read() -> None:
 
 
 def test_a_row_that_changed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medeval.tables.KEPT_DRAWN_BYTES", 0)
+    monkeypatch.setattr("medeval.data.tables.KEPT_DRAWN_BYTES", 0)
     values: list[object] = [png(), "a.png"]
     source = open_rows(DrawnRows(1, lambda _: {"image": values.pop(0)}))[0].image("image")
     with pytest.raises(DataError, match="changed while it was in use"):

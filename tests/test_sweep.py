@@ -13,12 +13,12 @@ import pytest
 
 import medeval
 from medeval.checkpoints import Checkpoint
-from medeval.definitions import Benchmark
+from medeval.data.benchmark import Benchmark
+from medeval.data.rows import DrawnRows, Row
 from medeval.errors import DataError, ModelError, RecordError
 from medeval.models.base import Model, Request
 from medeval.models.scripted import ScriptedModel
 from medeval.plan import Plan, PlannedBenchmark, read_options, resolve
-from medeval.rows import DrawnRows, Row
 from medeval.store.run_folder import RunFolder
 from medeval.sweep import RunReport, carry_out, preview
 from medeval.types.definition import Loaded, Source
@@ -213,7 +213,7 @@ def test_rows_are_read_once_a_run_unless_there_are_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_kept: int, expected: int
 ) -> None:
     """Of many: once when they are recorded, and once for each of the two checkpoints."""
-    monkeypatch.setattr("medeval.samples.MOST_KEPT", most_kept)
+    monkeypatch.setattr("medeval.data.dataset.MOST_KEPT", most_kept)
     plan = small(tmp_path, model=("m", "n"))
     made: Counter[int] = Counter()
     counted, _ = counting_benchmark(tmp_path, 5)
@@ -607,7 +607,7 @@ def test_rows_that_fail_halfway_end_the_run_with_what_was_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A row may read well when samples are recorded, and not when its turn comes."""
-    monkeypatch.setattr("medeval.samples.MOST_KEPT", 3)
+    monkeypatch.setattr("medeval.data.dataset.MOST_KEPT", 3)
     plan = small(tmp_path, concurrency=1)
     read: Counter[int] = Counter()
 

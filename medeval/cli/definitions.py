@@ -7,14 +7,20 @@ from pathlib import Path
 
 import click
 
-from medeval.definitions import Benchmark, Judge
+from medeval.data.benchmark import Benchmark
+from medeval.data.rows import (
+    DrawnRows,
+    HubRows,
+    RepeatedRows,
+    RowSource,
+)
+from medeval.definitions import Judge
 from medeval.errors import DefinitionError, UsageError
 from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images.picture import prepare
 from medeval.loader import load, shipped
 from medeval.models.base import Sampling
 from medeval.rendering import EXAMPLE, render_difference, render_opening, shown_mark
-from medeval.rows import DrawnRows, HubRows, RepeatedRows, RowSource
 from medeval.types.definition import Loaded
 from medeval.types.sample import ImageSource, Sample
 
@@ -293,8 +299,8 @@ def _settings(sampling: Sampling) -> str:
 def _sample(benchmark: str | None, data_dir: Path | None, sample_id: str | None) -> Sample:
     if benchmark is None:
         return EXAMPLE
+    from medeval.data.dataset import BenchmarkSamples
     from medeval.plan import PlanFile, plan_benchmarks
-    from medeval.samples import BenchmarkSamples
 
     options = PlanFile(
         benchmarks=(benchmark,),

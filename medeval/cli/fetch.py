@@ -19,7 +19,7 @@ def fetch_command(ctx: click.Context, names: tuple[tuple[str, ...], ...], as_jso
     machine without a network, and runs find it there. Where the hub does not answer, what is in
     the cache is named. The exit code is 1 where a benchmark could not be had.
     """
-    from medeval.definitions import Benchmark
+    from medeval.data.benchmark import Benchmark
     from medeval.errors import DataError
     from medeval.loader import load
 
@@ -39,7 +39,7 @@ def fetch_command(ctx: click.Context, names: tuple[tuple[str, ...], ...], as_jso
 
 def _fetched(benchmark: Any) -> dict[str, object]:
     """What the cache holds of a benchmark now."""
-    from medeval.rows import open_rows
+    from medeval.data.rows import open_rows
 
     rows = open_rows(benchmark.rows)
     return {

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medeval.data.scenes import BIG, COLOURS, SMALL
 from medeval.demo.batched import image_features, last_states
 from medeval.demo.checkpoints import (
     PATCH_EDGE_PX,
@@ -41,7 +42,6 @@ from medeval.demo.lessons import (
     word_ids,
 )
 from medeval.demo.views import CELLS, VIEW_PX, Views, draw_views
-from medeval.drawing import BIG, COLOURS, SMALL
 from medeval.models.loading import load_model
 from medeval.models.processor import ChatProcessor
 from medeval.models.quiet import quiet

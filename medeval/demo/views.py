@@ -14,13 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medeval.drawing import COLOURS, EDGE_PX, MarkerSize, paint_scene
+from medeval.data.scenes import (
+    COLOURS,
+    EDGE_PX,
+    MarkerSize,
+    paint_scene,
+)
 from medeval.images.resize import smart_resize
 from medeval.tools.crop import DEFAULT_BUDGET
 from medeval.types.geometry import Box, Size
 
 if TYPE_CHECKING:
-    from medeval.drawing import Canvas
+    from medeval.data.scenes import Canvas
 
 VIEW_PX: Final = 56
 CELLS: Final = 4

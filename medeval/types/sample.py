@@ -35,7 +35,7 @@ class Sample:
     `chance` is the share that blind guessing gets right, 0 to 1, or None where undefined.
     `target_boxes` frame what the question is about, `target_lines` and `target_points` mark what
     is to be read off, each in a frame of the first image. `transform` names what was done to the
-    images, one of the symmetries of a square (`medeval.symmetry`) where they were turned.
+    images, one of the symmetries of a square (`medeval.data.symmetry`) where they were turned.
     """
 
     id: str

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 import medeval
 from medeval.analysis.process.tables import TABLES
 from medeval.cli import group
+from medeval.data.symmetry import TURNS
 from medeval.errors import UsageError
-from medeval.symmetry import TURNS
 from tests.analysis.process.conversations import box_of, call, crop
 from tests.cli.process_runs import Plan, Planned, analyzed, evaluated, row_of, widths
 from tests.frozen_rows import NO_SHARED, SHARED
@@ -85,7 +85,7 @@ from dataclasses import replace
 from PIL import Image
 
 from medeval import AxisLine, Benchmark, DrawnRows, Point, Sample, pixels
-from medeval.symmetry import TURNS, turned
+from medeval.data.symmetry import TURNS, turned
 
 FRAME = pixels(400, 200)
 

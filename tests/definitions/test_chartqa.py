@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from medeval.definitions import Benchmark
+from medeval.data.benchmark import Benchmark
+from medeval.data.rows import DrawnRows, HubRows, open_rows
 from medeval.errors import DataError
 from medeval.loader import load
-from medeval.rows import DrawnRows, HubRows, open_rows
 from medeval.types.sample import ImageSource, Sample
 from tests.frozen_rows import prompt
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from medeval.definitions import Benchmark
+from medeval.data.benchmark import Benchmark
+from medeval.data.rows import HubRows, RepeatedRows
 from medeval.errors import DataError
 from medeval.loader import load
-from medeval.rows import HubRows, RepeatedRows
 from medeval.types.sample import Sample
 from tests.frozen_rows import NO_SHARED, SHARED, picture, prompt, samples_of, without_images
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from medeval.definitions import Benchmark
+from medeval.data.benchmark import Benchmark
+from medeval.data.rows import HubRows, open_rows
 from medeval.loader import load
-from medeval.rows import HubRows, open_rows
 from medeval.types.sample import Sample
 from tests.frozen_rows import in_base64, picture, prompt, samples_of, without_images
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from medeval.definitions import Benchmark, Judge
+from medeval.data.benchmark import Benchmark
+from medeval.data.rows import open_rows
+from medeval.definitions import Judge
 from medeval.grading import grade_answer
 from medeval.loader import load, shipped
-from medeval.rows import open_rows
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Answer
 

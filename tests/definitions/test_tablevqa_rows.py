@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from medeval.definitions import Benchmark
+from medeval.data.benchmark import Benchmark
+from medeval.data.rows import HubRows
 from medeval.loader import load
-from medeval.rows import HubRows
 from medeval.types.sample import Sample
 from tests.frozen_rows import NO_SHARED, SHARED, picture, prompt, samples_of, without_images
 

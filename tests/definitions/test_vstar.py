@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from medeval.definitions import Benchmark
+from medeval.data.benchmark import Benchmark
+from medeval.data.rows import DrawnRows, HubFiles, open_rows
 from medeval.errors import DataError
 from medeval.loader import load
-from medeval.rows import DrawnRows, HubFiles, open_rows
 from medeval.text import option_letter
 from medeval.types.geometry import Box, pixels
 from medeval.types.sample import Sample

@@ -15,10 +15,10 @@ from pathlib import Path
 import click
 from PIL import Image
 
+from medeval.data.scenes import EDGE_PX
 from medeval.demo import shipped_checkpoints
 from medeval.demo.lessons import call_text
 from medeval.demo.views import cell_of
-from medeval.drawing import EDGE_PX
 from medeval.eval_protocol import Pair
 from medeval.images.picture import Picture, made_picture
 from medeval.loader import load

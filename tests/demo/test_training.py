@@ -9,6 +9,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from medeval.data.scenes import (
+    BIG,
+    EDGE_PX,
+    SMALL,
+    MarkerSize,
+    paint_scene,
+)
 from medeval.demo.checkpoints import PATCH_EDGE_PX
 from medeval.demo.lessons import call_text, make_lesson, word_ids
 from medeval.demo.training import (
@@ -21,7 +28,6 @@ from medeval.demo.training import (
     train_series,
 )
 from medeval.demo.views import CELLS, SPANS, cell_of, crop_view, draw_views, whole_view
-from medeval.drawing import BIG, EDGE_PX, SMALL, MarkerSize, paint_scene
 from medeval.eval_protocol import Pair
 from medeval.images.picture import made_picture
 from medeval.loader import load

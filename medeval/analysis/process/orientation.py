@@ -13,7 +13,7 @@ from medeval.types.geometry import Affine
 Matrix: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 
 UPRIGHT: Final[Matrix] = ((1, 0), (0, 1))
-# Turned image <- upright image, by the names of `medeval.symmetry`.
+# Turned image <- upright image, by the names of `medeval.data.symmetry`.
 ELEMENTS: Final[Mapping[str, Matrix]] = {
     "upright": UPRIGHT,
     "rotate_90": ((0, -1), (1, 0)),

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from medeval.analysis.process.measures import measured
-from medeval.symmetry import turned
+from medeval.data.symmetry import turned
 from medeval.types.geometry import (
     RELATIVE,
     AxisLine,

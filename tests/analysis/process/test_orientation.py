@@ -15,7 +15,7 @@ from medeval.analysis.process.orientation import (
     orientation,
     product,
 )
-from medeval.symmetry import TURNS, Turn, _turned_pixels
+from medeval.data.symmetry import TURNS, Turn, _turned_pixels
 from medeval.tools.base import ToolContext
 from medeval.tools.rotate_flip import flip, rotate
 from medeval.types.geometry import IDENTITY, Affine

@@ -17,8 +17,8 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol
 from weakref import finalize
 
+from medeval.data.files import Folder, shown
 from medeval.errors import DataError
-from medeval.row_files import Folder, shown
 
 # In the order in which they are listed to people.
 TABLE_SUFFIXES = (".parquet", ".tsv", ".jsonl", ".json")

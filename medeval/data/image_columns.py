@@ -7,9 +7,9 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from medeval.data.files import Folder, shown
+from medeval.data.tables import Table
 from medeval.errors import DataError
-from medeval.row_files import Folder, shown
-from medeval.tables import Table
 from medeval.types.geometry import Size
 
 # How base64 of a JPEG, PNG, GIF, WebP, BMP or TIFF begins; no path is so long without a dot.

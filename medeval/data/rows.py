@@ -12,11 +12,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from medeval.errors import DataError
-from medeval.hub import Fetched, fetch_files, fetch_split, map_files
-from medeval.image_cells import NamedFile, beside, embedded, header_size, held
-from medeval.row_files import Folder, shown
-from medeval.tables import (
+from medeval.data.files import Folder, shown
+from medeval.data.hub import (
+    Fetched,
+    fetch_files,
+    fetch_split,
+    map_files,
+)
+from medeval.data.image_columns import (
+    NamedFile,
+    beside,
+    embedded,
+    header_size,
+    held,
+)
+from medeval.data.tables import (
     ArrowTable,
     DrawnTable,
     JsonTable,
@@ -25,6 +35,7 @@ from medeval.tables import (
     Table,
     local_files,
 )
+from medeval.errors import DataError
 from medeval.types.geometry import Size
 from medeval.types.sample import ImageSource
 
