@@ -9,12 +9,7 @@ score on it says nothing about a model of any use.
 from collections.abc import Mapping
 
 from medeval import Benchmark, Box, DrawnRows, Row, Sample
-from medeval.data.scenes import (
-    BIG,
-    COLOURS,
-    SMALL,
-    draw_scene,
-)
+from medeval.data.scenes import BIG, COLOURS, SMALL, draw_scene
 
 COUNT = 200
 # training scenes have other seeds, so that no sample here was ever trained on

@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 
 from medeval import Benchmark, Box, HubFiles, Row, Sample, pixels
 from medeval.errors import DataError
-from medeval.text import option_letter
+from medeval.scoring.answers import option_letter
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 OPTION = re.compile(r"^\(([A-Z])\)[ \t]*(.*?)[ \t\r]*$", re.MULTILINE)

@@ -15,7 +15,7 @@ An answer counts as correct at 0.5 or more.
 """
 
 from medeval import Answer, Grade, Judge, Sample
-from medeval.text import collapsed, edit_distance
+from medeval.scoring.answers import collapsed, edit_distance
 
 THRESHOLD = 0.5
 

@@ -25,7 +25,7 @@ import re
 import warnings
 
 from medeval import Answer, Grade, Judge, Sample
-from medeval.text import collapsed, edit_distance
+from medeval.scoring.answers import collapsed, edit_distance
 
 MAX_RELATIVE_CHANGE = 0.05
 EXACT_TYPES = ("Fact Checking", "Multi Choice")

@@ -20,7 +20,7 @@ model is the final answer.
 
 from medeval import Answer, Judge, Sample
 from medeval.errors import JudgeError
-from medeval.inquiry import Inquiry, Ruling, asking, filled
+from medeval.scoring.judge_prompt import Inquiry, Ruling, asking, filled
 
 PREFIX = """
 You will be given <|n|> pairs of ground truth answers and model responses under an overarching question. You need to go through each of the pairs, extract the final answer from the model response, compare it with the ground truth answer, and then assign a binary score. Avoid providing explanations in your response. If there is no provided model response, please leave the extracted answer empty and give a score of 0. Your response must follow json formats with keys [<|keys|>] where the value for any `extract_answer` is your extracted answer and `score` is an interger in [0, 1] based on the following rules:\n

@@ -20,7 +20,7 @@ the reply but its thinking, as the authors do it.
 
 from medeval import Answer, Judge, Sample
 from medeval.errors import JudgeError
-from medeval.inquiry import Inquiry, Ruling, asking, filled
+from medeval.scoring.judge_prompt import Inquiry, Ruling, asking, filled
 
 PREFIX = """
 You will be given a question, an ground truth answer and a model response. You need to extract the final answer from the model response, compare it with the ground truth answer, and then assign a binary score. Avoid providing explanations in your response. If there is no provided model response, please leave the extracted answer empty and give a score of 0. 

@@ -1,7 +1,7 @@
 """The letter of a multiple choice.
 
-The answer is read by `medeval.text.chosen_option`; one that names no option, or more than one, is
-incorrect and says so. It is never replaced by a random letter.
+The answer is read by `medeval.scoring.answers.chosen_option`; one that names no option, or more
+than one, is incorrect and says so. It is never replaced by a random letter.
 
 This is the accuracy that V*Bench is reported in since it came to be asked for letters; the
 authors' own script (penghao-wu/vstar, vstar_bench_eval.py) compares the likelihoods of the
@@ -11,7 +11,7 @@ this one does not.
 
 from medeval import Answer, Grade, Judge, Sample
 from medeval.errors import JudgeError
-from medeval.text import chosen_option
+from medeval.scoring.answers import chosen_option
 
 
 def grade(sample: Sample, answer: Answer) -> Grade:
@@ -33,5 +33,5 @@ CHOICE = Judge(
     metric="accuracy",
     grade=grade,
     reads=("targets", "options"),
-    source="medeval.text.chosen_option",
+    source="medeval.scoring.answers.chosen_option",
 )

@@ -1,12 +1,12 @@
 """Equality with a target once both are normalised.
 
-Normalised by `medeval.text.normalised`: case-folded, each run of whitespace one space, none at
-the ends, and no `. , ; : ! ?` at the end. Nothing else: articles, accents, quotation marks, number
-words and thousands separators stay.
+Normalised by `medeval.scoring.answers.normalised`: case-folded, each run of whitespace one space,
+none at the ends, and no `. , ; : ! ?` at the end. Nothing else: articles, accents, quotation marks,
+number words and thousands separators stay.
 """
 
 from medeval import Answer, Grade, Judge, Sample
-from medeval.text import normalised
+from medeval.scoring.answers import normalised
 
 
 def grade(sample: Sample, answer: Answer) -> Grade:
@@ -19,5 +19,5 @@ EXACT_MATCH = Judge(
     name="exact_match",
     metric="exact match",
     grade=grade,
-    source="medeval.text.normalised",
+    source="medeval.scoring.answers.normalised",
 )

@@ -1,7 +1,7 @@
 r"""Equality as mathematics, by the package math-verify: MED's rule verifier.
 
 An answer is correct where it equals a target but for case, or where math-verify finds both equal
-(`medeval.math_equality`, after GAIR-NLP/Med@c41310c, reward_server/verifier/utils_rule.py). There
+(`medeval.scoring.math`, after GAIR-NLP/Med@c41310c, reward_server/verifier/utils_rule.py). There
 the verifier looks for `\boxed{}` in the whole response, with what tools returned in it; here it
 gets the final answer.
 
@@ -12,7 +12,7 @@ Needs `pip install 'medeval[math]'`.
 """
 
 from medeval import Answer, Grade, Judge, Sample
-from medeval.math_equality import are_equal, check_installed
+from medeval.scoring.math import are_equal, check_installed
 
 
 def grade(sample: Sample, answer: Answer) -> Grade:

@@ -17,8 +17,8 @@ Needs `pip install 'medeval[math]'`.
 # ruff: noqa: E501
 
 from medeval import Answer, Grade, Judge, Sample
-from medeval.inquiry import SCORE, Ask, Inquiry, filled
-from medeval.math_equality import are_equal, check_installed
+from medeval.scoring.judge_prompt import SCORE, Ask, Inquiry, filled
+from medeval.scoring.math import are_equal, check_installed
 
 PROMPT = """You are given a question and its standard answer, your task is to judge if a model-generated solution is correct.
 You first need to extract the final choice made in the model-generated solution, and then judge if it matches the standard answer.

@@ -9,8 +9,8 @@ A reply is JSON with a verdict, or that one word; anything else leaves the answe
 """
 
 from medeval import Answer, Grade, Judge, Sample
-from medeval.inquiry import RIGHT_OR_WRONG, Ask, Inquiry, asking, filled
-from medeval.text import chosen_option, normalised
+from medeval.scoring.answers import chosen_option, normalised
+from medeval.scoring.judge_prompt import RIGHT_OR_WRONG, Ask, Inquiry, asking, filled
 
 SYSTEM = (
     "You compare an answer with the reference answer to the same question. You do not answer the "

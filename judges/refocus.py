@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable
 
 from medeval import Answer, Judge, Sample
-from medeval.inquiry import SCORE, Inquiry, asking, filled
+from medeval.scoring.judge_prompt import SCORE, Inquiry, asking, filled
 
 PROMPT = """
     You are given a prediction for the question. You need to rate it given the correct answer. Disregard the format, and only rate based on the content. If you think the prediction is correct, i.e. same as the correct answer, then return 1, otherwise return 0. Return 0 or 1 only.

@@ -17,7 +17,7 @@ has stripped it already. The targets are left as they are.
 """
 
 from medeval import Answer, Grade, Judge, Sample
-from medeval.text import read_number
+from medeval.scoring.answers import read_number
 
 MAX_RELATIVE_CHANGE = 0.05
 

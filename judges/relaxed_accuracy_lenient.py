@@ -6,14 +6,14 @@ a target of zero for text. Here, on both sides:
 - Thousands separators, a currency sign and a full stop at the end are dropped: "$1,000." is 1000.
 - A percentage is read both ways: "60%" matches "60" and "0.6".
 - Numbers within 5% match, zero only zero; any other text is equal once normalised
-  (`medeval.text.normalised`): "Yes." is "yes".
+  (`medeval.scoring.answers.normalised`): "Yes." is "yes".
 
 Every answer that the official rule takes for correct is correct here. A score by this judge stands
 under this name, never beside published relaxed accuracy.
 """
 
 from medeval import Answer, Grade, Judge, Sample
-from medeval.text import normalised, written_numbers
+from medeval.scoring.answers import normalised, written_numbers
 
 MAX_RELATIVE_CHANGE = 0.05
 
@@ -37,5 +37,5 @@ RELAXED_ACCURACY_LENIENT = Judge(
     name="relaxed_accuracy_lenient",
     metric="lenient relaxed accuracy",
     grade=grade,
-    source="medeval.text.written_numbers, after relaxed_accuracy",
+    source="medeval.scoring.answers.written_numbers, after relaxed_accuracy",
 )

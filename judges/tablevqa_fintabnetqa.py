@@ -1,10 +1,10 @@
 """TableVQA-Bench's relieved accuracy for FinTabNetQA, and its stricter second score.
 
 The rule of naver-ai/tablevqabench@88d0514, src/evaluate_tablevqa_dataset.py `evaluate_fintabnet`:
-a text is normalised as in `medeval.denotation`; `$ ( ) ,` and units ("shares", "years", ...) are
-dropped; thousand, million, billion and % become e3, e6, e9 and e-2; what is left is a number where
-Python's `float` reads it, and text otherwise. `tablevqa_fintabnetqa`, the headline, takes a
-text with and without its scale and is content where any of both sides' values are equal;
+a text is normalised as in `medeval.scoring.denotation`; `$ ( ) ,` and units ("shares", "years",
+...) are dropped; thousand, million, billion and % become e3, e6, e9 and e-2; what is left is a
+number where Python's `float` reads it, and text otherwise. `tablevqa_fintabnetqa`, the headline,
+takes a text with and without its scale and is content where any of both sides' values are equal;
 `tablevqa_fintabnetqa_exact` compares the scaled values alone.
 
 So "(1,234)", which accountants write for a loss, is 1234, and equality of numbers is exact.
@@ -13,7 +13,7 @@ So "(1,234)", which accountants write for a loss, is 1234, and equality of numbe
 import re
 
 from medeval import Answer, Grade, Judge, Sample
-from medeval.denotation import normalise
+from medeval.scoring.denotation import normalise
 
 UNITS = re.compile(
     r"\b(?:dollar|gallons|square feet|shares|mbtu|mbpd|mbbls|mmbtu|unit|gwh|year|mmcf|mile|mboe)"

@@ -3,13 +3,14 @@ r"""TableVQA-Bench's denotation accuracy for VWTQ and VWTQ-Syn.
 The rule of naver-ai/tablevqabench@88d0514, src/evaluate_tablevqa_dataset.py `evaluate_wtq`: both
 the answer (its `||` read as `|`) and the target are lists parted by `|`, with `\n`, `\p` and `\\`
 unescaped; the answer is correct where both lists denote the same set of values
-(`medeval.denotation`). So order and repetitions do not matter, "2" is "2.0", and "1,000" is text.
+(`medeval.scoring.denotation`). So order and repetitions do not matter, "2" is "2.0", and "1,000" is
+text.
 
 Text that the script would crash on ("nan", "inf") is compared as text.
 """
 
 from medeval import Answer, Grade, Judge, Sample
-from medeval.denotation import denotes_same
+from medeval.scoring.denotation import denotes_same
 
 
 def values(text: str) -> list[str]:

@@ -11,7 +11,7 @@ undecided.
 """
 
 from medeval import Answer, Judge, Sample
-from medeval.inquiry import YES_OR_NO, Inquiry, asking, filled
+from medeval.scoring.judge_prompt import YES_OR_NO, Inquiry, asking, filled
 
 SYSTEM = "Judge answer equivalence. Reply only Yes or No."
 PROMPT = """Q: <|question|>

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from medeval.data.rows import HubRows as HubRows
     from medeval.data.rows import RepeatedRows as RepeatedRows
     from medeval.data.rows import Row as Row
-    from medeval.definitions import Judge as Judge
     from medeval.errors import MedevalError as MedevalError
     from medeval.eval_protocol import EvalProtocol as EvalProtocol
     from medeval.eval_protocol import Pair as Pair
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from medeval.models.base import Sampling as Sampling
     from medeval.protocol_parts import Observation as Observation
     from medeval.protocol_parts import Wording as Wording
+    from medeval.scoring.judge import Judge as Judge
     from medeval.tools.base import Tool as Tool
     from medeval.tools.calls.find import CallRules as CallRules
     from medeval.tools.crop import crop_and_zoom as crop_and_zoom
@@ -62,7 +62,7 @@ _HOMES = {
     "pixels": "medeval.types.geometry",
     "Benchmark": "medeval.data.benchmark",
     "EvalProtocol": "medeval.eval_protocol",
-    "Judge": "medeval.definitions",
+    "Judge": "medeval.scoring.judge",
     "Observation": "medeval.protocol_parts",
     "Pair": "medeval.eval_protocol",
     "MedevalError": "medeval.errors",

@@ -9,12 +9,7 @@ from medeval.errors import ToolError
 from medeval.eval_protocol import EvalProtocol
 from medeval.protocol_parts import Observed
 from medeval.tools.base import Tool
-from medeval.tools.calls.find import (
-    CallSyntax,
-    Said,
-    find_calls,
-    named,
-)
+from medeval.tools.calls.find import CallSyntax, Said, find_calls, named
 from medeval.types.trajectory import (
     Answer,
     CallStatus,

@@ -15,10 +15,10 @@ from medeval.cell_settings import refusal_of
 from medeval.errors import RecordError, UsageError
 from medeval.evaluation import Group
 from medeval.interruption import Interrupt, Interruption
-from medeval.judge_replies import file_name
 from medeval.merging import MEDIA_TYPES
 from medeval.plan import Plan
 from medeval.reporting import Conversations, Overview
+from medeval.scoring.judge_replies import file_name
 from medeval.store.cell_folder import CellWriter
 from medeval.store.files import Appender
 from medeval.store.keys import CellKey

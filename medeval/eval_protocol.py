@@ -23,24 +23,13 @@ from medeval.protocol_parts import (
     rewritten,
     schemas_text,
 )
-from medeval.text import option_letter
+from medeval.scoring.answers import option_letter
 from medeval.tools.arguments import check_template
 from medeval.tools.base import FrameKind, Tool
-from medeval.tools.calls.find import (
-    BEHAVIOUR,
-    PARSERS,
-    CallRules,
-    CallSyntax,
-)
+from medeval.tools.calls.find import BEHAVIOUR, PARSERS, CallRules, CallSyntax
 from medeval.tools.focus_regions import REGION_NAMES, region_names
 from medeval.types.sample import JsonValue, Sample
-from medeval.types.trajectory import (
-    Answer,
-    Content,
-    ImageRef,
-    Message,
-    Text,
-)
+from medeval.types.trajectory import Answer, Content, ImageRef, Message, Text
 
 # Where a pair's free arm comes from: the model's authors, made here from theirs, or all ours.
 FreeSource: TypeAlias = Literal["published", "derived", "ours"]

@@ -14,11 +14,11 @@ from medeval.engines import concurrency_of, end_engines
 from medeval.errors import ModelError, RecordError
 from medeval.images.cache import PreparedImages
 from medeval.interruption import Interrupt
-from medeval.judge_client import opened
-from medeval.judging import judge_cell
 from medeval.models.base import Model
 from medeval.models.machine import usable_cpus
 from medeval.plan import Plan, PlannedBenchmark, cell_key
+from medeval.scoring.judge_model import opened
+from medeval.scoring.judging import judge_cell
 from medeval.store.packed import SampleKeys
 from medeval.store.run_folder import CellFolder, RunFolder
 from medeval.walk import Cell, Progress, Walk, is_complete

@@ -18,9 +18,9 @@ from types import ModuleType
 from typing import TypeVar
 
 from medeval.data.benchmark import Benchmark
-from medeval.definitions import Judge
 from medeval.errors import DefinitionError
 from medeval.eval_protocol import EvalProtocol, Pair
+from medeval.scoring.judge import Judge
 from medeval.types.definition import Loaded, Source
 
 T = TypeVar("T", Benchmark, EvalProtocol, Pair, Judge)

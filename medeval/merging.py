@@ -13,8 +13,8 @@ from pathlib import Path
 
 from medeval.analysis.summary import CellSummary
 from medeval.errors import RecordError, UsageError
-from medeval.judge_replies import FILES, file_name
 from medeval.results import write_results
+from medeval.scoring.judge_replies import FILES, file_name
 from medeval.store.cell_folder import CellFolder
 from medeval.store.files import Appender, read_lines
 from medeval.store.fingerprints import differences

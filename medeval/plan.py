@@ -21,19 +21,14 @@ from pydantic import (
     ValidationError,
 )
 
-from medeval.checkpoints import (
-    Checkpoint,
-    discover,
-    located,
-    model_directory,
-)
+from medeval.checkpoints import Checkpoint, discover, located, model_directory
 from medeval.data.benchmark import Benchmark
-from medeval.definitions import Judge
 from medeval.errors import UsageError
 from medeval.eval_protocol import EvalProtocol, Pair
-from medeval.judge_client import JudgeBackend, JudgeClient, open_client
 from medeval.loader import load, refuse_shared_names
 from medeval.models.base import Sampling
+from medeval.scoring.judge import Judge
+from medeval.scoring.judge_model import JudgeBackend, JudgeClient, open_client
 from medeval.store.keys import BASELINE
 from medeval.store.run_folder import CellKey
 from medeval.store.shards import Shard, run_folder

@@ -9,18 +9,12 @@ from string import Template
 from typing import Literal, TypeAlias
 
 from medeval.errors import DefinitionError
-from medeval.text import TextRule, find_answer
+from medeval.scoring.answers import TextRule, find_answer
 from medeval.tools.arguments import check_template
 from medeval.tools.calls.actions import terminate_argument
 from medeval.types.geometry import Size
 from medeval.types.sample import JsonValue, Sample
-from medeval.types.trajectory import (
-    Content,
-    ImageRef,
-    Message,
-    Role,
-    Text,
-)
+from medeval.types.trajectory import Content, ImageRef, Message, Role, Text
 
 # Where an observation stands: in a turn of its own, in the reply's turn, or told as if it had been
 # there before the reply ended.

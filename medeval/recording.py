@@ -3,16 +3,10 @@
 from collections.abc import Mapping
 
 from medeval.data.dataset import BenchmarkSamples
-from medeval.grading import judge_identity
 from medeval.plan import Plan, PlannedBenchmark
+from medeval.scoring.grade import judge_identity
 from medeval.store.provenance import session
-from medeval.store.records import (
-    BenchmarkPart,
-    DefinitionPart,
-    FilePart,
-    MetricPart,
-    RunRecord,
-)
+from medeval.store.records import BenchmarkPart, DefinitionPart, FilePart, MetricPart, RunRecord
 from medeval.store.run_folder import RunFolder
 
 

@@ -13,14 +13,14 @@ from medeval.analysis.agreement import (
     judge_agreements,
 )
 from medeval.analysis.summary import CellSummary
-from medeval.definitions import Judge
 from medeval.errors import RecordError, UsageError
-from medeval.grading import judge_identity
-from medeval.judge_client import JudgeClient, opened
-from medeval.judging import judge_cell
 from medeval.loader import load_file
 from medeval.plan import ready_judge
 from medeval.results import write_results
+from medeval.scoring.grade import judge_identity
+from medeval.scoring.judge import Judge
+from medeval.scoring.judge_model import JudgeClient, opened
+from medeval.scoring.judging import judge_cell
 from medeval.store.records import DefinitionPart, MetricPart, RunRecord
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.definition import Loaded

@@ -17,9 +17,9 @@ from medeval.engines import model_opener
 from medeval.evaluation import Evaluation, Group, cells_of
 from medeval.images.cache import PreparedImages
 from medeval.interruption import Interrupt, Interruption
-from medeval.judge_replies import FILES
 from medeval.plan import PlanFile, resolve
 from medeval.reporting import Message, Reporting
+from medeval.scoring.judge_replies import FILES
 from medeval.store.packed import SampleKey, SampleKeys
 from medeval.store.run_folder import RunFolder
 from medeval.walk import Cell

@@ -36,13 +36,7 @@ from medeval.recorded import (
 )
 from medeval.tools.base import Tool
 from medeval.tools.calls.find import ends_at_stop
-from medeval.types.trajectory import (
-    Answer,
-    FinishReason,
-    NativeCall,
-    ParsedCall,
-    StopReason,
-)
+from medeval.types.trajectory import Answer, FinishReason, NativeCall, ParsedCall, StopReason
 
 UNCHECKED_FOR: Final = "unchecked: "
 UNCHECKED: Final = f"{UNCHECKED_FOR}{SIZE_UNKNOWN}"

@@ -11,19 +11,14 @@ from medeval.cell_settings import refusal_of
 from medeval.cluster import deal_out_on_ray
 from medeval.data.dataset import BenchmarkSamples
 from medeval.estimates import Earlier, Estimate, earlier_runs
-from medeval.evaluation import (
-    Evaluation,
-    Group,
-    OpenModel,
-    cells_of,
-)
+from medeval.evaluation import Evaluation, Group, OpenModel, cells_of
 from medeval.forecast import Forecast, Foresight, Progress
-from medeval.grading import judge_identity
 from medeval.images.cache import ImageTally, kept_in
 from medeval.interruption import Interrupt, Interruption
 from medeval.plan import Plan, PlanFile
 from medeval.recording import record_run
 from medeval.results import write_results
+from medeval.scoring.grade import judge_identity
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.trajectory import Usage
 from medeval.walk import Cell, is_complete, n_missing, wanted

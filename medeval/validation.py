@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from medeval.data.benchmark import Benchmark
 from medeval.data.dataset import BenchmarkSamples
-from medeval.definitions import Judge
 from medeval.errors import DataError
-from medeval.grading import grade_answer
 from medeval.images.picture import prepare
 from medeval.plan import PlanFile, PlannedBenchmark
 from medeval.rendering import shown_mark
+from medeval.scoring.grade import grade_answer
+from medeval.scoring.judge import Judge
 from medeval.types.definition import Loaded
 from medeval.types.geometry import AxisLine, Box, Point, Size
 from medeval.types.sample import Sample

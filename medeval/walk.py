@@ -22,11 +22,11 @@ from medeval.eval_protocol import EvalProtocol
 from medeval.images.cache import PreparedImages
 from medeval.images.memory import Holding, NotBegunError
 from medeval.interruption import Interrupt
-from medeval.judging import JudgeQueue, failure, first_error_alone
 from medeval.models.base import Model
 from medeval.order import Order
 from medeval.plan import PlannedBenchmark
 from medeval.rollout import Rollout, roll_out
+from medeval.scoring.judging import JudgeQueue, failure, first_error_alone
 from medeval.shared_pictures import SharedPictures
 from medeval.store.cell_folder import CellFolder, CellWriter
 from medeval.store.packed import SampleKey, SampleKeys

@@ -31,23 +31,8 @@ as the request is not public; the first's stands in for it.
 
 from dataclasses import replace
 
-from medeval import (
-    CallRules,
-    EvalProtocol,
-    Observation,
-    Pair,
-    PixelBudget,
-    Sampling,
-    focus_tools,
-)
-from medeval.tools.focus import (
-    CHART_AXES,
-    REFOCUS,
-    TABLE_AXES,
-    VTOOL_V1,
-    VTOOL_V2,
-    display,
-)
+from medeval import CallRules, EvalProtocol, Observation, Pair, PixelBudget, Sampling, focus_tools
+from medeval.tools.focus import CHART_AXES, REFOCUS, TABLE_AXES, VTOOL_V1, VTOOL_V2, display
 from medeval.tools.focus_prompt import tools_text
 
 VTOOL_SOURCE = (

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.denotation import denote, denotes_same, normalise
+from medeval.scoring.denotation import denote, denotes_same, normalise
 
 ENDS = st.text(alphabet='ab[]12()*#+ ".•-xX’é\n', max_size=24)  # noqa: RUF001
 ANY_TEXT = (

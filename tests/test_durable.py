@@ -6,13 +6,7 @@ from pathlib import Path
 import pytest
 
 from medeval.errors import RecordError
-from medeval.store.files import (
-    Appender,
-    is_torn,
-    read_lines,
-    set_aside_torn_line,
-    write_whole,
-)
+from medeval.store.files import Appender, is_torn, read_lines, set_aside_torn_line, write_whole
 from tests.processes import run_python
 
 TORN_LINES = [

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.definitions import Judge
 from medeval.errors import JudgeError
-from medeval.grading import Graded, grade_answer, judge_identity, missing_fields
 from medeval.loader import load
+from medeval.scoring.grade import Graded, grade_answer, judge_identity, missing_fields
+from medeval.scoring.judge import Judge
 from medeval.types.definition import Loaded, Source
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Answer, StopReason

@@ -15,12 +15,7 @@ from PIL import Image, ImageOps
 
 from medeval.errors import DataError, DefinitionError
 from medeval.images.known_files import Found, KnownFiles
-from medeval.images.picture import (
-    made_picture,
-    prepare,
-    sent_as,
-    sha256_of,
-)
+from medeval.images.picture import made_picture, prepare, sent_as, sha256_of
 from medeval.images.resize import PixelBudget, smart_resize
 from medeval.types.geometry import Size
 

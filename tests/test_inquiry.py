@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medeval.errors import JudgeError
-from medeval.inquiry import RIGHT_OR_WRONG, SCORE, YES_OR_NO, Ruling, filled
+from medeval.scoring.judge_prompt import RIGHT_OR_WRONG, SCORE, YES_OR_NO, Ruling, filled
 
 ANY_TEXT = st.text() | st.sampled_from(
     ["\x00\x1b[0m", "{" * 50_000, '{"a":' * 5_000, "[" * 50_000, "nan", "1e999", "\ud800"]

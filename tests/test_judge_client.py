@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from medeval.definitions import Judge
 from medeval.errors import FatalModelError, ModelError, RecordError, UsageError
-from medeval.grading import Graded, grade_answer, judge_identity
-from medeval.inquiry import RIGHT_OR_WRONG, Inquiry
-from medeval.judge_client import MAX_FAILURES_IN_A_ROW, JudgeClient, open_client, opened
-from medeval.judge_replies import file_name
 from medeval.loader import load
+from medeval.scoring.grade import Graded, grade_answer, judge_identity
+from medeval.scoring.judge import Judge
+from medeval.scoring.judge_model import MAX_FAILURES_IN_A_ROW, JudgeClient, open_client, opened
+from medeval.scoring.judge_prompt import RIGHT_OR_WRONG, Inquiry
+from medeval.scoring.judge_replies import file_name
 from medeval.types.definition import Loaded
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Answer

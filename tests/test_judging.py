@@ -24,7 +24,7 @@ Capture = pytest.CaptureFixture[str]
 
 ASKING = """
 from medeval import Judge
-from medeval.inquiry import RIGHT_OR_WRONG, Inquiry, asking
+from medeval.scoring.judge_prompt import RIGHT_OR_WRONG, Inquiry, asking
 
 
 def inquire(sample, answer):
@@ -216,7 +216,7 @@ def test_a_budget_leaves_the_rest_unscored(tmp_path: Path, serve: Serve) -> None
 def test_answers_in_plenty_wait_for_the_judge_in_turn(
     tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medeval.judging.MAX_WAITING", 1)
+    monkeypatch.setattr("medeval.scoring.judging.MAX_WAITING", 1)
     judge = serve(StubServer(answer="correct", latency_s=0.01))
     run = begun(tmp_path, 20, judge_concurrency=2, **asking_of(judge))
     assert len(verdicts(run)) == 40

@@ -5,12 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medeval.errors import RecordError
-from medeval.store.keys import (
-    CellKey,
-    OutcomeKey,
-    quoted,
-    unquoted,
-)
+from medeval.store.keys import CellKey, OutcomeKey, quoted, unquoted
 
 names = st.text(min_size=1, max_size=20)
 steps = st.none() | st.integers(min_value=0, max_value=10**9)

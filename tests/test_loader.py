@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from medeval.data.benchmark import Benchmark
-from medeval.definitions import Judge
 from medeval.errors import DefinitionError
 from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.loader import FOLDERS, load, load_file, refuse_shared_names, shipped
+from medeval.scoring.judge import Judge
 from tests.processes import run_python
 
 ROOT = Path(__file__).parents[1]

@@ -2,13 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.store.packed import (
-    Numbered,
-    SampleKeys,
-    Table,
-    Texts,
-    VerdictKeys,
-)
+from medeval.store.packed import Numbered, SampleKeys, Table, Texts, VerdictKeys
 
 # lone surrogates included, which a file of JSON may hold
 TEXT = st.text(st.characters(exclude_categories=()))

@@ -19,12 +19,7 @@ from PIL import Image, features
 
 from medeval.errors import DataError
 from medeval.images import cache as prepared_images
-from medeval.images.cache import (
-    FOLDER,
-    LEAST_PX,
-    PreparedImages,
-    kept_in,
-)
+from medeval.images.cache import FOLDER, LEAST_PX, PreparedImages, kept_in
 from medeval.images.known_files import KnownFiles
 from medeval.images.memory import PixelRoom
 from medeval.images.picture import Picture, prepare

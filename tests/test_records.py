@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 from medeval.costs import Tally
 from medeval.errors import RecordError
 from medeval.store.endings import Ending
-from medeval.store.parts import (
-    BoxPart,
-    ToolCallPart,
-    TrajectoryImagePart,
-    TurnPart,
-)
+from medeval.store.parts import BoxPart, ToolCallPart, TrajectoryImagePart, TurnPart
 from medeval.store.records import (
     BenchmarkPart,
     CellRecord,

@@ -10,12 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from medeval.data.rows import (
-    DrawnRows,
-    HubRows,
-    Rows,
-    open_rows,
-)
+from medeval.data.rows import DrawnRows, HubRows, Rows, open_rows
 from medeval.errors import DataError
 from medeval.types.geometry import Size
 

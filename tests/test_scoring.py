@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 import medeval
-from medeval.definitions import Judge
 from medeval.errors import DataError
 from medeval.loader import load
-from medeval.scoring import score_lines
+from medeval.scoring.judge import Judge
+from medeval.scoring.predictions import score_lines
 from medeval.types.definition import Loaded, Source
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Answer

@@ -8,13 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from medeval.data.symmetry import (
-    TURNS,
-    Turn,
-    drawn_turn,
-    turned,
-    turned_image,
-)
+from medeval.data.symmetry import TURNS, Turn, drawn_turn, turned, turned_image
 from medeval.types.geometry import RELATIVE, Box
 from medeval.types.sample import ImageSource, Sample
 

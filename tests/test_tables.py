@@ -10,14 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medeval.data.rows import (
-    DrawnRows,
-    HubFiles,
-    HubRows,
-    Origin,
-    RepeatedRows,
-    open_rows,
-)
+from medeval.data.rows import DrawnRows, HubFiles, HubRows, Origin, RepeatedRows, open_rows
 from medeval.errors import DataError
 from medeval.types.geometry import Size
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medeval.errors import DataError
-from medeval.text import (
+from medeval.scoring.answers import (
     LETTERS,
     chosen_option,
     collapsed,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from medeval.analysis.held import HeldResults, Labels, Result
 from medeval.errors import DataError
+from medeval.scoring.answers import LETTERS, chosen_option
 from medeval.store.records import SampleRecord
-from medeval.text import LETTERS, chosen_option
 from medeval.types.verdict import Aggregate
 
 

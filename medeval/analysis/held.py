@@ -7,13 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from medeval.store.packed import (
-    SampleKey,
-    SampleKeys,
-    Table,
-    packed_text,
-    unpacked_text,
-)
+from medeval.store.packed import SampleKey, SampleKeys, Table, packed_text, unpacked_text
 from medeval.store.records import SampleRecord
 from medeval.types.trajectory import StopReason
 from medeval.types.verdict import VerdictStatus

@@ -14,13 +14,7 @@ from medeval.analysis.curves import Population
 from medeval.analysis.intervals import discordance, minimum_detectable_effect, moments
 from medeval.analysis.noise import noise_floor
 from medeval.analysis.outcomes import Step
-from medeval.analysis.quantities import (
-    factors,
-    gap,
-    gap_strata,
-    mean_share,
-    within_variance,
-)
+from medeval.analysis.quantities import factors, gap, gap_strata, mean_share, within_variance
 from medeval.analysis.significance import benjamini_hochberg, exact_test, mean_test
 from medeval.analysis.terms import PARTITIONS, TERMS
 from medeval.analysis.uncertainty import UNDEFINED, Rate

@@ -8,19 +8,14 @@ from pathlib import Path
 import click
 
 from medeval.data.benchmark import Benchmark
-from medeval.data.rows import (
-    DrawnRows,
-    HubRows,
-    RepeatedRows,
-    RowSource,
-)
-from medeval.definitions import Judge
+from medeval.data.rows import DrawnRows, HubRows, RepeatedRows, RowSource
 from medeval.errors import DefinitionError, UsageError
 from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images.picture import prepare
 from medeval.loader import load, shipped
 from medeval.models.base import Sampling
 from medeval.rendering import EXAMPLE, render_difference, render_opening, shown_mark
+from medeval.scoring.judge import Judge
 from medeval.types.definition import Loaded
 from medeval.types.sample import ImageSource, Sample
 

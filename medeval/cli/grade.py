@@ -45,11 +45,11 @@ def grade_command(
     Exit codes: 0 all is scored; 1 something is unscored or a judge failed; 2 usage.
     """
     from medeval.cli.tables import agreement_table, summary_table
-    from medeval.definitions import Judge
-    from medeval.grading import judge_identity
     from medeval.loader import load
     from medeval.plan import judge_client, read_options, ready_judge
     from medeval.regrading import Regrading, regrade, write_agreements
+    from medeval.scoring.grade import judge_identity
+    from medeval.scoring.judge import Judge
     from medeval.store.run_folder import RunFolder
 
     named = {name: value for name, value in given_flags(ctx).items() if name.startswith("judge_")}

@@ -27,10 +27,10 @@ def score_command(ctx: click.Context, /, predictions: IO[bytes], judge: str, **_
     Exit codes: 0 all is judged; 1 a line cannot be read, or the judge or its endpoint failed on
     one; 2 usage.
     """
-    from medeval.definitions import Judge
     from medeval.loader import load
     from medeval.plan import judge_client, read_options, ready_judge
-    from medeval.scoring import score_lines
+    from medeval.scoring.judge import Judge
+    from medeval.scoring.predictions import score_lines
 
     named = {name: value for name, value in given_flags(ctx).items() if name.startswith("judge_")}
     options = read_options(None, named)

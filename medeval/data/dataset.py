@@ -8,12 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property, partial
 
 from medeval.data.benchmark import Benchmark
-from medeval.data.rows import (
-    Origin,
-    Row,
-    Rows,
-    open_rows,
-)
+from medeval.data.rows import Origin, Row, Rows, open_rows
 from medeval.errors import DataError
 from medeval.images.known_files import Found, KnownFiles, kept_at
 from medeval.images.memory import PixelRoom

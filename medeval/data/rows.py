@@ -13,19 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from medeval.data.files import Folder, shown
-from medeval.data.hub import (
-    Fetched,
-    fetch_files,
-    fetch_split,
-    map_files,
-)
-from medeval.data.image_columns import (
-    NamedFile,
-    beside,
-    embedded,
-    header_size,
-    held,
-)
+from medeval.data.hub import Fetched, fetch_files, fetch_split, map_files
+from medeval.data.image_columns import NamedFile, beside, embedded, header_size, held
 from medeval.data.tables import (
     ArrowTable,
     DrawnTable,

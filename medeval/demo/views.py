@@ -14,12 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medeval.data.scenes import (
-    COLOURS,
-    EDGE_PX,
-    MarkerSize,
-    paint_scene,
-)
+from medeval.data.scenes import COLOURS, EDGE_PX, MarkerSize, paint_scene
 from medeval.images.resize import smart_resize
 from medeval.tools.crop import DEFAULT_BUDGET
 from medeval.types.geometry import Box, Size

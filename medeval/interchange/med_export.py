@@ -19,23 +19,13 @@ from medeval.interchange.med_layout import (
     log_name,
 )
 from medeval.interchange.med_lines import MedevalPart
-from medeval.interchange.paired import (
-    PairedCell,
-    PairedRun,
-    calls_that_reached_tools,
-    paired_run,
-)
+from medeval.interchange.paired import PairedCell, PairedRun, calls_that_reached_tools, paired_run
 from medeval.store.files import write_whole
 from medeval.store.packed import SampleKey
 from medeval.store.parts import AnswerPart, ToolCallPart
 from medeval.store.records import SampleRecord
 from medeval.store.run_folder import CellKey, RunFolder
-from medeval.types.trajectory import (
-    Message,
-    Text,
-    Trajectory,
-    TrajectoryImage,
-)
+from medeval.types.trajectory import Message, Text, Trajectory, TrajectoryImage
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,7 @@ from typing import Protocol
 from medeval.tools.base import ToolSchema
 from medeval.types.geometry import Size
 from medeval.types.sample import EncodedImage, JsonValue
-from medeval.types.trajectory import (
-    FinishReason,
-    Message,
-    NativeCall,
-    Usage,
-)
+from medeval.types.trajectory import FinishReason, Message, NativeCall, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

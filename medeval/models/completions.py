@@ -18,14 +18,7 @@ from medeval.models.final_turn import final_turn_settings, whole_turns
 from medeval.models.request_body import Body
 from medeval.tools.calls.find import ends_at_stop
 from medeval.types.sample import EncodedImage, JsonValue
-from medeval.types.trajectory import (
-    FinishReason,
-    ImageRef,
-    Message,
-    NativeCall,
-    Text,
-    Usage,
-)
+from medeval.types.trajectory import FinishReason, ImageRef, Message, NativeCall, Text, Usage
 
 # Random, so that no text of a conversation can be taken for the place of an image.
 IMAGE_PLACE = f"image-{secrets.token_hex(16)}-"

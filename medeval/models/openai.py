@@ -9,19 +9,8 @@ from typing import Any
 
 import aiohttp
 
-from medeval.errors import (
-    FatalModelError,
-    ModelError,
-    OverloadedModelError,
-    TransientModelError,
-)
-from medeval.models.address import (
-    connector_to,
-    http_url,
-    normalised_base_url,
-    proxy_for,
-    root_url,
-)
+from medeval.errors import FatalModelError, ModelError, OverloadedModelError, TransientModelError
+from medeval.models.address import connector_to, http_url, normalised_base_url, proxy_for, root_url
 from medeval.models.base import Reply, Request
 from medeval.models.completions import Refusal, decode, encode, parameters, read_refusal
 from medeval.models.final_turn import FINAL_TURN_SETTINGS, HINT, FinalTurnCheck

@@ -14,11 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from medeval.errors import FatalModelError, TransientModelError
 from medeval.models.base import Reply, Request, Sampling, TokenHistory
 from medeval.models.batching import Batcher, run_in_halves
-from medeval.models.generation import (
-    end_token_ids,
-    generation_defaults,
-    split_native_calls,
-)
+from medeval.models.generation import end_token_ids, generation_defaults, split_native_calls
 from medeval.models.weights import read_configuration, weight_files, weight_fingerprint
 from medeval.tools.calls.find import ends_at_stop
 from medeval.types.sample import JsonValue

@@ -22,19 +22,8 @@ from medeval.store.files import (
 from medeval.store.fingerprints import differences
 from medeval.store.keys import CellKey
 from medeval.store.locks import Lock
-from medeval.store.packed import (
-    Numbered,
-    SampleKey,
-    SampleKeys,
-    VerdictKey,
-    VerdictKeys,
-)
-from medeval.store.records import (
-    CellRecord,
-    FailureRecord,
-    TrajectoryRecord,
-    VerdictRecord,
-)
+from medeval.store.packed import Numbered, SampleKey, SampleKeys, VerdictKey, VerdictKeys
+from medeval.store.records import CellRecord, FailureRecord, TrajectoryRecord, VerdictRecord
 from medeval.store.schema import AnyRecord, parse_record
 from medeval.types.trajectory import Trajectory
 from medeval.types.verdict import Verdict

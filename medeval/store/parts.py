@@ -5,14 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, FiniteFloat
 
 from medeval.store.schema import Arguments, Part, as_mapping
-from medeval.types.geometry import (
-    Affine,
-    AxisLine,
-    Box,
-    Frame,
-    Point,
-    Size,
-)
+from medeval.types.geometry import Affine, AxisLine, Box, Frame, Point, Size
 from medeval.types.sample import MediaType
 from medeval.types.trajectory import (
     Answer,

@@ -19,21 +19,9 @@ from medeval.store.parts import (
     TurnPart,
     UsagePart,
 )
-from medeval.store.schema import (
-    Arguments,
-    Part,
-    Record,
-    as_mapping,
-    unfit,
-)
+from medeval.store.schema import Arguments, Part, Record, as_mapping, unfit
 from medeval.types.sample import Sample
-from medeval.types.trajectory import (
-    Message,
-    StopReason,
-    Text,
-    Trajectory,
-    TrajectoryImage,
-)
+from medeval.types.trajectory import Message, StopReason, Text, Trajectory, TrajectoryImage
 from medeval.types.verdict import Aggregate, Verdict, VerdictStatus
 
 FailureKind = Literal["model", "data", "judge", "internal"]

@@ -7,18 +7,8 @@ from pathlib import Path
 
 from medeval.errors import RecordError
 from medeval.store.cell_folder import CellFolder, CellWriter, read_record
-from medeval.store.files import (
-    explained,
-    make_folder,
-    read_lines,
-    write_whole,
-)
-from medeval.store.keys import (
-    CellKey,
-    OutcomeKey,
-    quoted,
-    unquoted,
-)
+from medeval.store.files import explained, make_folder, read_lines, write_whole
+from medeval.store.keys import CellKey, OutcomeKey, quoted, unquoted
 from medeval.store.locks import Lock
 from medeval.store.packed import Table, packed_text
 from medeval.store.records import OutcomeRecord, RunRecord, SampleRecord

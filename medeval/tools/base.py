@@ -11,15 +11,7 @@ from typing import Final, Literal
 from medeval.errors import ToolError
 from medeval.images.picture import Picture
 from medeval.tools.guessed_frames import guessed_frame
-from medeval.types.geometry import (
-    PERCENT,
-    PERMILLE,
-    RELATIVE,
-    Affine,
-    Frame,
-    Size,
-    pixels,
-)
+from medeval.types.geometry import PERCENT, PERMILLE, RELATIVE, Affine, Frame, Size, pixels
 from medeval.types.sample import JsonValue
 
 

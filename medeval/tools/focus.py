@@ -18,14 +18,7 @@ from medeval.images.resize import PixelBudget
 from medeval.tools.arguments import check_names, image_parameter, required, seen
 from medeval.tools.base import Tool, ToolContext, ToolResult
 from medeval.tools.focus_images import named_image
-from medeval.tools.focus_regions import (
-    VARIABLES,
-    Sides,
-    boxes_of,
-    in_pixels,
-    regions_of,
-    sides_of,
-)
+from medeval.tools.focus_regions import VARIABLES, Sides, boxes_of, in_pixels, regions_of, sides_of
 from medeval.tools.recipes import budget_recipe, no_recipe, read_budget
 from medeval.types.geometry import IDENTITY
 from medeval.types.sample import JsonValue

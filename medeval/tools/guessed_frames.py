@@ -7,13 +7,7 @@ checkpoint is evaluated in the environment it was trained in.
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from medeval.types.geometry import (
-    PERMILLE,
-    RELATIVE,
-    Frame,
-    Size,
-    pixels,
-)
+from medeval.types.geometry import PERMILLE, RELATIVE, Frame, Size, pixels
 
 Guess = Literal["guess_med", "guess_med_older", "guess_pixel_reasoner"]
 

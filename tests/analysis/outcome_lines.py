@@ -3,12 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from medeval.store.records import (
-    OutcomeRecord,
-    RunRecord,
-    SampleImagePart,
-    SampleRecord,
-)
+from medeval.store.records import OutcomeRecord, RunRecord, SampleImagePart, SampleRecord
 from medeval.store.run_folder import RunFolder
 from medeval.types.sample import ImageSource, Sample
 

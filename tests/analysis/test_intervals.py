@@ -24,12 +24,7 @@ from medeval.analysis.intervals import (
     share,
     tango,
 )
-from medeval.analysis.significance import (
-    benjamini_hochberg,
-    exact_test,
-    mean_test,
-    sign_flip_test,
-)
+from medeval.analysis.significance import benjamini_hochberg, exact_test, mean_test, sign_flip_test
 from medeval.analysis.uncertainty import mean_rate
 
 

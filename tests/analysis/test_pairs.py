@@ -8,12 +8,7 @@ from medeval.analysis.held import Result
 from medeval.analysis.pairs import PairName, join_verdicts, pair_outcomes
 from medeval.store.records import OutcomeRecord, SampleRecord
 from medeval.types.sample import Sample
-from medeval.types.trajectory import (
-    Answer,
-    CallStatus,
-    ToolCall,
-    Trajectory,
-)
+from medeval.types.trajectory import Answer, CallStatus, ToolCall, Trajectory
 from medeval.types.verdict import Verdict, VerdictStatus
 from tests.analysis.test_summary import result
 

@@ -21,12 +21,7 @@ from medeval.models.base import Reply
 from medeval.models.scripted import ScriptedModel
 from medeval.rollout import Rollout, roll_out
 from medeval.types.sample import ImageSource, Sample
-from medeval.types.trajectory import (
-    ImageRef,
-    Message,
-    NativeCall,
-    Text,
-)
+from medeval.types.trajectory import ImageRef, Message, NativeCall, Text
 
 GOLDEN = Path(__file__).parent / "golden"
 

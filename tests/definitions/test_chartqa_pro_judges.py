@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from medeval.definitions import Judge
 from medeval.loader import load
+from medeval.scoring.judge import Judge
 from medeval.types.sample import JsonValue, Sample
 from medeval.types.trajectory import Answer
 from medeval.types.verdict import Grade

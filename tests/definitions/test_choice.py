@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.definitions import Judge
 from medeval.errors import JudgeError
 from medeval.loader import load
-from medeval.text import find_answer
+from medeval.scoring.answers import find_answer
+from medeval.scoring.judge import Judge
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Answer
 from medeval.types.verdict import Grade

@@ -16,13 +16,7 @@ from medeval.models.scripted import Script, ScriptedModel
 from medeval.rollout import roll_out
 from medeval.types.geometry import Affine, Size
 from medeval.types.sample import ImageSource, Sample
-from medeval.types.trajectory import (
-    ImageRef,
-    Message,
-    NativeCall,
-    Text,
-    Trajectory,
-)
+from medeval.types.trajectory import ImageRef, Message, NativeCall, Text, Trajectory
 
 HERMES = load("crop_zoom", Pair).value
 NATIVE = load("crop_zoom_native", Pair).value

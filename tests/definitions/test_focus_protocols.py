@@ -20,12 +20,7 @@ from medeval.rollout import Rollout, roll_out
 from medeval.tools import remake
 from medeval.types.geometry import Size
 from medeval.types.sample import ImageSource, JsonValue, Sample
-from medeval.types.trajectory import (
-    Content,
-    ImageRef,
-    Message,
-    Text,
-)
+from medeval.types.trajectory import Content, ImageRef, Message, Text
 
 VTOOL = load("vtool_r1", Pair).value
 CHART = load("vtool_r1_chart", Pair).value

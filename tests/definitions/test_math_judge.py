@@ -5,11 +5,11 @@ import threading
 
 import pytest
 
-from medeval.definitions import Judge
 from medeval.errors import JudgeError, MedevalError, UsageError
 from medeval.loader import load
-from medeval.math_equality import MAX_CHARACTERS, are_equal, check_installed
 from medeval.plan import ready_judge
+from medeval.scoring.judge import Judge
+from medeval.scoring.math import MAX_CHARACTERS, are_equal, check_installed
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Answer
 from medeval.types.verdict import Grade

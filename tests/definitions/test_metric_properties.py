@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medeval.definitions import Judge
-from medeval.grading import grade_answer
 from medeval.loader import load, shipped
+from medeval.scoring.grade import grade_answer
+from medeval.scoring.judge import Judge
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Answer
 from medeval.types.verdict import Verdict

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from medeval.definitions import Judge
 from medeval.errors import JudgeError
-from medeval.inquiry import Inquiry
 from medeval.loader import load, shipped
+from medeval.scoring.judge import Judge
+from medeval.scoring.judge_prompt import Inquiry
 from medeval.types.sample import JsonValue, Sample
 from medeval.types.trajectory import Answer
 from medeval.types.verdict import Grade

@@ -16,13 +16,7 @@ from medeval.models.scripted import Script, ScriptedModel
 from medeval.rollout import Rollout, roll_out
 from medeval.types.geometry import Affine, Size
 from medeval.types.sample import ImageSource, JsonValue, Sample
-from medeval.types.trajectory import (
-    Content,
-    ImageRef,
-    Message,
-    NativeCall,
-    Text,
-)
+from medeval.types.trajectory import Content, ImageRef, Message, NativeCall, Text
 
 HERMES = load("native5", Pair).value
 NATIVE = load("native5_native", Pair).value

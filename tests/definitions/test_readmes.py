@@ -8,9 +8,9 @@ from PIL import Image
 
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import open_rows
-from medeval.definitions import Judge
-from medeval.grading import grade_answer
 from medeval.loader import load, shipped
+from medeval.scoring.grade import grade_answer
+from medeval.scoring.judge import Judge
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Answer
 

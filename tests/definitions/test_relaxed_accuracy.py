@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.definitions import Judge
 from medeval.loader import load
+from medeval.scoring.judge import Judge
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Answer
 from medeval.types.verdict import Grade

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from medeval.definitions import Judge
 from medeval.loader import load
-from medeval.text import written_numbers
+from medeval.scoring.answers import written_numbers
+from medeval.scoring.judge import Judge
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Answer
 from medeval.types.verdict import Grade

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from medeval.definitions import Judge
 from medeval.loader import load
+from medeval.scoring.judge import Judge
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Answer
 from medeval.types.verdict import Grade

@@ -13,7 +13,7 @@ from medeval.data.benchmark import Benchmark
 from medeval.data.rows import DrawnRows, HubFiles, open_rows
 from medeval.errors import DataError
 from medeval.loader import load
-from medeval.text import option_letter
+from medeval.scoring.answers import option_letter
 from medeval.types.geometry import Box, pixels
 from medeval.types.sample import Sample
 from tests.frozen_rows import prompt

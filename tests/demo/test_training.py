@@ -9,13 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from medeval.data.scenes import (
-    BIG,
-    EDGE_PX,
-    SMALL,
-    MarkerSize,
-    paint_scene,
-)
+from medeval.data.scenes import BIG, EDGE_PX, SMALL, MarkerSize, paint_scene
 from medeval.demo.checkpoints import PATCH_EDGE_PX
 from medeval.demo.lessons import call_text, make_lesson, word_ids
 from medeval.demo.training import (

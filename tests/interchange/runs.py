@@ -5,13 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medeval.results import write_results
-from medeval.store.records import (
-    BenchmarkPart,
-    MetricPart,
-    RunRecord,
-    SampleRecord,
-    SessionPart,
-)
+from medeval.store.records import BenchmarkPart, MetricPart, RunRecord, SampleRecord, SessionPart
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.geometry import IDENTITY, Size
 from medeval.types.sample import Sample

@@ -8,24 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medeval.models.base import Reply, Request, Sampling
-from medeval.models.completions import (
-    Refusal,
-    decode,
-    encode,
-    parameters,
-    read_refusal,
-)
+from medeval.models.completions import Refusal, decode, encode, parameters, read_refusal
 from medeval.models.request_body import CHUNK_BYTES
 from medeval.tools.base import ToolSchema
 from medeval.types.sample import EncodedImage, JsonValue
-from medeval.types.trajectory import (
-    FinishReason,
-    ImageRef,
-    Message,
-    NativeCall,
-    Text,
-    Usage,
-)
+from medeval.types.trajectory import FinishReason, ImageRef, Message, NativeCall, Text, Usage
 
 IMAGE = EncodedImage(
     data=b"\xff\xd8bytes", media_type="image/jpeg", sha256="0" * 64, width_px=2, height_px=2

@@ -18,23 +18,12 @@ import pytest
 from aiohttp import web
 
 from medeval.errors import FatalModelError, ModelError, TransientModelError
-from medeval.models.base import (
-    Model,
-    Reply,
-    Request,
-    Sampling,
-)
+from medeval.models.base import Model, Reply, Request, Sampling
 from medeval.models.openai import OpenAIModel
 from medeval.models.retries import retry_after_s
 from medeval.tools.base import ToolSchema
 from medeval.types.sample import EncodedImage
-from medeval.types.trajectory import (
-    ImageRef,
-    Message,
-    NativeCall,
-    Text,
-    Usage,
-)
+from medeval.types.trajectory import ImageRef, Message, NativeCall, Text, Usage
 from tests.stub_server import (
     CONTEXT_MESSAGE,
     ROOM_MESSAGE,

@@ -24,12 +24,7 @@ from medeval.protocol_parts import Observation, Place
 from medeval.rollout import Rollout, roll_out
 from medeval.tools.base import ToolSchema
 from medeval.types.geometry import Size
-from medeval.types.trajectory import (
-    ImageRef,
-    Message,
-    NativeCall,
-    Text,
-)
+from medeval.types.trajectory import ImageRef, Message, NativeCall, Text
 from tests.processes import run_python
 from tests.tiny_checkpoints import (
     drawn_image,

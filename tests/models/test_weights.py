@@ -7,12 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medeval.errors import FatalModelError
-from medeval.models.weights import (
-    INDEX,
-    read_configuration,
-    weight_files,
-    weight_fingerprint,
-)
+from medeval.models.weights import INDEX, read_configuration, weight_files, weight_fingerprint
 
 
 def safetensors(values: bytes, name: str = "weight") -> bytes:

@@ -11,9 +11,9 @@ import random
 import time
 from collections.abc import Iterator
 
-from medeval.definitions import Judge
 from medeval.loader import load, shipped
-from medeval.scoring import score_lines
+from medeval.scoring.judge import Judge
+from medeval.scoring.predictions import score_lines
 
 ANSWERS = (
     "A", "(B)", "The answer is B.", "the red car", "Because the dog is red, (A)", "12", "12.5%",

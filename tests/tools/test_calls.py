@@ -9,12 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medeval.tools.calls.find import (
-    CallSyntax,
-    ends_at_stop,
-    find_calls,
-    named,
-)
+from medeval.tools.calls.find import CallSyntax, ends_at_stop, find_calls, named
 from medeval.types.sample import JsonValue
 from medeval.types.trajectory import NativeCall, ParsedCall
 

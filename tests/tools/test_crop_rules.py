@@ -17,14 +17,7 @@ from medeval.tools.crop_rules import CropRules, Place, grown_in_proportion, regi
 from medeval.tools.crop_target import Target, whole_number
 from medeval.tools.guessed_frames import Guess, guessed_frame
 from medeval.tools.recipes import budget_recipe, read_budget
-from medeval.types.geometry import (
-    PERMILLE,
-    RELATIVE,
-    Frame,
-    PixelBox,
-    Size,
-    pixels,
-)
+from medeval.types.geometry import PERMILLE, RELATIVE, Frame, PixelBox, Size, pixels
 from medeval.types.sample import JsonValue
 from tests.definitions.golden_transcripts import DATA
 

@@ -24,12 +24,7 @@ from medeval.analysis.process.states import (
     point_score,
 )
 from medeval.types.sample import Sample
-from medeval.types.trajectory import (
-    CallStatus,
-    ToolCall,
-    Trajectory,
-    TrajectoryImage,
-)
+from medeval.types.trajectory import CallStatus, ToolCall, Trajectory, TrajectoryImage
 
 # A number that is undefined for a trajectory or a call is not in its mapping.
 Values = Mapping[str, float]

@@ -17,14 +17,8 @@ from medeval.analysis.process.marks import (
     raw_to_root,
 )
 from medeval.analysis.process.regions import Rectangle, seen_region
-from medeval.text import cited_image_index
-from medeval.types.geometry import (
-    AxisLine,
-    Frame,
-    Point,
-    Size,
-    pixels,
-)
+from medeval.scoring.answers import cited_image_index
+from medeval.types.geometry import AxisLine, Frame, Point, Size, pixels
 from medeval.types.sample import JsonValue, Sample
 from medeval.types.trajectory import Trajectory, TrajectoryImage
 

@@ -3,12 +3,7 @@
 import json
 from typing import Final
 
-from medeval.tools.calls.syntax import (
-    CallRules,
-    MalformedError,
-    as_object,
-    loaded,
-)
+from medeval.tools.calls.syntax import CallRules, MalformedError, as_object, loaded
 from medeval.types.sample import JsonValue
 from medeval.types.trajectory import ParsedCall
 

@@ -13,12 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from medeval.tools.calls.python_block import BlockCall, BlockReader, Kernel
-from medeval.tools.calls.syntax import (
-    CallRules,
-    Dialect,
-    MalformedError,
-    Said,
-)
+from medeval.tools.calls.syntax import CallRules, Dialect, MalformedError, Said
 from medeval.types.trajectory import ParsedCall
 
 FENCE: Final = "```python"

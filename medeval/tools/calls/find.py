@@ -11,12 +11,7 @@ from medeval.tools.calls.hermes import hermes_calls, tagged_calls
 from medeval.tools.calls.syntax import KINDS as KINDS
 from medeval.tools.calls.syntax import CallRules as CallRules
 from medeval.tools.calls.syntax import CallSyntax as CallSyntax
-from medeval.tools.calls.syntax import (
-    MalformedError,
-    Parser,
-    as_object,
-    loaded,
-)
+from medeval.tools.calls.syntax import MalformedError, Parser, as_object, loaded
 from medeval.tools.calls.syntax import Said as Said
 from medeval.tools.calls.syntax import named as named
 from medeval.types.sample import JsonValue

@@ -7,13 +7,7 @@ decode them. Newlines between the parts are optional.
 import re
 from typing import Final
 
-from medeval.tools.calls.syntax import (
-    CallRules,
-    MalformedError,
-    blocks,
-    loaded,
-    named,
-)
+from medeval.tools.calls.syntax import CallRules, MalformedError, blocks, loaded, named
 from medeval.types.sample import JsonValue
 from medeval.types.trajectory import ParsedCall
 

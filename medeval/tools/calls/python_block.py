@@ -9,12 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from medeval.tools.calls.syntax import (
-    MAX_DEPTH,
-    Dialect,
-    MalformedError,
-    named,
-)
+from medeval.tools.calls.syntax import MAX_DEPTH, Dialect, MalformedError, named
 from medeval.types.sample import JsonValue
 
 # Far more than any task needs, and a bound on what one reply can have carried out.

@@ -7,13 +7,7 @@ import pytest
 
 from medeval.analysis.process.measures import measured
 from medeval.data.symmetry import turned
-from medeval.types.geometry import (
-    RELATIVE,
-    AxisLine,
-    Box,
-    Point,
-    pixels,
-)
+from medeval.types.geometry import RELATIVE, AxisLine, Box, Point, pixels
 from medeval.types.sample import JsonValue, Sample
 from medeval.types.trajectory import Answer, Trajectory
 from tests.analysis.process.conversations import (

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from medeval.errors import JudgeError
-from medeval.text import find_answer
+from medeval.scoring.answers import find_answer
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Answer
 from medeval.types.verdict import Grade

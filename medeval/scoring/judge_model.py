@@ -10,20 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from weakref import WeakValueDictionary
 
-from medeval.definitions import Judge
 from medeval.errors import FatalModelError, ModelError, UsageError
-from medeval.grading import judge_identity
-from medeval.inquiry import Inquiry
-from medeval.judge_replies import JudgeReplies, JudgeReplyRecord, file_name, reply_key
 from medeval.models.base import Model, Reply, Request, Sampling
+from medeval.scoring.grade import judge_identity
+from medeval.scoring.judge import Judge
+from medeval.scoring.judge_prompt import Inquiry
+from medeval.scoring.judge_replies import JudgeReplies, JudgeReplyRecord, file_name, reply_key
 from medeval.types.definition import Loaded
 from medeval.types.sample import JsonValue
-from medeval.types.trajectory import (
-    Message,
-    Role,
-    Text,
-    Usage,
-)
+from medeval.types.trajectory import Message, Role, Text, Usage
 from medeval.types.verdict import Grade
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import math
 import traceback
 from dataclasses import dataclass
 
-from medeval.definitions import Judge
 from medeval.errors import JudgeError, ModelError, RecordError
+from medeval.scoring.judge import Judge
 from medeval.types.definition import Loaded
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Answer, StopReason

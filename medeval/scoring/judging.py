@@ -5,9 +5,9 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
-from medeval.definitions import Judge
 from medeval.errors import MedevalError, RecordError
-from medeval.grading import Graded, grade_answer, judge_identity
+from medeval.scoring.grade import Graded, grade_answer, judge_identity
+from medeval.scoring.judge import Judge
 from medeval.store.cell_folder import CellFolder, CellWriter
 from medeval.store.provenance import now
 from medeval.store.records import FailureKind, FailureRecord, SampleRecord

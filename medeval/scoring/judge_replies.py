@@ -5,7 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from medeval.inquiry import Inquiry
+from medeval.scoring.judge_prompt import Inquiry
 from medeval.store.files import Appender, read_lines
 from medeval.store.fingerprints import canonical_json
 from medeval.store.schema import Record, parse_record

@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from medeval.definitions import Judge
 from medeval.errors import DataError
-from medeval.grading import grade_answer
-from medeval.judge_client import JudgeClient
+from medeval.scoring.grade import grade_answer
+from medeval.scoring.judge import Judge
+from medeval.scoring.judge_model import JudgeClient
 from medeval.store.parts import BoxPart
 from medeval.types.definition import Loaded
 from medeval.types.sample import Sample

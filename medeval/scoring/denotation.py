@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from medeval.text import collapsed
+from medeval.scoring.answers import collapsed
 
 NUMBER_TOLERANCE = 1e-6
 

@@ -1,0 +1,1 @@
+"""Answers read out of replies, and the verdicts on them."""
