@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from medeval.data.rows import RepeatedRows as RepeatedRows
     from medeval.data.rows import Row as Row
     from medeval.errors import MedevalError as MedevalError
-    from medeval.eval_protocol import EvalProtocol as EvalProtocol
-    from medeval.eval_protocol import Pair as Pair
     from medeval.images.resize import PixelBudget as PixelBudget
     from medeval.loader import load as load
     from medeval.models.base import Sampling as Sampling
-    from medeval.protocol_parts import Observation as Observation
-    from medeval.protocol_parts import Wording as Wording
+    from medeval.rollout.observation import Observation as Observation
+    from medeval.rollout.observation import Wording as Wording
+    from medeval.rollout.protocol import EvalProtocol as EvalProtocol
+    from medeval.rollout.protocol import Pair as Pair
     from medeval.scoring.judge import Judge as Judge
     from medeval.tools.base import Tool as Tool
     from medeval.tools.calls.find import CallRules as CallRules
@@ -61,15 +61,15 @@ _HOMES = {
     "Point": "medeval.types.geometry",
     "pixels": "medeval.types.geometry",
     "Benchmark": "medeval.data.benchmark",
-    "EvalProtocol": "medeval.eval_protocol",
+    "EvalProtocol": "medeval.rollout.protocol",
     "Judge": "medeval.scoring.judge",
-    "Observation": "medeval.protocol_parts",
-    "Pair": "medeval.eval_protocol",
+    "Observation": "medeval.rollout.observation",
+    "Pair": "medeval.rollout.protocol",
     "MedevalError": "medeval.errors",
     "PixelBudget": "medeval.images.resize",
     "load": "medeval.loader",
     "Sampling": "medeval.models.base",
-    "Wording": "medeval.protocol_parts",
+    "Wording": "medeval.rollout.observation",
     "DrawnRows": "medeval.data.rows",
     "HubFiles": "medeval.data.rows",
     "HubRows": "medeval.data.rows",

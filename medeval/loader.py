@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from medeval.data.benchmark import Benchmark
 from medeval.errors import DefinitionError
-from medeval.eval_protocol import EvalProtocol, Pair
+from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.scoring.judge import Judge
 from medeval.types.definition import Loaded, Source
 

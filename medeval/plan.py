@@ -24,9 +24,9 @@ from pydantic import (
 from medeval.checkpoints import Checkpoint, discover, located, model_directory
 from medeval.data.benchmark import Benchmark
 from medeval.errors import UsageError
-from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.loader import load, refuse_shared_names
 from medeval.models.base import Sampling
+from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.scoring.judge import Judge
 from medeval.scoring.judge_model import JudgeBackend, JudgeClient, open_client
 from medeval.store.keys import BASELINE

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from medeval.eval_protocol import EvalProtocol
 from medeval.images.cache import PreparedImages
 from medeval.images.known_files import KnownFiles
 from medeval.images.memory import Holding
 from medeval.images.picture import Picture, prepare
+from medeval.rollout.protocol import EvalProtocol
 from medeval.types.sample import ImageSource, Sample
 
 

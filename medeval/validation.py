@@ -10,7 +10,7 @@ from medeval.data.dataset import BenchmarkSamples
 from medeval.errors import DataError
 from medeval.images.picture import prepare
 from medeval.plan import PlanFile, PlannedBenchmark
-from medeval.rendering import shown_mark
+from medeval.rollout.render import shown_mark
 from medeval.scoring.grade import grade_answer
 from medeval.scoring.judge import Judge
 from medeval.types.definition import Loaded

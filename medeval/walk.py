@@ -18,14 +18,14 @@ from medeval.conversation import Conversation, Kind
 from medeval.data.dataset import BenchmarkSamples
 from medeval.engine_time import EngineTime
 from medeval.errors import DataError, FatalModelError, ModelError, RecordError
-from medeval.eval_protocol import EvalProtocol
 from medeval.images.cache import PreparedImages
 from medeval.images.memory import Holding, NotBegunError
 from medeval.interruption import Interrupt
 from medeval.models.base import Model
 from medeval.order import Order
 from medeval.plan import PlannedBenchmark
-from medeval.rollout import Rollout, roll_out
+from medeval.rollout.conversation import Rollout, roll_out
+from medeval.rollout.protocol import EvalProtocol
 from medeval.scoring.judging import JudgeQueue, failure, first_error_alone
 from medeval.shared_pictures import SharedPictures
 from medeval.store.cell_folder import CellFolder, CellWriter

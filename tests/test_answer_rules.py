@@ -3,8 +3,8 @@
 import pytest
 
 from medeval.errors import DefinitionError
-from medeval.eval_protocol import EvalProtocol
-from medeval.protocol_parts import AnswerRule, Wording, found_answer
+from medeval.rollout.observation import AnswerRule, Wording, found_answer
+from medeval.rollout.protocol import EvalProtocol
 from medeval.tools.calls.actions import terminate_argument
 from medeval.tools.calls.find import CallRules, find_calls
 

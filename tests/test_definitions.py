@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medeval.errors import DataError, DefinitionError
-from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images.resize import PixelBudget
 from medeval.models.base import Sampling
-from medeval.protocol_parts import Observation, Observed, Wording
+from medeval.rollout.observation import Observation, Observed, Wording
+from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.scoring.judge import Judge
 from medeval.tools.calls.find import BEHAVIOUR, CallRules
 from medeval.tools.crop import crop_and_zoom

@@ -92,7 +92,7 @@ def test_the_package_itself_imports_nothing_of_its_own_until_asked() -> None:
 def test_analysis_and_figures_read_records_and_no_models(module: str) -> None:
     used = imported(TREES[module])
     assert packages(used) & {"torch", "transformers", "vllm"} == set()
-    runs = ("medeval.models", "medeval.sweep", "medeval.walk", "medeval.rollout")
+    runs = ("medeval.models", "medeval.sweep", "medeval.walk", "medeval.rollout.conversation")
     assert [name for name in used if name.startswith(runs)] == []
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from medeval.data.benchmark import Benchmark
 from medeval.errors import DefinitionError
-from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.loader import FOLDERS, load, load_file, refuse_shared_names, shipped
+from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.scoring.judge import Judge
 from tests.processes import run_python
 

@@ -5,14 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medeval.eval_protocol import EvalProtocol
 from medeval.images.made_room import BYTES_A_PIXEL, MadeRoom, Share
 from medeval.images.memory import Holding
 from medeval.images.picture import prepare
 from medeval.images.resize import PixelBudget
 from medeval.models.base import Request
 from medeval.models.scripted import ScriptedModel
-from medeval.rollout import roll_out
+from medeval.rollout.conversation import roll_out
+from medeval.rollout.protocol import EvalProtocol
 from medeval.tools.base import ToolContext
 from medeval.tools.function import tool
 from medeval.tools.rotate_flip import rotate

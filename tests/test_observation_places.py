@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from medeval.errors import DefinitionError
-from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images.picture import Picture, prepare
 from medeval.loader import load
 from medeval.models.base import Reply, TokenHistory
 from medeval.models.scripted import ScriptedModel
-from medeval.protocol_parts import (
+from medeval.rollout.conversation import Rollout, roll_out
+from medeval.rollout.observation import (
     Observation,
     Observed,
     Place,
@@ -21,7 +21,7 @@ from medeval.protocol_parts import (
     rewritten,
     to_last_fence,
 )
-from medeval.rollout import Rollout, roll_out
+from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.store.records import TrajectoryRecord
 from medeval.types.geometry import Size
 from medeval.types.sample import ImageSource, Sample

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images.picture import prepare
 from medeval.images.resize import PixelBudget
 from medeval.loader import load
-from medeval.rendering import EXAMPLE, render_difference, render_opening
+from medeval.rollout.protocol import EvalProtocol, Pair
+from medeval.rollout.render import EXAMPLE, render_difference, render_opening
 from medeval.types.sample import ImageSource
 
 PLAIN = EvalProtocol(name="plain", system="Be brief.", user="$question$options")

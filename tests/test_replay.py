@@ -11,10 +11,10 @@ import pytest
 
 from medeval import tool
 from medeval.errors import DataError
-from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.loader import load
-from medeval.recorded import Recording
-from medeval.replay import UNCHECKED, replay, replay_file
+from medeval.rollout.protocol import EvalProtocol, Pair
+from medeval.rollout.recorded import Recording
+from medeval.rollout.replay import UNCHECKED, replay, replay_file
 from medeval.store.records import TrajectoryRecord
 from medeval.types.sample import JsonValue
 from tests.definitions import golden_transcripts as golden

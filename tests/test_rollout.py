@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medeval.errors import DataError, TransientModelError
-from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images.picture import Picture, prepare
 from medeval.images.resize import PixelBudget
 from medeval.loader import load
 from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.scripted import Script, ScriptedModel
-from medeval.protocol_parts import Observation
-from medeval.rollout import Rollout, request_seed, roll_out
+from medeval.rollout.conversation import Rollout, request_seed, roll_out
+from medeval.rollout.observation import Observation
+from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.tools.calls.find import CallRules
 from medeval.tools.crop import crop_and_zoom
 from medeval.types.geometry import Size

@@ -12,10 +12,10 @@ from medeval.data.benchmark import Benchmark
 from medeval.data.rows import open_rows
 from medeval.demo import shipped_checkpoints
 from medeval.demo.checkpoints import Family, build_checkpoint
-from medeval.eval_protocol import EvalProtocol
 from medeval.images.picture import Picture, made_picture, prepare
 from medeval.loader import load
 from medeval.models.base import Request, Sampling
+from medeval.rollout.protocol import EvalProtocol
 from medeval.types.sample import EncodedImage, Sample
 from medeval.types.trajectory import ImageRef, Message, Text
 

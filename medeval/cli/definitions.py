@@ -10,11 +10,11 @@ import click
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import DrawnRows, HubRows, RepeatedRows, RowSource
 from medeval.errors import DefinitionError, UsageError
-from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images.picture import prepare
 from medeval.loader import load, shipped
 from medeval.models.base import Sampling
-from medeval.rendering import EXAMPLE, render_difference, render_opening, shown_mark
+from medeval.rollout.protocol import EvalProtocol, Pair
+from medeval.rollout.render import EXAMPLE, render_difference, render_opening, shown_mark
 from medeval.scoring.judge import Judge
 from medeval.types.definition import Loaded
 from medeval.types.sample import ImageSource, Sample

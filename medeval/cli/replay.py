@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from medeval.errors import DefinitionError
-from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.loader import load
-from medeval.replay import Replayed, ReplayReport, replay_file
+from medeval.rollout.protocol import EvalProtocol, Pair
+from medeval.rollout.replay import Replayed, ReplayReport, replay_file
 
 SHOWN_DISAGREEMENTS = 10
 SHOWN_REASONS = 5

@@ -19,12 +19,12 @@ from medeval.data.rows import open_rows
 from medeval.data.scenes import COLOURS, EDGE_PX
 from medeval.demo.batched import Rotation, text_rotation
 from medeval.demo.views import SPANS, Views
-from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images.picture import made_picture
 from medeval.images.resize import smart_resize
 from medeval.loader import load
 from medeval.models.processor import ChatProcessor, Prompt
-from medeval.protocol_parts import Observed
+from medeval.rollout.observation import Observed
+from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.tools.crop import DEFAULT_BUDGET
 from medeval.types.geometry import Size
 from medeval.types.sample import Sample

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from medeval.eval_protocol import EvalProtocol
 from medeval.loader import load, shipped
+from medeval.rollout.protocol import EvalProtocol
 from medeval.scoring.judge import Judge
 from tests.medeval_processes import MedevalMain
 from tests.small_benchmark import png, write_benchmark, write_judge

@@ -14,12 +14,12 @@ from typing import Any
 
 from PIL import Image
 
-from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images.picture import Picture, prepare
 from medeval.loader import load
 from medeval.models.base import Reply
 from medeval.models.scripted import ScriptedModel
-from medeval.rollout import Rollout, roll_out
+from medeval.rollout.conversation import Rollout, roll_out
+from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.types.sample import ImageSource, Sample
 from medeval.types.trajectory import ImageRef, Message, NativeCall, Text
 

@@ -8,15 +8,15 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images.picture import prepare
 from medeval.images.resize import PixelBudget
 from medeval.loader import load
 from medeval.models.base import Sampling
 from medeval.models.scripted import Script, ScriptedModel
-from medeval.recorded import Recording
-from medeval.replay import UNCHECKED, replay
-from medeval.rollout import Rollout, roll_out
+from medeval.rollout.conversation import Rollout, roll_out
+from medeval.rollout.protocol import EvalProtocol, Pair
+from medeval.rollout.recorded import Recording
+from medeval.rollout.replay import UNCHECKED, replay
 from medeval.tools import remake
 from medeval.types.geometry import Size
 from medeval.types.sample import ImageSource, JsonValue, Sample

@@ -8,12 +8,12 @@ import json
 import pytest
 from PIL import Image
 
-from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images.picture import prepare
 from medeval.loader import load
 from medeval.models.base import Reply, Sampling
 from medeval.models.scripted import Script, ScriptedModel
-from medeval.rollout import Rollout, roll_out
+from medeval.rollout.conversation import Rollout, roll_out
+from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.types.geometry import Affine, Size
 from medeval.types.sample import ImageSource, JsonValue, Sample
 from medeval.types.trajectory import Content, ImageRef, Message, NativeCall, Text

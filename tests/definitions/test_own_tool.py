@@ -7,12 +7,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from medeval.eval_protocol import Pair
 from medeval.images.picture import prepare
 from medeval.loader import load
 from medeval.models.base import Reply
 from medeval.models.scripted import ScriptedModel
-from medeval.rollout import roll_out
+from medeval.rollout.conversation import roll_out
+from medeval.rollout.protocol import Pair
 from medeval.types.sample import ImageSource, Sample
 from medeval.types.trajectory import NativeCall
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images.picture import prepare
 from medeval.loader import load, shipped
 from medeval.models.base import Reply
+from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.tools.base import ToolContext
 from medeval.types.geometry import Size
 from medeval.types.trajectory import ImageRef, Trajectory, Usage

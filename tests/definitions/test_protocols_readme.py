@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images.picture import prepare
 from medeval.loader import load, shipped
 from medeval.models.scripted import Script, ScriptedModel
-from medeval.rollout import roll_out
+from medeval.rollout.conversation import roll_out
+from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.types.sample import ImageSource, Sample
 from medeval.types.trajectory import Trajectory
 

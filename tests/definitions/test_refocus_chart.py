@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from medeval.errors import DefinitionError
-from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.loader import load
 from medeval.models.base import Sampling
-from medeval.protocol_parts import Observation
-from medeval.rollout import Rollout
+from medeval.rollout.conversation import Rollout
+from medeval.rollout.observation import Observation
+from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.types.sample import JsonValue, Sample
 from medeval.types.trajectory import ImageRef, Text
 from tests.definitions import golden_transcripts as golden

@@ -19,12 +19,12 @@ from medeval.data.scenes import EDGE_PX
 from medeval.demo import shipped_checkpoints
 from medeval.demo.lessons import call_text
 from medeval.demo.views import cell_of
-from medeval.eval_protocol import Pair
 from medeval.images.picture import Picture, made_picture
 from medeval.loader import load
 from medeval.models.base import Request
 from medeval.models.transformers import TransformersModel
-from medeval.protocol_parts import Observed
+from medeval.rollout.observation import Observed
+from medeval.rollout.protocol import Pair
 from medeval.tools.base import ToolContext
 from medeval.tools.calls.find import find_calls
 from medeval.types.sample import EncodedImage, Sample

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from medeval import load
-from medeval.eval_protocol import Pair
 from medeval.models.base import Reply, Request
 from medeval.models.conversation_states import KeptStates
 from medeval.models.transformers import TransformersModel
-from medeval.rollout import Rollout, roll_out
+from medeval.rollout.conversation import Rollout, roll_out
+from medeval.rollout.protocol import Pair
 from medeval.types.trajectory import ImageRef, Message, Text
 from tests.tiny_checkpoints import drawn_image, marker, request
 

@@ -15,13 +15,13 @@ from transformers import AutoModelForImageTextToText
 
 from medeval import load
 from medeval.errors import FatalModelError, ModelError
-from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images.picture import prepare
 from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.processor import ChatProcessor
 from medeval.models.transformers import TransformersModel
-from medeval.protocol_parts import Observation, Place
-from medeval.rollout import Rollout, roll_out
+from medeval.rollout.conversation import Rollout, roll_out
+from medeval.rollout.observation import Observation, Place
+from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.tools.base import ToolSchema
 from medeval.types.geometry import Size
 from medeval.types.trajectory import ImageRef, Message, NativeCall, Text

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medeval.eval_protocol import Pair
 from medeval.loader import shipped
-from medeval.recorded import Recording
-from medeval.replay import replay
+from medeval.rollout.protocol import Pair
+from medeval.rollout.recorded import Recording
+from medeval.rollout.replay import replay
 from medeval.tools.calls.find import CallRules, CallSyntax, find_calls
 from tests.tools.mutated_calls import BITS, SYNTAXES, WRITTEN, mutated
 

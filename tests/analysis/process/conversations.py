@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from PIL import Image
 
-from medeval.eval_protocol import EvalProtocol
 from medeval.images.picture import prepare
 from medeval.models.base import Sampling
 from medeval.models.scripted import ScriptedModel
-from medeval.rollout import roll_out
+from medeval.rollout.conversation import roll_out
+from medeval.rollout.protocol import EvalProtocol
 from medeval.tools.crop import crop_and_zoom
 from medeval.tools.draw import draw_line, draw_point
 from medeval.tools.focus import VTOOL_V1, focus_tools

@@ -3,8 +3,8 @@
 import difflib
 from collections.abc import Sequence
 
-from medeval.eval_protocol import EvalProtocol, Pair
 from medeval.images.picture import Picture
+from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.types.geometry import AxisLine, Box, Point
 from medeval.types.sample import ImageSource, Sample
 from medeval.types.trajectory import Text

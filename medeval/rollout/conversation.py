@@ -10,8 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from medeval.album import Album
-from medeval.call_rulings import (
+from medeval.errors import ToolError
+from medeval.images.made_room import MadeRoom, Share
+from medeval.images.memory import PixelRoom
+from medeval.images.picture import Picture
+from medeval.models.base import Model, Reply, Request, Sampling, TokenHistory
+from medeval.rollout.call_policy import (
     calls_of,
     keeps_names,
     offered_tool,
@@ -24,13 +28,9 @@ from medeval.call_rulings import (
     seen_calls,
     winning_answer,
 )
-from medeval.errors import ToolError
-from medeval.eval_protocol import EvalProtocol
-from medeval.images.made_room import MadeRoom, Share
-from medeval.images.memory import PixelRoom
-from medeval.images.picture import Picture
-from medeval.models.base import Model, Reply, Request, Sampling, TokenHistory
-from medeval.protocol_parts import Observed
+from medeval.rollout.images import Album
+from medeval.rollout.observation import Observed
+from medeval.rollout.protocol import EvalProtocol
 from medeval.tools.base import Tool, ToolContext, ToolResult
 from medeval.tools.calls.find import ends_at_stop
 from medeval.types.geometry import Size

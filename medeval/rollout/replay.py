@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from medeval.call_rulings import (
+from medeval.errors import DataError, ToolError
+from medeval.rollout.call_policy import (
     calls_of,
     keeps_names,
     offered_tool,
@@ -23,10 +24,9 @@ from medeval.call_rulings import (
     seen_calls,
     winning_answer,
 )
-from medeval.errors import DataError, ToolError
-from medeval.eval_protocol import EvalProtocol
-from medeval.protocol_parts import Observed
-from medeval.recorded import (
+from medeval.rollout.observation import Observed
+from medeval.rollout.protocol import EvalProtocol
+from medeval.rollout.recorded import (
     SIZE_UNKNOWN,
     Message,
     RecordedImages,
@@ -188,7 +188,7 @@ Ended = tuple[StopReason | None, Answer | None]
 
 @dataclass(slots=True, kw_only=True)
 class _State:
-    """A conversation while it is replayed, in the steps of `medeval.rollout`."""
+    """A conversation while it is replayed, in the steps of `medeval.rollout.conversation`."""
 
     protocol: EvalProtocol
     images: RecordedImages

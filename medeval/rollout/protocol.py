@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 from medeval.errors import DefinitionError
 from medeval.images.resize import PixelBudget
 from medeval.models.base import Sampling
-from medeval.protocol_parts import (
+from medeval.rollout.observation import (
     AnswerRule,
     AtLimit,
     Observation,

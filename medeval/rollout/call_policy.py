@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from medeval.errors import ToolError
-from medeval.eval_protocol import EvalProtocol
-from medeval.protocol_parts import Observed
+from medeval.rollout.observation import Observed
+from medeval.rollout.protocol import EvalProtocol
 from medeval.tools.base import Tool
 from medeval.tools.calls.find import CallSyntax, Said, find_calls, named
 from medeval.types.trajectory import (

@@ -1,0 +1,1 @@
+"""One sample under one protocol: the conversation of a model and its tools."""
