@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medeval.checkpoints import Checkpoint
 from medeval.engines import model_opener
 from medeval.errors import ModelError, UsageError
 from medeval.frames import Run
 from medeval.loader import load
 from medeval.models.base import Model
+from medeval.models.checkpoints import Checkpoint
 from medeval.plan import PlanFile, judge_client, read_options, ready_judge, resolve
 from medeval.scoring.judge import Judge
 from medeval.scoring.predictions import score_lines

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from medeval.checkpoints import Checkpoint
 from medeval.errors import FatalModelError
+from medeval.models.checkpoints import Checkpoint
 from medeval.models.weights import weight_fingerprint
 from medeval.plan import Plan
 from medeval.store.fingerprints import differences

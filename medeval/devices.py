@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from medeval.errors import UsageError
-from medeval.models.machine import THREADS, usable_cpus
+from medeval.models.hardware import THREADS, usable_cpus
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 DRIVER = Path("/proc/driver/nvidia/gpus")

@@ -9,9 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medeval.checkpoints import Checkpoint
 from medeval.errors import UsageError
 from medeval.models.base import Model
+from medeval.models.checkpoints import Checkpoint
 from medeval.plan import Backend, Plan
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class _Folders:
             self._link(Path(given))
 
     def _link(self, processor: Path) -> None:
-        from medeval.models.kinship import with_processor
+        from medeval.models.weights import with_processor
 
         self._links = Path(tempfile.mkdtemp(prefix="medeval-"))
         for index, (name, folder) in enumerate(self._folders.items()):

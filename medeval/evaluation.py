@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from itertools import filterfalse
 
 from medeval.cell_settings import cell_fields, refusal_of
-from medeval.checkpoints import Checkpoint
 from medeval.data.dataset import BenchmarkSamples
 from medeval.engines import concurrency_of, end_engines
 from medeval.errors import ModelError, RecordError
 from medeval.images.cache import PreparedImages
 from medeval.interruption import Interrupt
 from medeval.models.base import Model
-from medeval.models.machine import usable_cpus
+from medeval.models.checkpoints import Checkpoint
+from medeval.models.hardware import usable_cpus
 from medeval.plan import Plan, PlannedBenchmark, cell_key
 from medeval.scoring.judge_model import opened
 from medeval.scoring.judging import judge_cell

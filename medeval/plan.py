@@ -21,11 +21,11 @@ from pydantic import (
     ValidationError,
 )
 
-from medeval.checkpoints import Checkpoint, discover, located, model_directory
 from medeval.data.benchmark import Benchmark
 from medeval.errors import UsageError
 from medeval.loader import load, refuse_shared_names
 from medeval.models.base import Sampling
+from medeval.models.checkpoints import Checkpoint, discover, located, model_directory
 from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.scoring.judge import Judge
 from medeval.scoring.judge_model import JudgeBackend, JudgeClient, open_client

@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from medeval.checkpoints import Checkpoint
 from medeval.conversation import Conversation, Kind
 from medeval.data.dataset import BenchmarkSamples
 from medeval.engine_time import EngineTime
@@ -22,6 +21,7 @@ from medeval.images.cache import PreparedImages
 from medeval.images.memory import Holding, NotBegunError
 from medeval.interruption import Interrupt
 from medeval.models.base import Model
+from medeval.models.checkpoints import Checkpoint
 from medeval.order import Order
 from medeval.plan import PlannedBenchmark
 from medeval.rollout.conversation import Rollout, roll_out

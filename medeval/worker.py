@@ -13,12 +13,12 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from medeval.checkpoints import Checkpoint
 from medeval.data.dataset import BenchmarkSamples
 from medeval.engines import model_opener
 from medeval.evaluation import Evaluation, Group, cells_of
 from medeval.images.cache import PreparedImages
 from medeval.interruption import Interrupt
+from medeval.models.checkpoints import Checkpoint
 from medeval.plan import PlanFile, resolve
 from medeval.reporting import Message, Reporting
 from medeval.store.run_folder import RunFolder

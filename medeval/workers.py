@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from medeval.checkpoints import Checkpoint
 from medeval.devices import gpu_groups, worker_environment
 from medeval.errors import ModelError, UsageError
 from medeval.evaluation import Group
 from medeval.interruption import Interrupt, Interruption
+from medeval.models.checkpoints import Checkpoint
 from medeval.plan import Plan, PlanFile
 from medeval.reporting import Conversations, Overview
 from medeval.store.files import make_folder

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from medeval.checkpoints import Checkpoint
 from medeval.models.base import Model, Request
+from medeval.models.checkpoints import Checkpoint
 from medeval.models.scripted import ScriptedModel
 
 LETTERS = "ABCD"

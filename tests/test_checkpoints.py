@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from medeval.checkpoints import Checkpoint, discover, located, model_directory
 from medeval.errors import UsageError
+from medeval.models.checkpoints import Checkpoint, discover, located, model_directory
 
 
 def model(folder: Path, weights: str = "model.safetensors") -> Path:

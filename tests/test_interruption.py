@@ -14,9 +14,9 @@ import pytest
 from aiohttp import web
 
 import medeval
-from medeval.checkpoints import Checkpoint
 from medeval.interruption import Interrupt, Interruption
 from medeval.models.base import Request
+from medeval.models.checkpoints import Checkpoint
 from medeval.models.scripted import ScriptedModel
 from tests.medeval_processes import MedevalMain, Serve, run_medeval, start_medeval
 from tests.small_benchmark import play, png, scripted, write_benchmark, write_judge, write_pair

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import medeval
-from medeval.checkpoints import Checkpoint
 from medeval.models.base import Model, Request
+from medeval.models.checkpoints import Checkpoint
 from medeval.models.scripted import ScriptedModel
 from medeval.store.run_folder import RunFolder
 from medeval.types.verdict import Verdict

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 import medeval
-from medeval.checkpoints import Checkpoint
 from medeval.images.cache import FOLDER, PreparedImages
 from medeval.images.resize import PixelBudget
 from medeval.merging import merge
 from medeval.models.base import Model, Request
+from medeval.models.checkpoints import Checkpoint
 from medeval.models.scripted import ScriptedModel
 from medeval.remote import RemoteEvaluation
 from medeval.sweep import carry_out

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 import medeval
-from medeval.checkpoints import Checkpoint
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import DrawnRows, Row
 from medeval.errors import DataError, ModelError, RecordError
 from medeval.models.base import Model, Request
+from medeval.models.checkpoints import Checkpoint
 from medeval.models.scripted import ScriptedModel
 from medeval.plan import Plan, PlannedBenchmark, read_options, resolve
 from medeval.store.run_folder import RunFolder

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from medeval.checkpoints import discover
+from medeval.models.checkpoints import discover
 
 SERIES_DIRECTORY: Final = Path(__file__).parent / "series"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 
 from medeval.models.base import TokenHistory
-from medeval.models.machine import free_memory
+from medeval.models.hardware import free_memory
 from medeval.models.states import States
 
 # Of the memory that is free once the weights are loaded; batches need the rest of a GPU's, and on

@@ -10,7 +10,7 @@ import transformers
 from safetensors import SafetensorError
 
 from medeval.errors import FatalModelError
-from medeval.models.machine import THREADS, usable_cpus
+from medeval.models.hardware import THREADS, usable_cpus
 from medeval.models.states import register_grouped_attention
 from medeval.types.sample import JsonValue
 

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from medeval.errors import ModelError
-from medeval.models.kinship import kinship
 from medeval.models.vllm_arguments import QUANTIZED
-from medeval.models.weights import is_quantized, weight_fingerprint
+from medeval.models.weights import is_quantized, kinship, weight_fingerprint
 
 WORKER_FOLDER = Path(__file__).parent / "worker"
 WORKER_EXTENSION = "medeval_vllm_worker.WeightCheck"

@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, Any
 from medeval.errors import FatalModelError, ModelError, UsageError
 from medeval.models.base import Reply, Request, Sampling, TokenHistory
 from medeval.models.generation import generation_defaults, split_native_calls
-from medeval.models.kinship import kept_file_hashes
 from medeval.models.living import Berth
 from medeval.models.reload import WORKER_EXTENSION, WORKER_FOLDER, LoadedWeights, with_worker
 from medeval.models.server_process import EngineDiedError, explained
 from medeval.models.vllm_arguments import SERVER_ALONE, EngineArguments
 from medeval.models.vllm_server import warm_up_request
-from medeval.models.weights import read_configuration, weight_fingerprint
+from medeval.models.weights import kept_file_hashes, read_configuration, weight_fingerprint
 from medeval.tools.calls.find import ends_at_stop
 from medeval.types.sample import JsonValue
 from medeval.types.trajectory import FinishReason, NativeCall, Usage

@@ -21,7 +21,6 @@ from typing import Any
 from medeval.errors import FatalModelError, ModelError, TransientModelError, UsageError
 from medeval.images.picture import made_picture
 from medeval.models.base import Reply, Request, Sampling
-from medeval.models.kinship import kept_file_hashes
 from medeval.models.living import Berth
 from medeval.models.openai import OpenAIModel
 from medeval.models.reload import WORKER_EXTENSION, LoadedWeights, with_worker
@@ -34,7 +33,7 @@ from medeval.models.server_process import (
     ServerProcess,
 )
 from medeval.models.vllm_arguments import EngineArguments
-from medeval.models.weights import weight_fingerprint
+from medeval.models.weights import kept_file_hashes, weight_fingerprint
 from medeval.types.sample import JsonValue
 from medeval.types.trajectory import ImageRef, Message, Text
 

@@ -9,10 +9,10 @@ import pandas as pd
 from click.testing import CliRunner
 
 import medeval
-from medeval.checkpoints import Checkpoint
 from medeval.cli import group
 from medeval.frames import Run
 from medeval.models.base import Model, Request
+from medeval.models.checkpoints import Checkpoint
 from medeval.models.scripted import ScriptedModel
 
 # What a script does with a sample: its answer without tools, its calls, its answer with them.

@@ -14,7 +14,7 @@ from medeval.models.conversation_states import (
     KeptStates,
     default_max_bytes,
 )
-from medeval.models.machine import free_memory
+from medeval.models.hardware import free_memory
 from medeval.models.states import Start, States
 
 # keys and values of one token, in two layers

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from medeval.models.hardware import free_memory, usable_cpus
 from medeval.models.loading import load_model
-from medeval.models.machine import free_memory, usable_cpus
 
 GIGABYTE = 2**30
 

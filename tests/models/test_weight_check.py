@@ -13,8 +13,8 @@ import pytest
 
 from medeval.errors import FatalModelError
 from medeval.models import reload
-from medeval.models.kinship import kinship, with_processor
 from medeval.models.read_ahead import read_ahead
+from medeval.models.weights import kinship, with_processor
 from tests.engine_stand_in import Orders, install
 
 torch = pytest.importorskip("torch")

@@ -24,10 +24,10 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from medeval.checkpoints import Checkpoint
 from medeval.demo.checkpoints import Architecture, build_checkpoint
 from medeval.engines import LivingEngines, model_opener
 from medeval.models.base import Reply, Request, TokenHistory
+from medeval.models.checkpoints import Checkpoint
 from medeval.models.living import Berth, LivingModel
 from medeval.models.vllm import EnginePlan, VLLMEngine, engine_plan
 from medeval.plan import Plan, read_options, resolve
