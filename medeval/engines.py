@@ -97,7 +97,7 @@ def _refuse_missing_folders(plan: Plan) -> None:
 
 
 def _openai(plan: Plan) -> Callable[[Checkpoint], Model]:
-    from medeval.models.openai import OpenAIModel
+    from medeval.models.openai.client import OpenAIModel
 
     options = plan.options
     arguments = _checked(
@@ -113,8 +113,8 @@ def _openai(plan: Plan) -> Callable[[Checkpoint], Model]:
 
 def _several(checkpoint: Checkpoint, urls: Sequence[str], arguments: dict[str, Any]) -> Model:
     """One model on several servers, which takes the repeating over from their clients."""
-    from medeval.models.openai import OpenAIModel
-    from medeval.models.several import FIRST_REST_S, SeveralServers
+    from medeval.models.openai.client import OpenAIModel
+    from medeval.models.openai.pool import FIRST_REST_S, SeveralServers
 
     model = checkpoint.location
     repeats = arguments.pop("max_retries", MAX_RETRIES)

@@ -5,7 +5,7 @@ import pytest
 
 from medeval.engines import concurrency_of, model_opener
 from medeval.errors import UsageError
-from medeval.models.openai import OpenAIModel
+from medeval.models.openai.client import OpenAIModel
 from medeval.plan import Plan, read_options, resolve
 from tests.small_benchmark import write_benchmark
 

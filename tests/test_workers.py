@@ -242,7 +242,7 @@ def test_a_checkpoint_that_kills_its_workers_is_given_up_and_the_others_go_on(
         "import sys\n"
         "if 'medeval.worker' in sys.orig_argv:\n"
         "    import os\n"
-        "    from medeval.models.openai import OpenAIModel\n"
+        "    from medeval.models.openai.client import OpenAIModel\n"
         "    start = OpenAIModel.start\n"
         "    async def fatal(model):\n"
         "        await start(model)\n"

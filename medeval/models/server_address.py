@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medeval.errors import FatalModelError
-from medeval.models.address import UNIX
+from medeval.models.openai.address import UNIX
 
 # What the narrowest system takes as a socket's path, in bytes.
 LONGEST_SOCKET_PATH = 103

@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 
 from medeval.errors import ModelError
-from medeval.models.address import connector_to, root_url
+from medeval.models.openai.address import connector_to, root_url
 
 SHOWN_CHARACTERS = 400
 

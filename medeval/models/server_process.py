@@ -12,7 +12,7 @@ import aiohttp
 
 from medeval.errors import FatalModelError, TransientModelError
 from medeval.models import guard
-from medeval.models.address import connector_to, root_url
+from medeval.models.openai.address import connector_to, root_url
 from medeval.models.server_address import ServerAddress
 
 POLL_S = 0.25

@@ -22,7 +22,7 @@ from medeval.errors import FatalModelError, ModelError, TransientModelError, Usa
 from medeval.images.picture import made_picture
 from medeval.models.base import Reply, Request, Sampling
 from medeval.models.living import Berth
-from medeval.models.openai import OpenAIModel
+from medeval.models.openai.client import OpenAIModel
 from medeval.models.reload import WORKER_EXTENSION, LoadedWeights, with_worker
 from medeval.models.server_address import ServerAddress
 from medeval.models.server_controls import ServerControls

@@ -252,7 +252,7 @@ def open_client(
         return _serve_client(name, max_calls, arguments)
     if base_url is None:
         return JudgeClient(name, None, max_calls=max_calls)
-    from medeval.models.openai import OpenAIModel
+    from medeval.models.openai.client import OpenAIModel
 
     known = [item for item in signature(OpenAIModel).parameters if item not in OWN_FLAGS]
     for argument in arguments:

@@ -1,7 +1,7 @@
 import pytest
 
 from medeval.errors import UsageError
-from medeval.models.address import normalised_base_url, proxy_for
+from medeval.models.openai.address import normalised_base_url, proxy_for
 
 HOST = "http://127.0.0.1:8000"
 

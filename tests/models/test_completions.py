@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medeval.models.base import Reply, Request, Sampling
-from medeval.models.completions import Refusal, decode, encode, parameters, read_refusal
-from medeval.models.request_body import CHUNK_BYTES
+from medeval.models.openai.body import CHUNK_BYTES
+from medeval.models.openai.wire import Refusal, decode, encode, parameters, read_refusal
 from medeval.tools.base import ToolSchema
 from medeval.types.sample import EncodedImage, JsonValue
 from medeval.types.trajectory import FinishReason, ImageRef, Message, NativeCall, Text, Usage

@@ -11,7 +11,7 @@ from aiohttp import web
 from medeval.errors import FatalModelError
 from medeval.models.base import Reply, Request
 from medeval.models.final_turn import whole_turns
-from medeval.models.openai import OpenAIModel
+from medeval.models.openai.client import OpenAIModel
 from medeval.types.trajectory import ImageRef, Message, Text
 from tests.stub_server import Body, StubServer, _completion, error_body, running
 from tests.tiny_checkpoints import drawn_image, request

@@ -19,8 +19,8 @@ from aiohttp import web
 
 from medeval.errors import FatalModelError, ModelError, TransientModelError
 from medeval.models.base import Model, Reply, Request, Sampling
-from medeval.models.openai import OpenAIModel
-from medeval.models.retries import retry_after_s
+from medeval.models.openai.client import OpenAIModel
+from medeval.models.openai.retries import retry_after_s
 from medeval.tools.base import ToolSchema
 from medeval.types.sample import EncodedImage
 from medeval.types.trajectory import ImageRef, Message, NativeCall, Text, Usage
@@ -374,7 +374,7 @@ def test_a_wait_the_server_asks_for_is_honoured() -> None:
 
 
 def test_a_wait_the_server_asks_for_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medeval.models.retries.MAX_RETRY_AFTER_S", 0.01)
+    monkeypatch.setattr("medeval.models.openai.retries.MAX_RETRY_AFTER_S", 0.01)
 
     def respond(index: int, body: Body) -> web.Response | None:
         if index:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 import medeval
 from medeval.errors import ModelError, OverloadedModelError, TransientModelError
 from medeval.models.base import Model
-from medeval.models.openai import OpenAIModel
-from medeval.models.places import AFTER_REFUSAL, AFTER_TIME_OUT, Places
-from medeval.models.several import SeveralServers
+from medeval.models.openai.client import OpenAIModel
+from medeval.models.openai.concurrency import AFTER_REFUSAL, AFTER_TIME_OUT, Places
+from medeval.models.openai.pool import SeveralServers
 from tests.medeval_processes import MedevalMain, Serve
 from tests.small_benchmark import write_benchmark, write_pair
 from tests.stub_server import StubServer, running

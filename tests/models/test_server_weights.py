@@ -21,7 +21,7 @@ from medeval.errors import FatalModelError, ModelError, UsageError
 from medeval.models import server_address
 from medeval.models.base import Model
 from medeval.models.living import LivingModel
-from medeval.models.openai import OpenAIModel
+from medeval.models.openai.client import OpenAIModel
 from medeval.models.server_address import LONGEST_SOCKET_PATH, ServerAddress
 from medeval.models.server_controls import ServerControls
 from medeval.models.vllm_server import server_berth, server_plan

@@ -10,8 +10,8 @@ import pytest
 from medeval.engines import model_opener
 from medeval.errors import FatalModelError, TransientModelError
 from medeval.models.base import Reply
-from medeval.models.openai import OpenAIModel
-from medeval.models.several import SeveralServers
+from medeval.models.openai.client import OpenAIModel
+from medeval.models.openai.pool import SeveralServers
 from medeval.plan import read_options, resolve
 from tests.small_benchmark import write_benchmark
 from tests.stub_server import StubServer, running

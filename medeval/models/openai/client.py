@@ -10,13 +10,19 @@ from typing import Any
 import aiohttp
 
 from medeval.errors import FatalModelError, ModelError, OverloadedModelError, TransientModelError
-from medeval.models.address import connector_to, http_url, normalised_base_url, proxy_for, root_url
 from medeval.models.base import Reply, Request
-from medeval.models.completions import Refusal, decode, encode, parameters, read_refusal
 from medeval.models.final_turn import FINAL_TURN_SETTINGS, HINT, FinalTurnCheck
-from medeval.models.places import Places
-from medeval.models.request_body import Body
-from medeval.models.retries import Retries, retry_after_s
+from medeval.models.openai.address import (
+    connector_to,
+    http_url,
+    normalised_base_url,
+    proxy_for,
+    root_url,
+)
+from medeval.models.openai.body import Body
+from medeval.models.openai.concurrency import Places
+from medeval.models.openai.retries import Retries, retry_after_s
+from medeval.models.openai.wire import Refusal, decode, encode, parameters, read_refusal
 from medeval.types.sample import JsonValue
 
 CONNECT_TIMEOUT_S = 30.0

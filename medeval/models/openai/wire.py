@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from medeval.models.base import Reply, Request
 from medeval.models.final_turn import final_turn_settings, whole_turns
-from medeval.models.request_body import Body
+from medeval.models.openai.body import Body
 from medeval.tools.calls.find import ends_at_stop
 from medeval.types.sample import EncodedImage, JsonValue
 from medeval.types.trajectory import FinishReason, ImageRef, Message, NativeCall, Text, Usage
