@@ -75,7 +75,7 @@ def model_opener(plan: Plan) -> Callable[[Checkpoint], Model]:
 
 
 def _transformers(plan: Plan) -> Callable[[Checkpoint], Model]:
-    from medeval.models.transformers import TransformersModel
+    from medeval.models.transformers.model import TransformersModel
 
     options = plan.options
     _refuse_missing_folders(plan)

@@ -55,7 +55,7 @@ def test_samples_in_flight_suit_the_backend_unless_asked_for(
 
 def test_a_local_engine_gets_the_checkpoints_folder_and_its_processor(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from medeval.models.transformers import TransformersModel
+    from medeval.models.transformers.model import TransformersModel
 
     resolved = plan(
         tmp_path,

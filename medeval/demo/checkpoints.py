@@ -72,7 +72,7 @@ def build_checkpoint(
     here, so that they become few tokens. `words` are one token each. Equal arguments write
     equal files.
     """
-    from medeval.models.quiet import quiet
+    from medeval.models.transformers.loading import quiet
 
     architecture = architecture or Architecture()
     directory.mkdir(parents=True, exist_ok=True)

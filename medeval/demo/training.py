@@ -42,9 +42,8 @@ from medeval.demo.lessons import (
     word_ids,
 )
 from medeval.demo.views import CELLS, VIEW_PX, Views, draw_views
-from medeval.models.loading import load_model
 from medeval.models.processor import ChatProcessor
-from medeval.models.quiet import quiet
+from medeval.models.transformers.loading import load_model, quiet
 
 # The benchmark's scenes have seeds that begin otherwise.
 SCENE_SEED: Final = "markers training"

@@ -22,7 +22,7 @@ from medeval.demo.views import cell_of
 from medeval.images.picture import Picture, made_picture
 from medeval.loader import load
 from medeval.models.base import Request
-from medeval.models.transformers import TransformersModel
+from medeval.models.transformers.model import TransformersModel
 from medeval.rollout.observation import Observed
 from medeval.rollout.protocol import Pair
 from medeval.tools.base import ToolContext

@@ -24,8 +24,8 @@ from medeval.demo.training import (
 from medeval.demo.views import CELLS, SPANS, cell_of, crop_view, draw_views, whole_view
 from medeval.images.picture import made_picture
 from medeval.loader import load
-from medeval.models.loading import load_model
 from medeval.models.processor import ChatProcessor
+from medeval.models.transformers.loading import load_model
 from medeval.rollout.protocol import Pair
 from medeval.tools.base import ToolContext
 from medeval.tools.calls.find import find_calls

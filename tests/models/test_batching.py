@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.models.batching import Batcher, run_in_halves
+from medeval.models.transformers.batcher import Batcher, run_in_halves
 
 
 class FullError(Exception):

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medeval.models.base import TokenHistory
-from medeval.models.conversation_states import (
+from medeval.models.hardware import free_memory
+from medeval.models.transformers.conversation_cache import (
     CPU_SHARE,
     ConversationStates,
     KeptStates,
     default_max_bytes,
 )
-from medeval.models.hardware import free_memory
-from medeval.models.states import Start, States
+from medeval.models.transformers.kv_cache import Start, States
 
 # keys and values of one token, in two layers
 TOKEN_BYTES = 2 * 2 * 4

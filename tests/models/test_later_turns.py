@@ -9,8 +9,8 @@ import torch
 
 from medeval import load
 from medeval.models.base import Reply, Request
-from medeval.models.conversation_states import KeptStates
-from medeval.models.transformers import TransformersModel
+from medeval.models.transformers.conversation_cache import KeptStates
+from medeval.models.transformers.model import TransformersModel
 from medeval.rollout.conversation import Rollout, roll_out
 from medeval.rollout.protocol import Pair
 from medeval.types.trajectory import ImageRef, Message, Text

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from medeval.models.hardware import free_memory, usable_cpus
-from medeval.models.loading import load_model
+from medeval.models.transformers.loading import load_model
 
 GIGABYTE = 2**30
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from medeval.models.loading import load_model
-from medeval.models.states import (
+from medeval.models.transformers.kv_cache import (
     KEPT_TEXTS,
     LEAST_SHARED,
     RoomyLayer,
@@ -23,6 +22,7 @@ from medeval.models.states import (
     joined,
     shared_start,
 )
+from medeval.models.transformers.loading import load_model
 
 
 def layers_of(cache: Cache) -> list[Any]:

@@ -18,7 +18,7 @@ from medeval.errors import FatalModelError, ModelError
 from medeval.images.picture import prepare
 from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.processor import ChatProcessor
-from medeval.models.transformers import TransformersModel
+from medeval.models.transformers.model import TransformersModel
 from medeval.rollout.conversation import Rollout, roll_out
 from medeval.rollout.observation import Observation, Place
 from medeval.rollout.protocol import EvalProtocol, Pair
@@ -696,7 +696,7 @@ def test_without_torch_the_hint_names_the_extra(tiny_checkpoint: Path) -> None:
         "import asyncio, sys\n"
         "sys.modules['torch'] = None\n"
         "from medeval.errors import FatalModelError\n"
-        "from medeval.models.transformers import TransformersModel\n"
+        "from medeval.models.transformers.model import TransformersModel\n"
         "from medeval.models.weights import weight_fingerprint\n"
         "from pathlib import Path\n"
         "print(len(weight_fingerprint(Path(sys.argv[1]))))\n"

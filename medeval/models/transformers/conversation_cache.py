@@ -13,7 +13,7 @@ import torch
 
 from medeval.models.base import TokenHistory
 from medeval.models.hardware import free_memory
-from medeval.models.states import States
+from medeval.models.transformers.kv_cache import States
 
 # Of the memory that is free once the weights are loaded; batches need the rest of a GPU's, and on
 # a CPU images and other processes do.

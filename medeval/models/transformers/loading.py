@@ -1,6 +1,8 @@
 """Load a checkpoint's weights with transformers, and say exactly what was loaded."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from safetensors import SafetensorError
 
 from medeval.errors import FatalModelError
 from medeval.models.hardware import THREADS, usable_cpus
-from medeval.models.states import register_grouped_attention
+from medeval.models.transformers.kv_cache import register_grouped_attention
 from medeval.types.sample import JsonValue
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -122,3 +124,21 @@ def _read(
             hint="copy or merge the checkpoint again; it is incomplete",
         )
     return model
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Show only errors of transformers inside the block; its settings come back afterwards."""
+    import transformers
+
+    logging: Any = transformers.utils.logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

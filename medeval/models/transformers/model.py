@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from medeval.errors import FatalModelError, TransientModelError
 from medeval.models.base import Reply, Request, Sampling, TokenHistory
-from medeval.models.batching import Batcher, run_in_halves
 from medeval.models.generation import end_token_ids, generation_defaults, split_native_calls
+from medeval.models.transformers.batcher import Batcher, run_in_halves
 from medeval.models.weights import read_configuration, weight_files, weight_fingerprint
 from medeval.tools.calls.find import ends_at_stop
 from medeval.types.sample import JsonValue
 from medeval.types.trajectory import FinishReason, NativeCall, Usage
 
 if TYPE_CHECKING:
-    from medeval.models.conversation_states import ConversationStates, KeptStates
-    from medeval.models.decoding import RowEnd, RowSettings
     from medeval.models.processor import ChatProcessor, Prompt
-    from medeval.models.states import SharedStarts
+    from medeval.models.transformers.conversation_cache import ConversationStates, KeptStates
+    from medeval.models.transformers.kv_cache import SharedStarts
+    from medeval.models.transformers.sampling import RowEnd, RowSettings
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -162,11 +162,13 @@ class TransformersModel:
         _check_installed()
         model_type = _supported_type(configuration, self._path)
 
-        from medeval.models.conversation_states import ConversationStates, default_max_bytes
-        from medeval.models.loading import load_model
         from medeval.models.processor import ChatProcessor
-        from medeval.models.quiet import quiet
-        from medeval.models.states import SharedStarts
+        from medeval.models.transformers.conversation_cache import (
+            ConversationStates,
+            default_max_bytes,
+        )
+        from medeval.models.transformers.kv_cache import SharedStarts
+        from medeval.models.transformers.loading import load_model, quiet
 
         with quiet():
             processor = ChatProcessor(
@@ -266,7 +268,7 @@ def _prepare(engine: _Engine, request: Request) -> _Row:
 
 
 def _settings(request: Request, room: int, defaults: Mapping[str, Any]) -> "RowSettings":
-    from medeval.models.decoding import RowSettings
+    from medeval.models.transformers.sampling import RowSettings
 
     sampling: Sampling = request.sampling
 
@@ -301,8 +303,8 @@ def _generate_in_room(engine: _Engine, rows: list[_Row], halt: Event) -> list[Re
 def _generate(engine: _Engine, rows: list[_Row], halt: Event) -> list[Reply]:
     import torch
 
-    from medeval.models.batch_inputs import BatchInputs
-    from medeval.models.decoding import RowEnds, RowSampler
+    from medeval.models.transformers.batch import BatchInputs
+    from medeval.models.transformers.sampling import RowEnds, RowSampler
 
     settings = [row.settings for row in rows]
     prompts = [row.prompt for row in rows]

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache
 
-from medeval.models.conversation_states import ConversationStates, KeptStates
 from medeval.models.processor import ChatProcessor, Prompt
-from medeval.models.states import (
+from medeval.models.transformers.conversation_cache import ConversationStates, KeptStates
+from medeval.models.transformers.kv_cache import (
     SharedStarts,
     Start,
     bytes_of_token,
