@@ -15,7 +15,7 @@ from medeval.models.checkpoints import Checkpoint
 from medeval.plan import Backend, Plan
 
 if TYPE_CHECKING:
-    from medeval.models.living import Berth
+    from medeval.models.vllm.supervisor import Berth
 
 # Arguments of engines that have a flag of their own.
 OWN_FLAGS = frozenset({"model", "base_url", "path", "processor_path", "name"})
@@ -127,7 +127,7 @@ def _several(checkpoint: Checkpoint, urls: Sequence[str], arguments: dict[str, A
 
 
 def _vllm_server(plan: Plan) -> LivingEngines:
-    from medeval.models.vllm_server import server_berth, server_plan
+    from medeval.models.vllm.server import server_berth, server_plan
 
     _refuse_missing_folders(plan)
     started = server_plan(plan.options.model_args, plan.output_dir / LOGS)
@@ -135,7 +135,7 @@ def _vllm_server(plan: Plan) -> LivingEngines:
 
 
 def _vllm(plan: Plan) -> LivingEngines:
-    from medeval.models.vllm import engine_berth, engine_plan
+    from medeval.models.vllm.engine import engine_berth, engine_plan
 
     _refuse_missing_folders(plan)
     started = engine_plan(plan.options.model_args, plan.output_dir / LOGS)
@@ -144,7 +144,7 @@ def _vllm(plan: Plan) -> LivingEngines:
 
 def _living(plan: Plan, berth: Callable[[Mapping[Path, Path]], "Berth"]) -> LivingEngines:
     """The models of a plan, one after the other on engines of one berth."""
-    from medeval.models.living import LivingModel
+    from medeval.models.vllm.supervisor import LivingModel
 
     folders = _Folders(plan)
     kept = berth(dict(pairwise(folders.of(one) for one in plan.all_checkpoints)))

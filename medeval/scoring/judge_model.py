@@ -22,7 +22,7 @@ from medeval.types.trajectory import Message, Role, Text, Usage
 from medeval.types.verdict import Grade
 
 if TYPE_CHECKING:
-    from medeval.models.vllm_server import ServerPlan
+    from medeval.models.vllm.server import ServerPlan
 
 # The seed that CharXiv's script sends; with temperature 0 it should not matter.
 SEED = 42
@@ -279,8 +279,8 @@ def _serve_client(
 
     Raises UsageError where there is no such folder, or the server does not know an argument.
     """
-    from medeval.models.living import LivingModel
-    from medeval.models.vllm_server import server_berth, server_plan
+    from medeval.models.vllm.server import server_berth, server_plan
+    from medeval.models.vllm.supervisor import LivingModel
 
     name, separator, given = model.partition("=")
     folder = Path(given if separator else model).resolve()

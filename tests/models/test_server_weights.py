@@ -18,13 +18,13 @@ from aiohttp import web
 
 from medeval import load_run
 from medeval.errors import FatalModelError, ModelError, UsageError
-from medeval.models import server_address
 from medeval.models.base import Model
-from medeval.models.living import LivingModel
 from medeval.models.openai.client import OpenAIModel
-from medeval.models.server_address import LONGEST_SOCKET_PATH, ServerAddress
-from medeval.models.server_controls import ServerControls
-from medeval.models.vllm_server import server_berth, server_plan
+from medeval.models.vllm import address as server_address
+from medeval.models.vllm.address import LONGEST_SOCKET_PATH, ServerAddress
+from medeval.models.vllm.controls import ServerControls
+from medeval.models.vllm.server import server_berth, server_plan
+from medeval.models.vllm.supervisor import LivingModel
 from tests.managed_servers import Orders, command, flag, lives, server_pid, write_checkpoint
 from tests.medeval_processes import MedevalMain
 from tests.small_benchmark import write_benchmark, write_pair

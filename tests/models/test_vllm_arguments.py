@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from medeval.models.vllm_arguments import EngineArguments
+from medeval.models.vllm.arguments import EngineArguments
 
 
 @pytest.mark.parametrize(

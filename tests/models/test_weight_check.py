@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from medeval.errors import FatalModelError
-from medeval.models import reload
-from medeval.models.read_ahead import read_ahead
+from medeval.models.vllm import reload
+from medeval.models.vllm.supervisor import read_ahead
 from medeval.models.weights import kinship, with_processor
 from tests.engine_stand_in import Orders, install
 

@@ -28,8 +28,8 @@ from medeval.demo.checkpoints import Architecture, build_checkpoint
 from medeval.engines import LivingEngines, model_opener
 from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.checkpoints import Checkpoint
-from medeval.models.living import Berth, LivingModel
-from medeval.models.vllm import EnginePlan, VLLMEngine, engine_plan
+from medeval.models.vllm.engine import EnginePlan, VLLMEngine, engine_plan
+from medeval.models.vllm.supervisor import Berth, LivingModel
 from medeval.plan import Plan, read_options, resolve
 from medeval.sweep import carry_out
 

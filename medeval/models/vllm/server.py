@@ -21,18 +21,18 @@ from typing import Any
 from medeval.errors import FatalModelError, ModelError, TransientModelError, UsageError
 from medeval.images.picture import made_picture
 from medeval.models.base import Reply, Request, Sampling
-from medeval.models.living import Berth
 from medeval.models.openai.client import OpenAIModel
-from medeval.models.reload import WORKER_EXTENSION, LoadedWeights, with_worker
-from medeval.models.server_address import ServerAddress
-from medeval.models.server_controls import ServerControls
-from medeval.models.server_process import (
+from medeval.models.vllm.address import ServerAddress
+from medeval.models.vllm.arguments import EngineArguments
+from medeval.models.vllm.controls import ServerControls
+from medeval.models.vllm.process import (
     EngineDiedError,
     OldServerError,
     PortTakenError,
     ServerProcess,
 )
-from medeval.models.vllm_arguments import EngineArguments
+from medeval.models.vllm.reload import WORKER_EXTENSION, LoadedWeights, with_worker
+from medeval.models.vllm.supervisor import Berth
 from medeval.models.weights import kept_file_hashes, weight_fingerprint
 from medeval.types.sample import JsonValue
 from medeval.types.trajectory import ImageRef, Message, Text

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from medeval.errors import ModelError
-from medeval.models.vllm_arguments import QUANTIZED
+from medeval.models.vllm.arguments import QUANTIZED
 from medeval.models.weights import is_quantized, kinship, weight_fingerprint
 
 WORKER_FOLDER = Path(__file__).parent / "worker"

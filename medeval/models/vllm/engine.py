@@ -20,18 +20,18 @@ from typing import TYPE_CHECKING, Any
 from medeval.errors import FatalModelError, ModelError, UsageError
 from medeval.models.base import Reply, Request, Sampling, TokenHistory
 from medeval.models.generation import generation_defaults, split_native_calls
-from medeval.models.living import Berth
-from medeval.models.reload import WORKER_EXTENSION, WORKER_FOLDER, LoadedWeights, with_worker
-from medeval.models.server_process import EngineDiedError, explained
-from medeval.models.vllm_arguments import SERVER_ALONE, EngineArguments
-from medeval.models.vllm_server import warm_up_request
+from medeval.models.vllm.arguments import SERVER_ALONE, EngineArguments
+from medeval.models.vllm.process import EngineDiedError, explained
+from medeval.models.vllm.reload import WORKER_EXTENSION, WORKER_FOLDER, LoadedWeights, with_worker
+from medeval.models.vllm.server import warm_up_request
+from medeval.models.vllm.supervisor import Berth
 from medeval.models.weights import kept_file_hashes, read_configuration, weight_fingerprint
 from medeval.tools.calls.find import ends_at_stop
 from medeval.types.sample import JsonValue
 from medeval.types.trajectory import FinishReason, NativeCall, Usage
 
 if TYPE_CHECKING:
-    from medeval.models.token_prompts import PlacedPrompt, TokenPrompts
+    from medeval.models.vllm.prompts import PlacedPrompt, TokenPrompts
 
 INSTALL_HINT = "pip install 'medeval[vllm]', or --backend vllm-server with the Python that has it"
 # The engine processes are to be fresh ones: a fork of a process with threads may hang.
@@ -115,7 +115,7 @@ class VLLMEngine:
         return self._reply(request, prompt, output)
 
     def _prepare(self, request: Request) -> "tuple[PlacedPrompt, list[Any]]":
-        from medeval.models.token_prompts import lazy_picture
+        from medeval.models.vllm.prompts import lazy_picture
 
         prompts, history = self._prompts, request.history
         if history is None:
@@ -271,7 +271,7 @@ def _checked_type(path: Path) -> str:
         import vllm.engine.arg_utils
         import vllm.v1.engine.async_llm  # noqa: F401
 
-        import medeval.models.token_prompts  # noqa: F401
+        import medeval.models.vllm.prompts  # noqa: F401
         from medeval.models.processor import PROCESSORS
     except ImportError as error:
         raise FatalModelError(f"vLLM cannot be imported: {error}", hint=INSTALL_HINT) from error
@@ -287,7 +287,7 @@ def _load(path: Path, model_type: str, plan: EnginePlan) -> "tuple[Any, TokenPro
     import vllm.engine.arg_utils
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from medeval.models.token_prompts import TokenPrompts
+    from medeval.models.vllm.prompts import TokenPrompts
 
     prompts = TokenPrompts(
         path,

@@ -1,14 +1,15 @@
 """An engine that is revived when it dies, and handed on to the next checkpoint."""
 
 import asyncio
+import os
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from medeval.errors import FatalModelError, ModelError, TransientModelError
 from medeval.models.base import Reply, Request
-from medeval.models.read_ahead import read_ahead
-from medeval.models.server_process import EngineDiedError
+from medeval.models.vllm.process import EngineDiedError
 from medeval.types.sample import JsonValue
 
 # Deaths in a row without a reply between them: the checkpoint or the machine is at fault.
@@ -192,3 +193,29 @@ class LivingModel:
         )
         engine = () if self._engine is None else self._engine.notes()
         return tuple(dict.fromkeys((*died, *self._told, *engine)))
+
+
+BLOCK_BYTES = 2**23
+
+
+def read_ahead(directory: Path) -> threading.Thread:
+    """Read a checkpoint's weight files in a thread of their own; failures do not matter here."""
+    thread = threading.Thread(
+        target=_read_files, args=(directory,), name="medeval-read-ahead", daemon=True
+    )
+    thread.start()
+    return thread
+
+
+def _read_files(directory: Path) -> None:
+    # one buffer for all: what is read is for the cache alone
+    buffer = bytearray(BLOCK_BYTES)
+    for path in sorted(directory.glob("*.safetensors")):
+        try:
+            with path.open("rb", buffering=0) as file:
+                if hasattr(os, "posix_fadvise"):
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+                while file.readinto(buffer):
+                    pass
+        except OSError:
+            return
