@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from medeval.analysis.frames import Run
 from medeval.engines import model_opener
 from medeval.errors import ModelError, UsageError
-from medeval.frames import Run
 from medeval.loader import load
 from medeval.models.base import Model
 from medeval.models.checkpoints import Checkpoint

@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from medeval.analysis.results import write_results
 from medeval.analysis.summary import CellSummary
 from medeval.errors import RecordError, UsageError
-from medeval.results import write_results
 from medeval.scoring.judge_replies import FILES, file_name
 from medeval.store.cell_folder import CellFolder
 from medeval.store.files import Appender, read_lines

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from medeval.analysis.results import write_results
 from medeval.analysis.summary import CellSummary
 from medeval.cell_settings import refusal_of
 from medeval.cluster import deal_out_on_ray
@@ -17,7 +18,6 @@ from medeval.images.cache import ImageTally, kept_in
 from medeval.interruption import Interrupt, Interruption
 from medeval.plan import Plan, PlanFile
 from medeval.recording import record_run
-from medeval.results import write_results
 from medeval.scoring.grade import judge_identity
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.trajectory import Usage

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import medeval
-from medeval.frames import Run
+from medeval.analysis.frames import Run
 from medeval.store.records import FailureRecord
 from medeval.store.run_folder import RunFolder
 from tests.medeval_processes import MedevalMain, Serve

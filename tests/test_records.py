@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.costs import Tally
+from medeval.analysis.costs import Tally
 from medeval.errors import RecordError
 from medeval.store.endings import Ending
 from medeval.store.parts import BoxPart, ToolCallPart, TrajectoryImagePart, TurnPart

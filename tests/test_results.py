@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 import medeval
+from medeval.analysis.results import summarize_cells, write_results
 from medeval.errors import RecordError
-from medeval.results import summarize_cells, write_results
 from medeval.store.run_folder import RunFolder
 from tests.small_benchmark import scripted, write_benchmark, write_judge, write_pair
 

@@ -19,7 +19,7 @@ from medeval.errors import UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from medeval.frames import Run
+    from medeval.analysis.frames import Run
     from medeval.store.run_folder import RunFolder
 
 Pairing = Literal["id", "position"]

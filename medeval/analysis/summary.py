@@ -4,9 +4,9 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
+from medeval.analysis.costs import Cost
 from medeval.analysis.held import Result
 from medeval.analysis.uncertainty import Rate, mean_rate
-from medeval.costs import Cost
 
 TRUNCATED = frozenset({"length", "context"})
 

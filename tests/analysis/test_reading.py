@@ -315,7 +315,7 @@ def test_samples_without_any_outcome_are_missing(tmp_path: Path) -> None:
 
 
 def test_a_run_and_its_frame_give_the_same_tables(tmp_path: Path) -> None:
-    from medeval.frames import Run
+    from medeval.analysis.frames import Run
 
     run = Run(run_of(tmp_path, checkpoint(0) + checkpoint(10)).path)
 

@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
+from medeval.analysis.costs import Cost
 from medeval.analysis.held import Result
 from medeval.analysis.summary import CellName, CellSummary, Summarizer, as_columns
-from medeval.costs import Cost
 from medeval.types.trajectory import StopReason
 
 NAME = CellName(

@@ -9,8 +9,8 @@ import pandas as pd
 from click.testing import CliRunner
 
 import medeval
+from medeval.analysis.frames import Run
 from medeval.cli import group
-from medeval.frames import Run
 from medeval.models.base import Model, Request
 from medeval.models.checkpoints import Checkpoint
 from medeval.models.scripted import ScriptedModel

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medeval.results import write_results
+from medeval.analysis.results import write_results
 from medeval.store.records import BenchmarkPart, MetricPart, RunRecord, SampleRecord, SessionPart
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.geometry import IDENTITY, Size

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 from medeval.analysis.aggregates import ScoredResults, official_score
 from medeval.analysis.breakdowns import Breakdowns, CellScores
+from medeval.analysis.costs import Tally
 from medeval.analysis.held import HeldLabels, HeldResults
 from medeval.analysis.pairs import PairName, join_verdicts, pair_outcomes
 from medeval.analysis.summary import CellName, CellSummary, Summarizer, as_columns
-from medeval.costs import Tally
 from medeval.errors import RecordError
 from medeval.store.keys import BASELINE
 from medeval.store.records import RunRecord

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from medeval.analysis.results import summarize_cells
 from medeval.analysis.summary import as_columns
-from medeval.results import summarize_cells
 from medeval.store.records import OutcomeRecord, RunRecord, SampleRecord
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.store.schema import Record
