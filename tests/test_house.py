@@ -87,7 +87,8 @@ def test_the_package_itself_imports_nothing_of_its_own_until_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [name for name in PATHS if name.startswith(("medeval.analysis", "medeval.figures"))]
+    "module",
+    [name for name in PATHS if name.startswith(("medeval.analysis", "medeval.analysis.figures"))],
 )
 def test_analysis_and_figures_read_records_and_no_models(module: str) -> None:
     used = imported(TREES[module])

@@ -101,7 +101,7 @@ def _draw(analysis: Any, run: Path) -> list[str]:
     """Write the figures; says what there is to look at, or what is missing to draw them."""
     from importlib.util import find_spec
 
-    from medeval.figures import figures, write_figure
+    from medeval.analysis.figures import figures, write_figure
     from medeval.store.run_folder import RunFolder
 
     if find_spec("matplotlib") is None:

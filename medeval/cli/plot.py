@@ -59,8 +59,8 @@ def plot_command(
 
     Over all benchmarks and for each; prints the files it wrote.
     """
+    from medeval.analysis.figures import figures, write_figure
     from medeval.analysis.report import analyze
-    from medeval.figures import figures, write_figure
     from medeval.store.run_folder import RunFolder
 
     folder = RunFolder.open(run)

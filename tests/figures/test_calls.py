@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medeval.analysis.figures import figures
 from medeval.analysis.report import analyze
-from medeval.figures import figures
 from medeval.store.cell_folder import CellWriter
 from medeval.store.run_folder import RunFolder
 from medeval.types.trajectory import Trajectory

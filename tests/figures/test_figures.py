@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-import medeval.figures.style as style
+import medeval.analysis.figures.style as style
+from medeval.analysis.figures import figures, write_figure
+from medeval.analysis.figures.style import apart, plain, smoothed, stretches
 from medeval.analysis.report import Analysis, analyze
 from medeval.errors import UsageError
-from medeval.figures import figures, write_figure
-from medeval.figures.style import apart, plain, smoothed, stretches
 from medeval.store.records import OutcomeRecord
 from tests.analysis.outcome_lines import outcome, run_of
 from tests.figures.simulated import STEPS, story

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from medeval.analysis.figures.style import LOOKS, Line, draw_lines, finish_steps, forest, panels
+from medeval.analysis.figures.view import View
 from medeval.analysis.terms import TERMS, Term
-from medeval.figures.style import LOOKS, Line, draw_lines, finish_steps, forest, panels
-from medeval.figures.view import View
 
 if TYPE_CHECKING:
     import pandas as pd

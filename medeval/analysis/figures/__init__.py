@@ -9,9 +9,9 @@ from medeval.errors import UsageError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from medeval.analysis.figures.calls import CallReader
+    from medeval.analysis.figures.view import View
     from medeval.analysis.report import Analysis
-    from medeval.figures.calls import CallReader
-    from medeval.figures.view import View
     from medeval.store.run_folder import RunFolder
 
 Format = Literal["pdf", "svg", "png"]
@@ -59,8 +59,8 @@ def figures(
         raise UsageError(
             f"lines are smoothed over an odd number of steps from 3 on, seen {smooth!r}"
         )
-    from medeval.figures.calls import CallReader
-    from medeval.figures.style import styled
+    from medeval.analysis.figures.calls import CallReader
+    from medeval.analysis.figures.style import styled
 
     reader = None if folder is None else CallReader(folder)
     for name, view in _views(analysis, smooth):
@@ -71,10 +71,10 @@ def figures(
 
 
 def _drawers(reader: "CallReader | None") -> "dict[str, Callable[[View], Figure]]":
-    from medeval.figures.calls import calls_figure
-    from medeval.figures.diagnose import diagnose_figure
-    from medeval.figures.explain import explain_figure
-    from medeval.figures.measure import measure_figure
+    from medeval.analysis.figures.calls import calls_figure
+    from medeval.analysis.figures.diagnose import diagnose_figure
+    from medeval.analysis.figures.explain import explain_figure
+    from medeval.analysis.figures.measure import measure_figure
 
     return {
         "measure": measure_figure,
@@ -86,7 +86,7 @@ def _drawers(reader: "CallReader | None") -> "dict[str, Callable[[View], Figure]
 
 def _views(analysis: "Analysis", smooth: int | None) -> "Iterator[tuple[str, View]]":
     """What to show, each with what its name adds to that of a figure."""
-    from medeval.figures.view import View
+    from medeval.analysis.figures.view import View
     from medeval.store.keys import quoted
 
     tabulations = analysis.tabulations
@@ -119,7 +119,7 @@ def write_figure(
     """
     from io import BytesIO
 
-    from medeval.figures.style import styled
+    from medeval.analysis.figures.style import styled
     from medeval.store.files import write_whole
 
     with styled():

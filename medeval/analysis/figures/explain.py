@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medeval.analysis.terms import SIGNS, TERMS
-from medeval.figures.style import (
+from medeval.analysis.figures.style import (
     BLACK,
     GREY,
     LOOKS,
@@ -16,7 +15,8 @@ from medeval.figures.style import (
     forest,
     panels,
 )
-from medeval.figures.view import View
+from medeval.analysis.figures.view import View
+from medeval.analysis.terms import SIGNS, TERMS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from medeval.analysis.curves import Curve, Floats
-from medeval.analysis.intervals import LEVEL, Stratum, moments
-from medeval.analysis.outcomes import Step
-from medeval.figures.style import (
+from medeval.analysis.figures.style import (
     BLACK,
     BLUE,
     GREEN,
@@ -28,7 +26,9 @@ from medeval.figures.style import (
     panels,
     plain,
 )
-from medeval.figures.view import View
+from medeval.analysis.figures.view import View
+from medeval.analysis.intervals import LEVEL, Stratum, moments
+from medeval.analysis.outcomes import Step
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.trajectory import CallStatus
 

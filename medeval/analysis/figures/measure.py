@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medeval.analysis.curves import Floats
-from medeval.figures.style import (
+from medeval.analysis.figures.style import (
     BLUE,
     GREY,
     LOOKS,
@@ -17,7 +17,7 @@ from medeval.figures.style import (
     forest,
     panels,
 )
-from medeval.figures.view import View, column
+from medeval.analysis.figures.view import View, column
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
