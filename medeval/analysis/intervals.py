@@ -14,7 +14,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from medeval.analysis.curves import Curve, Floats
+from medeval.analysis.med.curves import Curve, Floats
 from medeval.analysis.uncertainty import UNDEFINED, Rate
 
 LEVEL = 0.95

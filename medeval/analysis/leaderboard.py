@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medeval.analysis.comparison import Entrant, Paired, paired, paired_test
-from medeval.analysis.curves import MEAN, Curve, Population
-from medeval.analysis.outcomes import Step, rows_marks
-from medeval.analysis.quantities import gap, gap_strata, mean_share
+from medeval.analysis.med.curves import MEAN, Curve, Population
+from medeval.analysis.med.outcomes import Step, rows_marks
+from medeval.analysis.med.quantities import gap, gap_strata, mean_share
+from medeval.analysis.med.tabulation import Row, as_columns
+from medeval.analysis.med.terms import SIGNS
 from medeval.analysis.report import LINE_NUMBER, Analysis, analyze
 from medeval.analysis.significance import benjamini_hochberg, exact_test, mean_test
-from medeval.analysis.tabulation import Row, as_columns
-from medeval.analysis.terms import SIGNS
 from medeval.errors import UsageError
 from medeval.store.run_folder import RunFolder
 

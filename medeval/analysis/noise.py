@@ -1,8 +1,8 @@
 """The A/A noise floor: what the free arm gains and loses against itself."""
 
-from medeval.analysis.curves import Population
 from medeval.analysis.intervals import Stratum, share
-from medeval.analysis.outcomes import Step
+from medeval.analysis.med.curves import Population
+from medeval.analysis.med.outcomes import Step
 from medeval.analysis.uncertainty import Rate
 from medeval.errors import UsageError
 

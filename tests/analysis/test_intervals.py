@@ -12,9 +12,6 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
 from medeval.analysis.bootstrap import Bootstrap, percentile_interval, swapped
-from medeval.analysis.changes import BOOTSTRAPPED, ChangeMaker
-from medeval.analysis.contribution import areas
-from medeval.analysis.curves import Curve, Floats, Population
 from medeval.analysis.intervals import (
     Stratum,
     binomial_interval,
@@ -24,6 +21,9 @@ from medeval.analysis.intervals import (
     share,
     tango,
 )
+from medeval.analysis.med.changes import BOOTSTRAPPED, ChangeMaker
+from medeval.analysis.med.contribution import areas
+from medeval.analysis.med.curves import Curve, Floats, Population
 from medeval.analysis.significance import benjamini_hochberg, exact_test, mean_test, sign_flip_test
 from medeval.analysis.uncertainty import mean_rate
 

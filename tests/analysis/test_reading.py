@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from medeval.analysis.curves import MEAN
-from medeval.analysis.reading import read_run
+from medeval.analysis.med.curves import MEAN
+from medeval.analysis.med.read import read_run
 from medeval.analysis.report import Analysis, analyze
 from medeval.errors import RecordError, UsageError
 from medeval.store.records import MetricPart, OutcomeRecord, RunRecord

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medeval.analysis.curves import MEAN
+from medeval.analysis.med.curves import MEAN
 from medeval.analysis.report import Analysis, analyze
 from medeval.errors import UsageError
 from tests.analysis.published_logs import logged_outcomes

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from medeval.analysis.analysis_set import analysis_set
-from medeval.analysis.curves import Curve, Population, Shares
-from medeval.analysis.quantities import factors, gap, mean_share, within_variance
-from medeval.analysis.reading import read_frame
-from medeval.analysis.terms import PARTITIONS, TERMS, Partition, Term, domain, term_parts
+from medeval.analysis.med.analysis_set import analysis_set
+from medeval.analysis.med.curves import Curve, Population, Shares
+from medeval.analysis.med.quantities import factors, gap, mean_share, within_variance
+from medeval.analysis.med.read import read_frame
+from medeval.analysis.med.terms import PARTITIONS, TERMS, Partition, Term, domain, term_parts
 
 # shape (n_steps, n_samples, n_repeats, 3): free correct, available correct, called
 Bits = NDArray[np.bool_]

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medeval.analysis.analysis_set import analysis_set
-from medeval.analysis.reading import read_run
+from medeval.analysis.med.analysis_set import analysis_set
+from medeval.analysis.med.read import read_run
 from medeval.analysis.report import analyze
 from medeval.store.records import OutcomeRecord, RunRecord
 from medeval.store.run_folder import RunFolder

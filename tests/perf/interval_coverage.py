@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medeval.analysis.bootstrap import Bootstrap
-from medeval.analysis.changes import GAP, ChangeMaker
-from medeval.analysis.contribution import FORMS, areas, contributions
-from medeval.analysis.curves import Curve, Population
-from medeval.analysis.quantities import factors, gap, mean_share, share_change
+from medeval.analysis.med.changes import GAP, ChangeMaker
+from medeval.analysis.med.contribution import FORMS, areas, contributions
+from medeval.analysis.med.curves import Curve, Population
+from medeval.analysis.med.quantities import factors, gap, mean_share, share_change
 from medeval.analysis.uncertainty import Rate
 
 COPIES = 0.4

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from medeval.analysis.curves import Curve, Floats
 from medeval.analysis.figures.style import (
     BLACK,
     BLUE,
@@ -28,7 +27,8 @@ from medeval.analysis.figures.style import (
 )
 from medeval.analysis.figures.view import View
 from medeval.analysis.intervals import LEVEL, Stratum, moments
-from medeval.analysis.outcomes import Step
+from medeval.analysis.med.curves import Curve, Floats
+from medeval.analysis.med.outcomes import Step
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.trajectory import CallStatus
 

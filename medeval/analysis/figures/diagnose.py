@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from medeval.analysis.figures.style import LOOKS, Line, draw_lines, finish_steps, forest, panels
 from medeval.analysis.figures.view import View
-from medeval.analysis.terms import TERMS, Term
+from medeval.analysis.med.terms import TERMS, Term
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,7 @@ from medeval.analysis.figures.style import (
     panels,
 )
 from medeval.analysis.figures.view import View
-from medeval.analysis.terms import SIGNS, TERMS
+from medeval.analysis.med.terms import SIGNS, TERMS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medeval.analysis.curves import Floats
 from medeval.analysis.figures.style import (
     BLUE,
     GREY,
@@ -18,6 +17,7 @@ from medeval.analysis.figures.style import (
     panels,
 )
 from medeval.analysis.figures.view import View, column
+from medeval.analysis.med.curves import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

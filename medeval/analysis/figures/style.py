@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medeval.analysis.curves import Floats
+from medeval.analysis.med.curves import Floats
 from medeval.errors import UsageError
 
 if TYPE_CHECKING:

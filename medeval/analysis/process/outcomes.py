@@ -4,10 +4,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
+from medeval.analysis.med.tabulation import Row
 from medeval.analysis.process.places import Place
 from medeval.analysis.process.rates import difference
 from medeval.analysis.process.reading import Process
-from medeval.analysis.tabulation import Row
 from medeval.analysis.uncertainty import Rate
 
 # What tells a good use of tools from a bad one, for the tables by outcome.

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from medeval.analysis.curves import Curve
-from medeval.analysis.outcomes import Step
+from medeval.analysis.med.curves import Curve
+from medeval.analysis.med.outcomes import Step
+from medeval.analysis.med.tabulation import Row, Tabulation, as_columns
 from medeval.analysis.process.rates import ClusterBootstrap, Observed, geometric_mean, share
 from medeval.analysis.process.reading import Process, Processes
-from medeval.analysis.tabulation import Row, Tabulation, as_columns
 from medeval.analysis.uncertainty import UNDEFINED, Rate
 
 Kind = Literal["share", "mean", "geometric mean"]

@@ -8,8 +8,8 @@ from math import exp, hypot, inf, sqrt
 import numpy as np
 
 from medeval.analysis.bootstrap import percentile_interval
-from medeval.analysis.curves import Floats
 from medeval.analysis.intervals import LEVEL, ROUNDING, binomial_interval
+from medeval.analysis.med.curves import Floats
 from medeval.analysis.uncertainty import UNDEFINED, Rate
 
 CHUNK_ELEMENTS = 4_000_000

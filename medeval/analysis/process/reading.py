@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medeval.analysis.analysis_set import AnalysisSet
-from medeval.analysis.outcomes import CalledBy, Columns, Step
+from medeval.analysis.med.analysis_set import AnalysisSet
+from medeval.analysis.med.outcomes import CalledBy, Columns, Step
 from medeval.analysis.process.measures import Measured, measured
 from medeval.store.keys import BASELINE
 from medeval.store.run_folder import CellKey, RunFolder

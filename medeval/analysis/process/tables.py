@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from medeval.analysis.med.tabulation import Row, Tabulation, as_columns
 from medeval.analysis.process.outcomes import by_outcome, quality
 from medeval.analysis.process.places import Kind, Place, places
 from medeval.analysis.process.reading import Process, Processes
-from medeval.analysis.tabulation import Row, Tabulation, as_columns
 from medeval.analysis.uncertainty import Rate
 
 # The columns of each table: the measure behind each, and how it is averaged.

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.analysis.curves import Curve, Population
 from medeval.analysis.intervals import binomial_interval
+from medeval.analysis.med.curves import Curve, Population
+from medeval.analysis.med.quantities import mean_share
 from medeval.analysis.process.rates import (
     ClusterBootstrap,
     Observed,
@@ -14,7 +15,6 @@ from medeval.analysis.process.rates import (
     geometric_mean,
     share,
 )
-from medeval.analysis.quantities import mean_share
 from medeval.analysis.uncertainty import UNDEFINED, Rate, mean_rate
 
 BOOTSTRAP = ClusterBootstrap(resamples=400, seed=0)

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medeval.analysis.med.tabulation import Tabulation
 from medeval.analysis.process.measures import Measured, MeasuredCall
 from medeval.analysis.process.reading import Process
 from medeval.analysis.process.tables import process_rows
 from medeval.analysis.report import Analysis, analyze
-from medeval.analysis.tabulation import Tabulation
 from tests.analysis.outcome_lines import outcome, run_of
 
 

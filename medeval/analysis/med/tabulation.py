@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from medeval.analysis.analysis_set import AnalysisSet
 from medeval.analysis.bootstrap import Bootstrap
-from medeval.analysis.changes import GAP, Change, ChangeMaker
-from medeval.analysis.contribution import contributions
-from medeval.analysis.curves import Population
 from medeval.analysis.intervals import discordance, minimum_detectable_effect, moments
+from medeval.analysis.med.analysis_set import AnalysisSet
+from medeval.analysis.med.changes import GAP, Change, ChangeMaker
+from medeval.analysis.med.contribution import contributions
+from medeval.analysis.med.curves import Population
+from medeval.analysis.med.outcomes import Step
+from medeval.analysis.med.quantities import factors, gap, gap_strata, mean_share, within_variance
+from medeval.analysis.med.terms import PARTITIONS, TERMS
 from medeval.analysis.noise import noise_floor
-from medeval.analysis.outcomes import Step
-from medeval.analysis.quantities import factors, gap, gap_strata, mean_share, within_variance
 from medeval.analysis.significance import benjamini_hochberg, exact_test, mean_test
-from medeval.analysis.terms import PARTITIONS, TERMS
 from medeval.analysis.uncertainty import UNDEFINED, Rate
 
 Row = dict[str, Any]

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from medeval.analysis.outcomes import Step
+from medeval.analysis.med.outcomes import Step
 from medeval.errors import UsageError
 
 Floats: TypeAlias = NDArray[np.float64]

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medeval.analysis.bootstrap import Bootstrap, percentile_intervals
-from medeval.analysis.curves import Curve, Floats, Population, Shares
 from medeval.analysis.intervals import FEW
-from medeval.analysis.outcomes import Step
-from medeval.analysis.quantities import SHARES, current_parts, factors, gap, share_change
-from medeval.analysis.terms import TERMS, ratio
+from medeval.analysis.med.curves import Curve, Floats, Population, Shares
+from medeval.analysis.med.outcomes import Step
+from medeval.analysis.med.quantities import SHARES, current_parts, factors, gap, share_change
+from medeval.analysis.med.terms import TERMS, ratio
 from medeval.analysis.uncertainty import Rate
 
 GAP = "gap"

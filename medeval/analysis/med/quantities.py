@@ -11,10 +11,10 @@ from functools import partial
 
 import numpy as np
 
-from medeval.analysis.curves import Floats, Population, Shares
 from medeval.analysis.intervals import Stratum, difference, share
-from medeval.analysis.outcomes import Step
-from medeval.analysis.terms import TERMS, Partition, Term, TermParts, domain, term_parts
+from medeval.analysis.med.curves import Floats, Population, Shares
+from medeval.analysis.med.outcomes import Step
+from medeval.analysis.med.terms import TERMS, Partition, Term, TermParts, domain, term_parts
 from medeval.analysis.uncertainty import Rate
 
 PerSample = Callable[[Shares], Floats]

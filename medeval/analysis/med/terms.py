@@ -16,7 +16,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from medeval.analysis.curves import Floats, Shares
+from medeval.analysis.med.curves import Floats, Shares
 
 Term = Literal["call_gain", "schema_gain", "call_harm", "schema_harm"]
 Partition = Literal["current", "fixed", "persistent"]

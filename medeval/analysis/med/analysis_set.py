@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medeval.analysis.curves import Curve
-from medeval.analysis.outcomes import (
+from medeval.analysis.med.curves import Curve
+from medeval.analysis.med.outcomes import (
     BenchmarkOutcomes,
     CalledBy,
     Columns,

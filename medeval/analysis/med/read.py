@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from medeval.analysis.outcomes import (
+from medeval.analysis.med.outcomes import (
     BenchmarkCollector,
     PlainOutcome,
     SeriesOutcomes,

@@ -1,0 +1,1 @@
+"""Measure, explain, diagnose: the terms of MED and their tables."""
