@@ -11,7 +11,7 @@ from medeval.analysis.aggregates import (
     official_score,
     weighted_average,
 )
-from medeval.analysis.uncertainty import mean_rate
+from medeval.analysis.statistics.uncertainty import mean_rate
 from medeval.errors import DataError
 from medeval.store.keys import CellKey
 from medeval.store.packed import Table, packed_text

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medeval.analysis.intervals import Stratum, difference
 from medeval.analysis.med.analysis_set import AnalysisSet
 from medeval.analysis.med.curves import MEAN, Curve, Floats, Shares
 from medeval.analysis.med.outcomes import Step, rows_marks
 from medeval.analysis.med.quantities import SHARES
 from medeval.analysis.med.tabulation import Row, as_columns
 from medeval.analysis.med.terms import TERMS
-from medeval.analysis.significance import benjamini_hochberg, exact_test, mean_test
-from medeval.analysis.uncertainty import Rate
+from medeval.analysis.statistics.intervals import Stratum, difference
+from medeval.analysis.statistics.significance import benjamini_hochberg, exact_test, mean_test
+from medeval.analysis.statistics.uncertainty import Rate
 from medeval.errors import RecordError, UsageError
 
 if TYPE_CHECKING:

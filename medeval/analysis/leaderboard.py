@@ -14,7 +14,7 @@ from medeval.analysis.med.quantities import gap, gap_strata, mean_share
 from medeval.analysis.med.tabulation import Row, as_columns
 from medeval.analysis.med.terms import SIGNS
 from medeval.analysis.report import LINE_NUMBER, Analysis, analyze
-from medeval.analysis.significance import benjamini_hochberg, exact_test, mean_test
+from medeval.analysis.statistics.significance import benjamini_hochberg, exact_test, mean_test
 from medeval.errors import UsageError
 from medeval.store.run_folder import RunFolder
 

@@ -7,13 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from medeval.analysis.bootstrap import Bootstrap
 from medeval.analysis.med.analysis_set import AnalysisSet, analysis_set
 from medeval.analysis.med.changes import ChangeMaker
 from medeval.analysis.med.curves import MEAN, populations
 from medeval.analysis.med.outcomes import CalledBy, SeriesOutcomes, rows_marks, step_name
 from medeval.analysis.med.read import read_frame, read_run
 from medeval.analysis.med.tabulation import Row, Tabulation
+from medeval.analysis.statistics.bootstrap import Bootstrap
 from medeval.errors import UsageError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 
 from medeval.analysis.costs import Cost
 from medeval.analysis.held import Result
-from medeval.analysis.uncertainty import Rate, mean_rate
+from medeval.analysis.statistics.uncertainty import Rate, mean_rate
 
 TRUNCATED = frozenset({"length", "context"})
 

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Sequence
 from tabulate import tabulate
 
 from medeval.analysis.agreement import Agreement, disagreement_rows
+from medeval.analysis.statistics.uncertainty import Rate
 from medeval.analysis.summary import CellSummary
-from medeval.analysis.uncertainty import Rate
 from medeval.store.records import RunRecord
 from medeval.sweep import CellPreview
 

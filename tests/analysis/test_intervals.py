@@ -11,8 +11,11 @@ from scipy.stats import binomtest
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from medeval.analysis.bootstrap import Bootstrap, percentile_interval, swapped
-from medeval.analysis.intervals import (
+from medeval.analysis.med.changes import BOOTSTRAPPED, ChangeMaker
+from medeval.analysis.med.contribution import areas
+from medeval.analysis.med.curves import Curve, Floats, Population
+from medeval.analysis.statistics.bootstrap import Bootstrap, percentile_interval, swapped
+from medeval.analysis.statistics.intervals import (
     Stratum,
     binomial_interval,
     difference,
@@ -21,11 +24,13 @@ from medeval.analysis.intervals import (
     share,
     tango,
 )
-from medeval.analysis.med.changes import BOOTSTRAPPED, ChangeMaker
-from medeval.analysis.med.contribution import areas
-from medeval.analysis.med.curves import Curve, Floats, Population
-from medeval.analysis.significance import benjamini_hochberg, exact_test, mean_test, sign_flip_test
-from medeval.analysis.uncertainty import mean_rate
+from medeval.analysis.statistics.significance import (
+    benjamini_hochberg,
+    exact_test,
+    mean_test,
+    sign_flip_test,
+)
+from medeval.analysis.statistics.uncertainty import mean_rate
 
 
 def curve(n: int, clusters: list[int] | None = None) -> Curve:
@@ -256,7 +261,7 @@ def test_changes_of_large_benchmarks_have_the_intervals_of_kept_draws(
         return np.array(ends, dtype=np.float64)
 
     kept = intervals()
-    monkeypatch.setattr("medeval.analysis.bootstrap.MOST_KEPT_CLUSTERS", 1000)
+    monkeypatch.setattr("medeval.analysis.statistics.bootstrap.MOST_KEPT_CLUSTERS", 1000)
 
     np.testing.assert_allclose(intervals(), kept, atol=0.01)
 

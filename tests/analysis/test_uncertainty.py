@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.analysis.uncertainty import UNDEFINED, mean_rate
+from medeval.analysis.statistics.uncertainty import UNDEFINED, mean_rate
 
 Z = 1.959963984540054
 

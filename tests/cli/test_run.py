@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medeval import __version__
-from medeval.analysis.uncertainty import UNDEFINED
+from medeval.analysis.statistics.uncertainty import UNDEFINED
 from medeval.cli.progress import BarProgress
 from medeval.cli.tables import _percent, _with_interval
 from tests.medeval_processes import MedevalMain, Serve, run_medeval, start_medeval

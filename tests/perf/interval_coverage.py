@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medeval.analysis.bootstrap import Bootstrap
 from medeval.analysis.med.changes import GAP, ChangeMaker
 from medeval.analysis.med.contribution import FORMS, areas, contributions
 from medeval.analysis.med.curves import Curve, Population
 from medeval.analysis.med.quantities import factors, gap, mean_share, share_change
-from medeval.analysis.uncertainty import Rate
+from medeval.analysis.statistics.bootstrap import Bootstrap
+from medeval.analysis.statistics.uncertainty import Rate
 
 COPIES = 0.4
 TERMS = ("call_gain", "schema_gain", "call_harm", "schema_harm")

@@ -26,9 +26,9 @@ from medeval.analysis.figures.style import (
     plain,
 )
 from medeval.analysis.figures.view import View
-from medeval.analysis.intervals import LEVEL, Stratum, moments
 from medeval.analysis.med.curves import Curve, Floats
 from medeval.analysis.med.outcomes import Step
+from medeval.analysis.statistics.intervals import LEVEL, Stratum, moments
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.trajectory import CallStatus
 

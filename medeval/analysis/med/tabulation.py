@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from medeval.analysis.bootstrap import Bootstrap
-from medeval.analysis.intervals import discordance, minimum_detectable_effect, moments
 from medeval.analysis.med.analysis_set import AnalysisSet
 from medeval.analysis.med.changes import GAP, Change, ChangeMaker
 from medeval.analysis.med.contribution import contributions
@@ -15,9 +13,11 @@ from medeval.analysis.med.curves import Population
 from medeval.analysis.med.outcomes import Step
 from medeval.analysis.med.quantities import factors, gap, gap_strata, mean_share, within_variance
 from medeval.analysis.med.terms import PARTITIONS, TERMS
-from medeval.analysis.noise import noise_floor
-from medeval.analysis.significance import benjamini_hochberg, exact_test, mean_test
-from medeval.analysis.uncertainty import UNDEFINED, Rate
+from medeval.analysis.statistics.bootstrap import Bootstrap
+from medeval.analysis.statistics.intervals import discordance, minimum_detectable_effect, moments
+from medeval.analysis.statistics.noise import noise_floor
+from medeval.analysis.statistics.significance import benjamini_hochberg, exact_test, mean_test
+from medeval.analysis.statistics.uncertainty import UNDEFINED, Rate
 
 Row = dict[str, Any]
 

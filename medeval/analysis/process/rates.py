@@ -7,10 +7,10 @@ from math import exp, hypot, inf, sqrt
 
 import numpy as np
 
-from medeval.analysis.bootstrap import percentile_interval
-from medeval.analysis.intervals import LEVEL, ROUNDING, binomial_interval
 from medeval.analysis.med.curves import Floats
-from medeval.analysis.uncertainty import UNDEFINED, Rate
+from medeval.analysis.statistics.bootstrap import percentile_interval
+from medeval.analysis.statistics.intervals import LEVEL, ROUNDING, binomial_interval
+from medeval.analysis.statistics.uncertainty import UNDEFINED, Rate
 
 CHUNK_ELEMENTS = 4_000_000
 
@@ -68,8 +68,8 @@ def share(*strata: Observed) -> Rate:
 
     Of several strata, one a benchmark, the unweighted mean of their means. The binomial interval at
     p (1 - p) / V, with V the cluster-robust variance; where that tells nothing, at the effective
-    number of clusters (`medeval.analysis.intervals`). `n` is the sum of the weights, rounded.
-    Undefined where it is 0 in a stratum.
+    number of clusters (`medeval.analysis.statistics.intervals`). `n` is the sum of the weights,
+    rounded. Undefined where it is 0 in a stratum.
     """
     if not _all_weigh(strata):
         return UNDEFINED

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.analysis.intervals import binomial_interval
 from medeval.analysis.med.curves import Curve, Population
 from medeval.analysis.med.quantities import mean_share
 from medeval.analysis.process.rates import (
@@ -15,7 +14,8 @@ from medeval.analysis.process.rates import (
     geometric_mean,
     share,
 )
-from medeval.analysis.uncertainty import UNDEFINED, Rate, mean_rate
+from medeval.analysis.statistics.intervals import binomial_interval
+from medeval.analysis.statistics.uncertainty import UNDEFINED, Rate, mean_rate
 
 BOOTSTRAP = ClusterBootstrap(resamples=400, seed=0)
 

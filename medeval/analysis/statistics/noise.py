@@ -1,9 +1,9 @@
 """The A/A noise floor: what the free arm gains and loses against itself."""
 
-from medeval.analysis.intervals import Stratum, share
 from medeval.analysis.med.curves import Population
 from medeval.analysis.med.outcomes import Step
-from medeval.analysis.uncertainty import Rate
+from medeval.analysis.statistics.intervals import Stratum, share
+from medeval.analysis.statistics.uncertainty import Rate
 from medeval.errors import UsageError
 
 

@@ -15,7 +15,7 @@ from statistics import NormalDist
 import numpy as np
 
 from medeval.analysis.med.curves import Curve, Floats
-from medeval.analysis.uncertainty import UNDEFINED, Rate
+from medeval.analysis.statistics.uncertainty import UNDEFINED, Rate
 
 LEVEL = 0.95
 FEW = 10

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from medeval.analysis.intervals import Stratum
 from medeval.analysis.med.curves import Curve, Floats
+from medeval.analysis.statistics.intervals import Stratum
 
 # Above this many points the exact distribution is no more exact than its own rounding.
 MOST_POINTS = 200_000
