@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from medeval.analysis.report import Analysis as Analysis
     from medeval.analysis.report import analyze as analyze
-    from medeval.api import load_run as load_run
-    from medeval.api import run as run
-    from medeval.api import score as score
     from medeval.data.benchmark import Benchmark as Benchmark
     from medeval.data.rows import DrawnRows as DrawnRows
     from medeval.data.rows import HubFiles as HubFiles
@@ -21,8 +18,11 @@ if TYPE_CHECKING:
     from medeval.data.rows import RepeatedRows as RepeatedRows
     from medeval.data.rows import Row as Row
     from medeval.errors import MedevalError as MedevalError
+    from medeval.evaluation.api import load_run as load_run
+    from medeval.evaluation.api import run as run
+    from medeval.evaluation.api import score as score
+    from medeval.evaluation.loader import load as load
     from medeval.images.resize import PixelBudget as PixelBudget
-    from medeval.loader import load as load
     from medeval.models.base import Sampling as Sampling
     from medeval.rollout.observation import Observation as Observation
     from medeval.rollout.observation import Wording as Wording
@@ -53,9 +53,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "Analysis": "medeval.analysis.report",
     "analyze": "medeval.analysis.report",
-    "load_run": "medeval.api",
-    "run": "medeval.api",
-    "score": "medeval.api",
+    "load_run": "medeval.evaluation.api",
+    "run": "medeval.evaluation.api",
+    "score": "medeval.evaluation.api",
     "AxisLine": "medeval.types.geometry",
     "Box": "medeval.types.geometry",
     "Point": "medeval.types.geometry",
@@ -67,7 +67,7 @@ _HOMES = {
     "Pair": "medeval.rollout.protocol",
     "MedevalError": "medeval.errors",
     "PixelBudget": "medeval.images.resize",
-    "load": "medeval.loader",
+    "load": "medeval.evaluation.loader",
     "Sampling": "medeval.models.base",
     "Wording": "medeval.rollout.observation",
     "DrawnRows": "medeval.data.rows",

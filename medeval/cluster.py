@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from medeval.cell_settings import refusal_of
 from medeval.errors import RecordError, UsageError
-from medeval.evaluation import Group
-from medeval.interruption import Interrupt, Interruption
-from medeval.merging import MEDIA_TYPES
-from medeval.plan import Plan
+from medeval.evaluation.cell import Cell, is_complete
+from medeval.evaluation.cell_settings import refusal_of
+from medeval.evaluation.checkpoint import Group
+from medeval.evaluation.interrupt import Interrupt, Interruption
+from medeval.evaluation.merge import MEDIA_TYPES
+from medeval.evaluation.plan import Plan
 from medeval.reporting import Conversations, Overview
 from medeval.scoring.judge_replies import file_name
 from medeval.store.cell_folder import CellWriter
@@ -26,7 +27,6 @@ from medeval.store.packed import SampleKeys
 from medeval.store.records import FailureRecord
 from medeval.store.run_folder import RunFolder
 from medeval.store.schema import parse_record
-from medeval.walk import Cell, is_complete
 from medeval.workers import Worker, WorkerLostError, employ, options_of_worker
 
 

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from medeval.data.dataset import BenchmarkSamples
-from medeval.engines import model_opener
-from medeval.evaluation import Evaluation, Group, cells_of
+from medeval.evaluation.cell import Cell
+from medeval.evaluation.checkpoint import Evaluation, Group, cells_of
+from medeval.evaluation.engines import model_opener
+from medeval.evaluation.interrupt import Interrupt, Interruption
+from medeval.evaluation.plan import PlanFile, resolve
 from medeval.images.cache import PreparedImages
-from medeval.interruption import Interrupt, Interruption
-from medeval.plan import PlanFile, resolve
 from medeval.reporting import Message, Reporting
 from medeval.scoring.judge_replies import FILES
 from medeval.store.packed import SampleKey, SampleKeys
 from medeval.store.run_folder import RunFolder
-from medeval.walk import Cell
 
 KINDS = ("trajectories", "verdicts", "failures")
 

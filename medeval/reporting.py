@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from medeval.conversation import Conversation, Kind
-from medeval.walk import Progress
+from medeval.evaluation.conversation import Conversation, Kind
+from medeval.evaluation.progress import Progress
 
 # What one line of JSON can hold.
 Message = Mapping[str, Any]

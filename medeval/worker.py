@@ -14,15 +14,15 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from medeval.data.dataset import BenchmarkSamples
-from medeval.engines import model_opener
-from medeval.evaluation import Evaluation, Group, cells_of
+from medeval.evaluation.cell import Cell
+from medeval.evaluation.checkpoint import Evaluation, Group, cells_of
+from medeval.evaluation.engines import model_opener
+from medeval.evaluation.interrupt import Interrupt
+from medeval.evaluation.plan import PlanFile, resolve
 from medeval.images.cache import PreparedImages
-from medeval.interruption import Interrupt
 from medeval.models.checkpoints import Checkpoint
-from medeval.plan import PlanFile, resolve
 from medeval.reporting import Message, Reporting
 from medeval.store.run_folder import RunFolder
-from medeval.walk import Cell
 
 
 class Orders:

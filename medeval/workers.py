@@ -19,13 +19,13 @@ from typing import Any, Protocol
 
 from medeval.devices import gpu_groups, worker_environment
 from medeval.errors import ModelError, UsageError
-from medeval.evaluation import Group
-from medeval.interruption import Interrupt, Interruption
+from medeval.evaluation.cell import Cell, n_missing
+from medeval.evaluation.checkpoint import Group
+from medeval.evaluation.interrupt import Interrupt, Interruption
+from medeval.evaluation.plan import Plan, PlanFile
 from medeval.models.checkpoints import Checkpoint
-from medeval.plan import Plan, PlanFile
 from medeval.reporting import Conversations, Overview
 from medeval.store.files import make_folder
-from medeval.walk import Cell, n_missing
 
 LOGS = "logs"
 # A checkpoint at which so many workers died, with nothing made in between or in all, is given up:

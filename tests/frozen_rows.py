@@ -10,7 +10,7 @@ from PIL import Image
 
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import DrawnRows, RepeatedRows, open_rows
-from medeval.loader import load
+from medeval.evaluation.loader import load
 from medeval.rollout.protocol import EvalProtocol
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Text

@@ -27,11 +27,11 @@ def finished(tmp_path: Path) -> Any:
 
 
 def test_the_public_run_stays_a_function_once_everything_is_imported() -> None:
-    import medeval.api
-    import medeval.sweep
+    import medeval.evaluation.api
+    import medeval.evaluation.run
 
     assert callable(medeval.run)
-    assert medeval.run is medeval.api.run
+    assert medeval.run is medeval.evaluation.api.run
 
 
 def test_a_run_gives_its_frames(finished: Any, tmp_path: Path) -> None:

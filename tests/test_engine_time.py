@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.engine_time import EngineTime
+from medeval.evaluation.engine_time import EngineTime
 
 
 class Clock:

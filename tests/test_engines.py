@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from medeval.engines import concurrency_of, model_opener
 from medeval.errors import UsageError
+from medeval.evaluation.engines import concurrency_of, model_opener
+from medeval.evaluation.plan import Plan, read_options, resolve
 from medeval.models.openai.client import OpenAIModel
-from medeval.plan import Plan, read_options, resolve
 from tests.small_benchmark import write_benchmark
 
 

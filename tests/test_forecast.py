@@ -14,14 +14,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from medeval.conversation import Conversation, Kind
-from medeval.estimates import Earlier, earlier_runs
-from medeval.forecast import TOLD_EVERY_S, Forecast, Foresight
+from medeval.evaluation.conversation import Conversation, Kind
+from medeval.evaluation.estimate import Earlier, earlier_runs
+from medeval.evaluation.forecast import TOLD_EVERY_S, Forecast, Foresight
+from medeval.evaluation.order import Order
+from medeval.evaluation.profile import Parts
+from medeval.evaluation.run import carry_out
 from medeval.models.scripted import ScriptedModel
-from medeval.order import Order
-from medeval.profile import Parts
 from medeval.reporting import Conversations
-from medeval.sweep import carry_out
 from tests.medeval_processes import MedevalMain, Serve
 from tests.small_benchmark import play, write_benchmark, write_pair
 from tests.stub_server import StubServer
@@ -438,9 +438,9 @@ def test_a_real_run_is_foreseen_from_its_first_conversation_to_its_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """How well, is measured where a machine may be slow: tests/perf/forecast_error.py."""
-    monkeypatch.setattr("medeval.forecast.TOLD_EVERY_S", 0.0)
-    monkeypatch.setattr("medeval.forecast.TOLD_EVERY_SHARE", 0.0)
-    monkeypatch.setattr("medeval.forecast.LARGEST_SHARE", math.inf)
+    monkeypatch.setattr("medeval.evaluation.forecast.TOLD_EVERY_S", 0.0)
+    monkeypatch.setattr("medeval.evaluation.forecast.TOLD_EVERY_SHARE", 0.0)
+    monkeypatch.setattr("medeval.evaluation.forecast.LARGEST_SHARE", math.inf)
     names = (str(write_benchmark(tmp_path, 40)), str(write_benchmark(tmp_path, 10, name="more")))
     write_pair(tmp_path)
     plan, told = planned(tmp_path, concurrency=4, benchmarks=names), Told()

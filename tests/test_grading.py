@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medeval.errors import JudgeError
-from medeval.loader import load
+from medeval.evaluation.loader import load
 from medeval.scoring.grade import Graded, grade_answer, judge_identity, missing_fields
 from medeval.scoring.judge import Judge
 from medeval.types.definition import Loaded, Source

@@ -19,7 +19,7 @@ NEVER_AT_MODULE_LEVEL = {"datasets", "huggingface_hub", "matplotlib", "openai", 
 WITH_TORCH = {"torch", "transformers", "safetensors", "accelerate", "tokenizers"}
 
 # Where every invocation of the command line passes.
-LIGHT_STARTS = ("medeval.cli", "medeval.cli.definitions", "medeval.loader")
+LIGHT_STARTS = ("medeval.cli", "medeval.cli.definitions", "medeval.evaluation.loader")
 
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 60
@@ -93,7 +93,12 @@ def test_the_package_itself_imports_nothing_of_its_own_until_asked() -> None:
 def test_analysis_and_figures_read_records_and_no_models(module: str) -> None:
     used = imported(TREES[module])
     assert packages(used) & {"torch", "transformers", "vllm"} == set()
-    runs = ("medeval.models", "medeval.sweep", "medeval.walk", "medeval.rollout.conversation")
+    runs = (
+        "medeval.models",
+        "medeval.evaluation.run",
+        "medeval.evaluation.sample_loop",
+        "medeval.rollout.conversation",
+    )
     assert [name for name in used if name.startswith(runs)] == []
 
 

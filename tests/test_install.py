@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from medeval.data.benchmark import Benchmark
-from medeval.loader import load
+from medeval.evaluation.loader import load
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 import medeval
-from medeval.interruption import Interrupt, Interruption
+from medeval.evaluation.interrupt import Interrupt, Interruption
 from medeval.models.base import Request
 from medeval.models.checkpoints import Checkpoint
 from medeval.models.scripted import ScriptedModel

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from medeval.errors import FatalModelError, ModelError, RecordError, UsageError
-from medeval.loader import load
+from medeval.evaluation.loader import load
 from medeval.scoring.grade import Graded, grade_answer, judge_identity
 from medeval.scoring.judge import Judge
 from medeval.scoring.judge_model import MAX_FAILURES_IN_A_ROW, JudgeClient, open_client, opened

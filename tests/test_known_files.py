@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageFile
 
+from medeval.evaluation.plan import read_options, resolve
+from medeval.evaluation.run import carry_out
 from medeval.images import known_files
 from medeval.images.known_files import (
     CACHE_VARIABLE,
@@ -22,8 +24,6 @@ from medeval.images.known_files import (
     SentAs,
     kept_at,
 )
-from medeval.plan import read_options, resolve
-from medeval.sweep import carry_out
 from medeval.types.geometry import Size
 from medeval.types.sample import MediaType
 from tests.small_benchmark import scripted

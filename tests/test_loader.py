@@ -10,7 +10,7 @@ import pytest
 
 from medeval.data.benchmark import Benchmark
 from medeval.errors import DefinitionError
-from medeval.loader import FOLDERS, load, load_file, refuse_shared_names, shipped
+from medeval.evaluation.loader import FOLDERS, load, load_file, refuse_shared_names, shipped
 from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.scoring.judge import Judge
 from tests.processes import run_python
@@ -273,7 +273,7 @@ def test_definitions_are_found_beside_the_package_and_inside_an_installed_one(
         shutil.copytree(ROOT / folder, tmp_path / str(shipped_at) / folder)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from medeval import load\nfrom medeval.definitions import Judge\n"
+        "from medeval import load\nfrom medeval.evaluation.loader import Judge\n"
         "from medeval.errors import DefinitionError\n"
         "try:\n    print(load('choice', Judge).source.path)\n"
         "except DefinitionError as error:\n    print(error.message)\n"

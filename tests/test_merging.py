@@ -9,7 +9,7 @@ import pytest
 
 import medeval
 from medeval.errors import RecordError, UsageError
-from medeval.merging import merge
+from medeval.evaluation.merge import merge
 from medeval.store.run_folder import RunFolder
 from medeval.store.shards import Shard
 from tests.medeval_processes import MedevalMain

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from medeval.errors import DefinitionError
+from medeval.evaluation.loader import load
 from medeval.images.picture import Picture, prepare
-from medeval.loader import load
 from medeval.models.base import Reply, TokenHistory
 from medeval.models.scripted import ScriptedModel
 from medeval.rollout.conversation import Rollout, roll_out

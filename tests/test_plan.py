@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medeval.errors import DefinitionError, UsageError
-from medeval.plan import Plan, PlanFile, cell_key, read_options, resolve
+from medeval.evaluation.plan import Plan, PlanFile, cell_key, read_options, resolve
 from tests.test_checkpoints import model, shards
 
 SERVER = {"base_url": "http://127.0.0.1:8000"}

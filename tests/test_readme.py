@@ -11,7 +11,7 @@ from medeval.analysis.process.tables import TABLES as PROCESS_TABLES
 from medeval.cli import COMMANDS, group
 from medeval.cli.analyze import TABLES
 from medeval.data.benchmark import Benchmark
-from medeval.loader import shipped
+from medeval.evaluation.loader import shipped
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

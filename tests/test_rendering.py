@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from medeval.evaluation.loader import load
 from medeval.images.picture import prepare
 from medeval.images.resize import PixelBudget
-from medeval.loader import load
 from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.rollout.render import EXAMPLE, render_difference, render_opening
 from medeval.types.sample import ImageSource

@@ -11,7 +11,7 @@ import pytest
 
 from medeval import tool
 from medeval.errors import DataError
-from medeval.loader import load
+from medeval.evaluation.loader import load
 from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.rollout.recorded import Recording
 from medeval.rollout.replay import UNCHECKED, replay, replay_file

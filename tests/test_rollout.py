@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medeval.errors import DataError, TransientModelError
+from medeval.evaluation.loader import load
 from medeval.images.picture import Picture, prepare
 from medeval.images.resize import PixelBudget
-from medeval.loader import load
 from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.scripted import Script, ScriptedModel
 from medeval.rollout.conversation import Rollout, request_seed, roll_out

@@ -9,7 +9,7 @@ import pytest
 
 import medeval
 from medeval.errors import DataError
-from medeval.loader import load
+from medeval.evaluation.loader import load
 from medeval.scoring.judge import Judge
 from medeval.scoring.predictions import score_lines
 from medeval.types.definition import Loaded, Source

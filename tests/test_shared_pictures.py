@@ -4,11 +4,11 @@ from collections.abc import Callable
 import pytest
 
 from medeval.errors import DataError
+from medeval.evaluation.sample_images import SharedPictures
 from medeval.images.known_files import KnownFiles
 from medeval.images.memory import LEAST_BYTES, Holding, NotBegunError
 from medeval.images.resize import PixelBudget
 from medeval.rollout.protocol import EvalProtocol
-from medeval.shared_pictures import SharedPictures
 from medeval.types.sample import ImageSource, Sample
 from tests.tiny_checkpoints import drawn_image
 

@@ -15,12 +15,12 @@ import medeval
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import DrawnRows, Row
 from medeval.errors import DataError, ModelError, RecordError
+from medeval.evaluation.plan import Plan, PlannedBenchmark, read_options, resolve
+from medeval.evaluation.run import RunReport, carry_out, preview
 from medeval.models.base import Model, Request
 from medeval.models.checkpoints import Checkpoint
 from medeval.models.scripted import ScriptedModel
-from medeval.plan import Plan, PlannedBenchmark, read_options, resolve
 from medeval.store.run_folder import RunFolder
-from medeval.sweep import RunReport, carry_out, preview
 from medeval.types.definition import Loaded, Source
 from medeval.types.sample import ImageSource, Sample
 from tests.small_benchmark import (

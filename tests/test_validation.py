@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from medeval.errors import DataError
-from medeval.plan import PlanFile, plan_benchmarks
-from medeval.validation import Problem, find_problems
+from medeval.evaluation.plan import PlanFile, plan_benchmarks
+from medeval.evaluation.validate import Problem, find_problems
 from tests.small_benchmark import png, write_benchmark, write_judge
 
 DEFINITION = """from medeval import AxisLine, Benchmark, Box, HubRows, Point, Sample, pixels

@@ -13,8 +13,8 @@ import pytest
 import medeval
 from medeval.devices import gpu_groups, worker_environment
 from medeval.errors import UsageError
+from medeval.evaluation.plan import PlanFile, resolve
 from medeval.models.hardware import usable_cpus
-from medeval.plan import PlanFile, resolve
 from medeval.workers import devices_of, options_of_worker
 from tests.medeval_processes import MedevalMain, Serve, run_medeval, start_medeval, stub_process
 from tests.small_benchmark import scripted, write_benchmark, write_pair

@@ -12,8 +12,8 @@ from medeval.data.benchmark import Benchmark
 from medeval.data.rows import open_rows
 from medeval.demo import shipped_checkpoints
 from medeval.demo.checkpoints import Family, build_checkpoint
+from medeval.evaluation.loader import load
 from medeval.images.picture import Picture, made_picture, prepare
-from medeval.loader import load
 from medeval.models.base import Request, Sampling
 from medeval.rollout.protocol import EvalProtocol
 from medeval.types.sample import EncodedImage, Sample

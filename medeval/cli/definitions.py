@@ -10,8 +10,8 @@ import click
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import DrawnRows, HubRows, RepeatedRows, RowSource
 from medeval.errors import DefinitionError, UsageError
+from medeval.evaluation.loader import load, shipped
 from medeval.images.picture import prepare
-from medeval.loader import load, shipped
 from medeval.models.base import Sampling
 from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.rollout.render import EXAMPLE, render_difference, render_opening, shown_mark
@@ -295,7 +295,7 @@ def _sample(benchmark: str | None, data_dir: Path | None, sample_id: str | None)
     if benchmark is None:
         return EXAMPLE
     from medeval.data.dataset import BenchmarkSamples
-    from medeval.plan import PlanFile, plan_benchmarks
+    from medeval.evaluation.plan import PlanFile, plan_benchmarks
 
     options = PlanFile(
         benchmarks=(benchmark,),

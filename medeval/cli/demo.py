@@ -63,8 +63,8 @@ def demo_command(
 def _evaluate(output_dir: Path, fast: bool) -> int:
     from medeval.cli.run import run_and_report
     from medeval.demo import SERIES_DIRECTORY
-    from medeval.plan import PlanFile, resolve
-    from medeval.sweep import preview
+    from medeval.evaluation.plan import PlanFile, resolve
+    from medeval.evaluation.run import preview
 
     options = PlanFile(
         checkpoints=(f"demo={SERIES_DIRECTORY}",),

@@ -21,7 +21,7 @@ def fetch_command(ctx: click.Context, names: tuple[tuple[str, ...], ...], as_jso
     """
     from medeval.data.benchmark import Benchmark
     from medeval.errors import DataError
-    from medeval.loader import load
+    from medeval.evaluation.loader import load
 
     loaded = [load(name, Benchmark).value for group in names for name in group]
     failed = False

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from medeval.errors import DefinitionError
-from medeval.loader import load
+from medeval.evaluation.loader import load
 from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.rollout.replay import Replayed, ReplayReport, replay_file
 

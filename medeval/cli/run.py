@@ -207,7 +207,7 @@ def run_command(ctx: click.Context, /, plan: Path | None, dry_run: bool, **_: An
     The same command again resumes. Exit codes: 0 complete; 1 a cell stopped, or more unscored
     than --max-unscored; 2 usage; 3 ended by SIGTERM or --time-limit; 130 by Ctrl-C.
     """  # noqa: D301 - click reads the backspace, and a raw text would not hold one
-    from medeval.plan import read_options, resolve
+    from medeval.evaluation.plan import read_options, resolve
 
     flags = given_flags(ctx)
     flags.pop("plan", None)
@@ -215,7 +215,7 @@ def run_command(ctx: click.Context, /, plan: Path | None, dry_run: bool, **_: An
     resolved = resolve(read_options(plan, flags))
     if dry_run:
         from medeval.cli.tables import plan_table
-        from medeval.sweep import preview
+        from medeval.evaluation.run import preview
 
         click.echo(plan_table(preview(resolved)))
         return
@@ -226,9 +226,9 @@ def run_and_report(resolved: Any) -> int:
     """Carry a resolved plan out, print its table, and return the exit code."""
     from medeval.cli.progress import BarProgress
     from medeval.cli.tables import summary_table
-    from medeval.engines import model_opener
-    from medeval.interruption import ending_at_sigterm
-    from medeval.sweep import carry_out
+    from medeval.evaluation.engines import model_opener
+    from medeval.evaluation.interrupt import ending_at_sigterm
+    from medeval.evaluation.run import carry_out
 
     progress = BarProgress()
     try:

@@ -27,8 +27,8 @@ def score_command(ctx: click.Context, /, predictions: IO[bytes], judge: str, **_
     Exit codes: 0 all is judged; 1 a line cannot be read, or the judge or its endpoint failed on
     one; 2 usage.
     """
-    from medeval.loader import load
-    from medeval.plan import judge_client, read_options, ready_judge
+    from medeval.evaluation.loader import load
+    from medeval.evaluation.plan import judge_client, read_options, ready_judge
     from medeval.scoring.judge import Judge
     from medeval.scoring.predictions import score_lines
 

@@ -7,8 +7,8 @@ from tabulate import tabulate
 from medeval.analysis.agreement import Agreement, disagreement_rows
 from medeval.analysis.statistics.uncertainty import Rate
 from medeval.analysis.summary import CellSummary
+from medeval.evaluation.run import CellPreview
 from medeval.store.records import RunRecord
-from medeval.sweep import CellPreview
 
 
 def summary_table(summaries: Sequence[CellSummary], record: RunRecord) -> str:

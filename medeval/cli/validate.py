@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from medeval.validation import Marks
+    from medeval.evaluation.validate import Marks
 
 
 @click.command("validate")
@@ -28,8 +28,8 @@ def validate_command(
     boxes, lines and points must lie in the image. Problems go to stdout, one a line; the exit code
     is 1 where there are any.
     """
-    from medeval.plan import PlanFile, plan_benchmarks
-    from medeval.validation import Marks, find_problems
+    from medeval.evaluation.plan import PlanFile, plan_benchmarks
+    from medeval.evaluation.validate import Marks, find_problems
 
     options = PlanFile(
         benchmarks=(name,), data_dir=() if data_dir is None else (str(data_dir),), limit=limit

@@ -10,10 +10,10 @@ from functools import cached_property, partial
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import Origin, Row, Rows, open_rows
 from medeval.errors import DataError
+from medeval.evaluation.plan import PlanFile, PlannedBenchmark
 from medeval.images.known_files import Found, KnownFiles, kept_at
 from medeval.images.memory import PixelRoom
 from medeval.images.picture import sent_as, sha256_of
-from medeval.plan import PlanFile, PlannedBenchmark
 from medeval.store.packed import Table, Texts, packed_text
 from medeval.store.records import SampleImagePart, SampleRecord
 from medeval.store.shards import Shard

@@ -19,9 +19,9 @@ from medeval.data.rows import open_rows
 from medeval.data.scenes import COLOURS, EDGE_PX
 from medeval.demo.batched import Rotation, text_rotation
 from medeval.demo.views import SPANS, Views
+from medeval.evaluation.loader import load
 from medeval.images.picture import made_picture
 from medeval.images.resize import smart_resize
-from medeval.loader import load
 from medeval.models.processor import ChatProcessor, Prompt
 from medeval.rollout.observation import Observed
 from medeval.rollout.protocol import EvalProtocol, Pair

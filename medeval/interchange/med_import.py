@@ -8,11 +8,11 @@ from typing import Final
 from medeval.analysis.results import write_results
 from medeval.analysis.summary import CellSummary
 from medeval.errors import DataError, RecordError
+from medeval.evaluation.loader import load_file
 from medeval.interchange.med_baselines import baselines_of, with_outside_baselines
 from medeval.interchange.med_checks import CheckedFolder, CheckedLog, check
 from medeval.interchange.med_layout import ARMS, AVAILABLE, PAIR, Arm, find_logs
 from medeval.interchange.med_lines import LogLine, read_lines, trajectory_of
-from medeval.loader import load_file
 from medeval.scoring.grade import judge_identity
 from medeval.scoring.judge import Judge
 from medeval.store.cell_folder import CellFolder

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from medeval.loader import load, shipped
+from medeval.evaluation.loader import load, shipped
 from medeval.rollout.protocol import EvalProtocol
 from medeval.scoring.judge import Judge
 from tests.medeval_processes import MedevalMain

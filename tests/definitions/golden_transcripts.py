@@ -14,8 +14,8 @@ from typing import Any
 
 from PIL import Image
 
+from medeval.evaluation.loader import load
 from medeval.images.picture import Picture, prepare
-from medeval.loader import load
 from medeval.models.base import Reply
 from medeval.models.scripted import ScriptedModel
 from medeval.rollout.conversation import Rollout, roll_out

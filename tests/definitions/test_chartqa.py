@@ -9,7 +9,7 @@ from PIL import Image
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import DrawnRows, HubRows, open_rows
 from medeval.errors import DataError
-from medeval.loader import load
+from medeval.evaluation.loader import load
 from medeval.types.sample import ImageSource, Sample
 from tests.frozen_rows import prompt
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from medeval.loader import load
+from medeval.evaluation.loader import load
 from medeval.scoring.judge import Judge
 from medeval.types.sample import JsonValue, Sample
 from medeval.types.trajectory import Answer

@@ -4,7 +4,7 @@ import pytest
 
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import HubRows
-from medeval.loader import load
+from medeval.evaluation.loader import load
 from medeval.types.sample import Sample
 from tests.frozen_rows import picture, prompt, samples_of, without_images
 

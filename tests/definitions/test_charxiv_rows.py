@@ -9,7 +9,7 @@ import pytest
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import HubRows, RepeatedRows
 from medeval.errors import DataError
-from medeval.loader import load
+from medeval.evaluation.loader import load
 from medeval.types.sample import Sample
 from tests.frozen_rows import NO_SHARED, SHARED, picture, prompt, samples_of, without_images
 

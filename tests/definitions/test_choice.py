@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medeval.errors import JudgeError
-from medeval.loader import load
+from medeval.evaluation.loader import load
 from medeval.scoring.answers import find_answer
 from medeval.scoring.judge import Judge
 from medeval.types.sample import Sample

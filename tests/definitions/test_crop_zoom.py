@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from medeval.evaluation.loader import load
 from medeval.images.picture import prepare
-from medeval.loader import load
 from medeval.models.base import Reply, Sampling
 from medeval.models.scripted import Script, ScriptedModel
 from medeval.rollout.conversation import roll_out

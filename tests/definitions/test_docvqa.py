@@ -10,7 +10,7 @@ from PIL import Image
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import HubRows
 from medeval.data.symmetry import TURNS
-from medeval.loader import load
+from medeval.evaluation.loader import load
 from medeval.types.sample import Sample
 from tests.frozen_rows import NO_SHARED, SHARED, picture, prompt, samples_of, without_images
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from medeval.evaluation.loader import load
 from medeval.images.picture import prepare
 from medeval.images.resize import PixelBudget
-from medeval.loader import load
 from medeval.models.base import Sampling
 from medeval.models.scripted import Script, ScriptedModel
 from medeval.rollout.conversation import Rollout, roll_out

@@ -8,7 +8,7 @@ import pytest
 
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import HubRows, open_rows
-from medeval.loader import load
+from medeval.evaluation.loader import load
 from medeval.types.sample import Sample
 from tests.frozen_rows import in_base64, picture, prompt, samples_of, without_images
 

@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from medeval.errors import JudgeError, MedevalError, UsageError
-from medeval.loader import load
-from medeval.plan import ready_judge
+from medeval.evaluation.loader import load
+from medeval.evaluation.plan import ready_judge
 from medeval.scoring.judge import Judge
 from medeval.scoring.math import MAX_CHARACTERS, are_equal, check_installed
 from medeval.types.sample import Sample

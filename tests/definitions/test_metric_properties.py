@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medeval.loader import load, shipped
+from medeval.evaluation.loader import load, shipped
 from medeval.scoring.grade import grade_answer
 from medeval.scoring.judge import Judge
 from medeval.types.sample import Sample

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from medeval.errors import JudgeError
-from medeval.loader import load, shipped
+from medeval.evaluation.loader import load, shipped
 from medeval.scoring.judge import Judge
 from medeval.scoring.judge_prompt import Inquiry
 from medeval.types.sample import JsonValue, Sample

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from medeval.evaluation.loader import load
 from medeval.images.picture import prepare
-from medeval.loader import load
 from medeval.models.base import Reply
 from medeval.models.scripted import ScriptedModel
 from medeval.rollout.conversation import roll_out

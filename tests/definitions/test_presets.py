@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from medeval.evaluation.loader import load, shipped
 from medeval.images.picture import prepare
-from medeval.loader import load, shipped
 from medeval.models.base import Reply
 from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.tools.base import ToolContext

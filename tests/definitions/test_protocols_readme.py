@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from medeval.evaluation.loader import load, shipped
 from medeval.images.picture import prepare
-from medeval.loader import load, shipped
 from medeval.models.scripted import Script, ScriptedModel
 from medeval.rollout.conversation import roll_out
 from medeval.rollout.protocol import EvalProtocol, Pair

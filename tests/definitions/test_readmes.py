@@ -8,7 +8,7 @@ from PIL import Image
 
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import open_rows
-from medeval.loader import load, shipped
+from medeval.evaluation.loader import load, shipped
 from medeval.scoring.grade import grade_answer
 from medeval.scoring.judge import Judge
 from medeval.types.sample import Sample

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from medeval.errors import DefinitionError
-from medeval.loader import load
+from medeval.evaluation.loader import load
 from medeval.models.base import Sampling
 from medeval.rollout.conversation import Rollout
 from medeval.rollout.observation import Observation

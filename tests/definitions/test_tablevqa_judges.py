@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from medeval.loader import load
+from medeval.evaluation.loader import load
 from medeval.scoring.judge import Judge
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Answer

@@ -8,7 +8,7 @@ import pytest
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import HubFiles, open_rows
 from medeval.errors import DataError
-from medeval.loader import load
+from medeval.evaluation.loader import load
 from medeval.types.sample import Sample
 from tests.frozen_rows import picture, prompt, without_images
 

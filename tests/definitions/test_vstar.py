@@ -12,7 +12,7 @@ from PIL import Image
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import DrawnRows, HubFiles, open_rows
 from medeval.errors import DataError
-from medeval.loader import load
+from medeval.evaluation.loader import load
 from medeval.scoring.answers import option_letter
 from medeval.types.geometry import Box, pixels
 from medeval.types.sample import Sample

@@ -19,8 +19,8 @@ from medeval.data.scenes import EDGE_PX
 from medeval.demo import shipped_checkpoints
 from medeval.demo.lessons import call_text
 from medeval.demo.views import cell_of
+from medeval.evaluation.loader import load
 from medeval.images.picture import Picture, made_picture
-from medeval.loader import load
 from medeval.models.base import Request
 from medeval.models.transformers.model import TransformersModel
 from medeval.rollout.observation import Observed

@@ -22,8 +22,8 @@ from medeval.demo.training import (
     train_series,
 )
 from medeval.demo.views import CELLS, SPANS, cell_of, crop_view, draw_views, whole_view
+from medeval.evaluation.loader import load
 from medeval.images.picture import made_picture
-from medeval.loader import load
 from medeval.models.processor import ChatProcessor
 from medeval.models.transformers.loading import load_model
 from medeval.rollout.protocol import Pair

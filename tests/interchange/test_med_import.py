@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from medeval.errors import DataError, RecordError, UsageError
+from medeval.evaluation.regrade import Regrading, regrade
 from medeval.interchange.med_import import import_med
-from medeval.regrading import Regrading, regrade
 from medeval.store.records import OutcomeRecord
 from medeval.store.run_folder import CellKey, RunFolder
 from tests.interchange.med_tree import (

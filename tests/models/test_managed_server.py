@@ -16,13 +16,13 @@ import pytest
 
 import medeval
 from medeval import load_run
-from medeval.engines import model_opener
 from medeval.errors import FatalModelError, TransientModelError, UsageError
+from medeval.evaluation.engines import model_opener
+from medeval.evaluation.plan import read_options, resolve
 from medeval.models.vllm import supervisor as living
 from medeval.models.vllm.address import ServerAddress
 from medeval.models.vllm.server import server_berth, server_plan
 from medeval.models.vllm.supervisor import LivingModel
-from medeval.plan import read_options, resolve
 from tests.managed_servers import Orders, flag, lives, server_pid, write_checkpoint
 from tests.medeval_processes import MedevalMain
 from tests.small_benchmark import scripted, write_benchmark, write_pair

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from medeval.engines import model_opener
 from medeval.errors import FatalModelError, TransientModelError
+from medeval.evaluation.engines import model_opener
+from medeval.evaluation.plan import read_options, resolve
 from medeval.models.base import Reply
 from medeval.models.openai.client import OpenAIModel
 from medeval.models.openai.pool import SeveralServers
-from medeval.plan import read_options, resolve
 from tests.small_benchmark import write_benchmark
 from tests.stub_server import StubServer, running
 from tests.tiny_checkpoints import request

@@ -14,14 +14,14 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from medeval.engines import LivingEngines, end_engines, model_opener
 from medeval.errors import FatalModelError, ModelError, UsageError
+from medeval.evaluation.engines import LivingEngines, end_engines, model_opener
+from medeval.evaluation.plan import read_options, resolve
 from medeval.models.base import Reply
 from medeval.models.processor import ChatProcessor
 from medeval.models.vllm.engine import engine_berth, engine_plan
 from medeval.models.vllm.supervisor import Berth, LivingModel
 from medeval.models.weights import read_configuration
-from medeval.plan import read_options, resolve
 from medeval.tools.base import ToolSchema
 from medeval.types.trajectory import Message, Text
 from tests.engine_stand_in import Orders, install

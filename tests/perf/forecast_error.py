@@ -48,10 +48,10 @@ os.environ["PYTHONPATH"] = str(ROOT)
 from aiohttp import web  # noqa: E402
 from PIL import Image, ImageChops  # noqa: E402
 
-from medeval.engines import model_opener  # noqa: E402
-from medeval.estimates import Estimate  # noqa: E402
-from medeval.plan import Plan, read_options, resolve  # noqa: E402
-from medeval.sweep import RunReport, carry_out, preview  # noqa: E402
+from medeval.evaluation.engines import model_opener  # noqa: E402
+from medeval.evaluation.estimate import Estimate  # noqa: E402
+from medeval.evaluation.plan import Plan, read_options, resolve  # noqa: E402
+from medeval.evaluation.run import RunReport, carry_out, preview  # noqa: E402
 from tests.stub_server import Body, StubServer, running  # noqa: E402
 
 CONCURRENCY = 16

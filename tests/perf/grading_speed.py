@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Iterator
 
-from medeval.loader import load, shipped
+from medeval.evaluation.loader import load, shipped
 from medeval.scoring.judge import Judge
 from medeval.scoring.predictions import score_lines
 

@@ -25,13 +25,13 @@ from statistics import fmean, median
 from typing import Any
 
 from medeval.demo.checkpoints import Architecture, build_checkpoint
-from medeval.engines import LivingEngines, model_opener
+from medeval.evaluation.engines import LivingEngines, model_opener
+from medeval.evaluation.plan import Plan, read_options, resolve
+from medeval.evaluation.run import carry_out
 from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.checkpoints import Checkpoint
 from medeval.models.vllm.engine import EnginePlan, VLLMEngine, engine_plan
 from medeval.models.vllm.supervisor import Berth, LivingModel
-from medeval.plan import Plan, read_options, resolve
-from medeval.sweep import carry_out
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGE = Architecture(width=768, depth=10, context_tokens=2048, image_tokens=(4, 64))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medeval.loader import shipped
+from medeval.evaluation.loader import shipped
 from medeval.rollout.protocol import Pair
 from medeval.rollout.recorded import Recording
 from medeval.rollout.replay import replay

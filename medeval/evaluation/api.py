@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from medeval.analysis.frames import Run
-from medeval.engines import model_opener
 from medeval.errors import ModelError, UsageError
-from medeval.loader import load
+from medeval.evaluation.engines import model_opener
+from medeval.evaluation.loader import load
+from medeval.evaluation.plan import PlanFile, judge_client, read_options, ready_judge, resolve
+from medeval.evaluation.run import carry_out
 from medeval.models.base import Model
 from medeval.models.checkpoints import Checkpoint
-from medeval.plan import PlanFile, judge_client, read_options, ready_judge, resolve
 from medeval.scoring.judge import Judge
 from medeval.scoring.predictions import score_lines
-from medeval.sweep import carry_out
 
 logger = logging.getLogger(__name__)
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from medeval.errors import FatalModelError
+from medeval.evaluation.cell import Cell
+from medeval.evaluation.plan import Plan
 from medeval.models.checkpoints import Checkpoint
 from medeval.models.weights import weight_fingerprint
-from medeval.plan import Plan
 from medeval.store.fingerprints import differences
 from medeval.types.sample import JsonValue
-from medeval.walk import Cell
 
 # Engine arguments that change how a reply is had, but not what it says.
 HARMLESS_ARGUMENTS = frozenset(

@@ -91,7 +91,7 @@ def _names(value: Benchmark | EvalProtocol | Pair | Judge) -> tuple[str, ...]:
 
 def _root() -> Path:
     """The folder that holds benchmarks/, protocols/ and judges/."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for root in (package / "_shipped", package.parent):
         if all((root / folder).is_dir() for folder in set(FOLDERS.values())):
             return root

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from medeval.data.benchmark import Benchmark
 from medeval.data.dataset import BenchmarkSamples
 from medeval.errors import DataError
+from medeval.evaluation.plan import PlanFile, PlannedBenchmark
 from medeval.images.picture import prepare
-from medeval.plan import PlanFile, PlannedBenchmark
 from medeval.rollout.render import shown_mark
 from medeval.scoring.grade import grade_answer
 from medeval.scoring.judge import Judge

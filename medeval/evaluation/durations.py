@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from medeval.conversation import Kind
-from medeval.profile import EVEN, Parts, Profile
+from medeval.evaluation.conversation import Kind
+from medeval.evaluation.profile import EVEN, Parts, Profile
 
 # Where few have ended, it counts as if so many had of which the logarithm of the seconds differs
 # by so much.

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medeval.errors import UsageError
+from medeval.evaluation.plan import Backend, Plan
 from medeval.models.base import Model
 from medeval.models.checkpoints import Checkpoint
-from medeval.plan import Backend, Plan
 
 if TYPE_CHECKING:
     from medeval.models.vllm.supervisor import Berth

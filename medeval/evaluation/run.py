@@ -8,20 +8,20 @@ from typing import Any
 
 from medeval.analysis.results import write_results
 from medeval.analysis.summary import CellSummary
-from medeval.cell_settings import refusal_of
 from medeval.cluster import deal_out_on_ray
 from medeval.data.dataset import BenchmarkSamples
-from medeval.estimates import Earlier, Estimate, earlier_runs
-from medeval.evaluation import Evaluation, Group, OpenModel, cells_of
-from medeval.forecast import Forecast, Foresight, Progress
+from medeval.evaluation.cell import Cell, is_complete, n_missing, wanted
+from medeval.evaluation.cell_settings import refusal_of
+from medeval.evaluation.checkpoint import Evaluation, Group, OpenModel, cells_of
+from medeval.evaluation.estimate import Earlier, Estimate, earlier_runs
+from medeval.evaluation.forecast import Forecast, Foresight, Progress
+from medeval.evaluation.interrupt import Interrupt, Interruption
+from medeval.evaluation.plan import Plan, PlanFile
+from medeval.evaluation.run_record import record_run
 from medeval.images.cache import ImageTally, kept_in
-from medeval.interruption import Interrupt, Interruption
-from medeval.plan import Plan, PlanFile
-from medeval.recording import record_run
 from medeval.scoring.grade import judge_identity
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.trajectory import Usage
-from medeval.walk import Cell, is_complete, n_missing, wanted
 from medeval.workers import deal_out, devices_of
 
 

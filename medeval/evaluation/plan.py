@@ -23,7 +23,7 @@ from pydantic import (
 
 from medeval.data.benchmark import Benchmark
 from medeval.errors import UsageError
-from medeval.loader import load, refuse_shared_names
+from medeval.evaluation.loader import load, refuse_shared_names
 from medeval.models.base import Sampling
 from medeval.models.checkpoints import Checkpoint, discover, located, model_directory
 from medeval.rollout.protocol import EvalProtocol, Pair

@@ -15,8 +15,8 @@ from medeval.analysis.agreement import (
 from medeval.analysis.results import write_results
 from medeval.analysis.summary import CellSummary
 from medeval.errors import RecordError, UsageError
-from medeval.loader import load_file
-from medeval.plan import ready_judge
+from medeval.evaluation.loader import load_file
+from medeval.evaluation.plan import ready_judge
 from medeval.scoring.grade import judge_identity
 from medeval.scoring.judge import Judge
 from medeval.scoring.judge_model import JudgeClient, opened

@@ -7,9 +7,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
-from medeval.conversation import Conversation, Kind
-from medeval.durations import Expected, mean_of
-from medeval.leg import Leg
+from medeval.evaluation.conversation import Conversation, Kind
+from medeval.evaluation.durations import Expected, mean_of
+from medeval.evaluation.leg import Leg
 
 # The time left is worked out no more often than people could read it, and than a hundredth of it
 # passes.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from medeval.data.dataset import BenchmarkSamples
-from medeval.plan import Plan, PlannedBenchmark
+from medeval.evaluation.plan import Plan, PlannedBenchmark
 from medeval.scoring.grade import judge_identity
 from medeval.store.provenance import session
 from medeval.store.records import BenchmarkPart, DefinitionPart, FilePart, MetricPart, RunRecord

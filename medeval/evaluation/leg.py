@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from medeval.conversation import Kind
-from medeval.durations import (
+from medeval.evaluation.conversation import Kind
+from medeval.evaluation.durations import (
     ASSUMED_LOG_VARIANCE,
     LEAST_S,
     N_ASSUMED,
@@ -19,8 +19,8 @@ from medeval.durations import (
     last_end_s,
     still_taken_s,
 )
-from medeval.order import LAST_STRETCH
-from medeval.profile import Parts
+from medeval.evaluation.order import LAST_STRETCH
+from medeval.evaluation.profile import Parts
 
 # What was expected of a kind, by another checkpoint's, counts as so many conversations.
 PRIOR: Final = 6.0

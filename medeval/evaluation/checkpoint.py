@@ -7,21 +7,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import filterfalse
 
-from medeval.cell_settings import cell_fields, refusal_of
 from medeval.data.dataset import BenchmarkSamples
-from medeval.engines import concurrency_of, end_engines
 from medeval.errors import ModelError, RecordError
+from medeval.evaluation.cell import Cell, is_complete
+from medeval.evaluation.cell_settings import cell_fields, refusal_of
+from medeval.evaluation.engines import concurrency_of, end_engines
+from medeval.evaluation.interrupt import Interrupt
+from medeval.evaluation.plan import Plan, PlannedBenchmark, cell_key
+from medeval.evaluation.progress import Progress
+from medeval.evaluation.sample_loop import Walk
 from medeval.images.cache import PreparedImages
-from medeval.interruption import Interrupt
 from medeval.models.base import Model
 from medeval.models.checkpoints import Checkpoint
 from medeval.models.hardware import usable_cpus
-from medeval.plan import Plan, PlannedBenchmark, cell_key
 from medeval.scoring.judge_model import opened
 from medeval.scoring.judging import judge_cell
 from medeval.store.packed import SampleKeys
 from medeval.store.run_folder import CellFolder, RunFolder
-from medeval.walk import Cell, Progress, Walk, is_complete
 
 OpenModel = Callable[[Checkpoint], Model]
 Group = tuple[Checkpoint, Sequence[Cell]]

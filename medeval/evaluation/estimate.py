@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from medeval.conversation import Kind
+from medeval.evaluation.conversation import Kind
 
 SUMMARY = "tables/summary.csv"
 

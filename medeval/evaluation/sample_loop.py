@@ -8,95 +8,27 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
-from medeval.conversation import Conversation, Kind
-from medeval.data.dataset import BenchmarkSamples
-from medeval.engine_time import EngineTime
 from medeval.errors import DataError, FatalModelError, ModelError, RecordError
+from medeval.evaluation.cell import Cell, n_missing
+from medeval.evaluation.conversation import Conversation
+from medeval.evaluation.engine_time import EngineTime
+from medeval.evaluation.interrupt import Interrupt
+from medeval.evaluation.order import Order
+from medeval.evaluation.progress import Progress
+from medeval.evaluation.sample_images import SharedPictures
 from medeval.images.cache import PreparedImages
 from medeval.images.memory import Holding, NotBegunError
-from medeval.interruption import Interrupt
 from medeval.models.base import Model
-from medeval.models.checkpoints import Checkpoint
-from medeval.order import Order
-from medeval.plan import PlannedBenchmark
 from medeval.rollout.conversation import Rollout, roll_out
-from medeval.rollout.protocol import EvalProtocol
 from medeval.scoring.judging import JudgeQueue, failure, first_error_alone
-from medeval.shared_pictures import SharedPictures
-from medeval.store.cell_folder import CellFolder, CellWriter
-from medeval.store.packed import SampleKey, SampleKeys
+from medeval.store.cell_folder import CellWriter
 from medeval.store.records import FailureKind
 from medeval.store.run_folder import RunFolder
-from medeval.types.definition import Loaded
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Trajectory
-
-
-class Progress(Protocol):
-    """Where a walk tells how far it is."""
-
-    def engine_ready(self, checkpoint: str, seconds: float) -> None:
-        """A checkpoint's engine has started, and took so long."""
-        ...
-
-    def begin(self, conversation: Conversation) -> None:
-        """A conversation has begun."""
-        ...
-
-    def advance(self, conversation: Conversation, *, seconds: float | None) -> None:
-        """A conversation is over, after so long; None where its sample is left unscored."""
-        ...
-
-    def skip(self, conversation: Conversation) -> None:
-        """A sample is left unscored of which no conversation began."""
-        ...
-
-    def stop(self, checkpoint: str, kind: Kind) -> None:
-        """No more conversations of a kind will begin."""
-        ...
-
-    def tell(self, message: str) -> None:
-        """Something people should read."""
-        ...
-
-
-@dataclass(slots=True, kw_only=True)
-class Cell:
-    """A cell while it is worked on; `stopped` says why it cannot go on, None while it can."""
-
-    checkpoint: Checkpoint
-    planned: PlannedBenchmark
-    samples: BenchmarkSamples
-    protocol: Loaded[EvalProtocol]
-    folder: CellFolder
-    repeats: int
-    done: AbstractSet[SampleKey] = field(default_factory=SampleKeys)
-    tries: Counter[SampleKey] = field(default_factory=Counter)
-    writer: CellWriter | None = None
-    stopped: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The cell as people call it."""
-        key = self.folder.key
-        return f"{key.checkpoint} x {key.benchmark} x {key.protocol}"
-
-    @property
-    def kind(self) -> Kind:
-        """What its conversations take about as long as."""
-        return Kind(self.folder.key.benchmark, self.folder.key.protocol)
-
-    def stop(self, reason: str, progress: Progress) -> None:
-        """Begin nothing more in this cell; told once."""
-        if self.stopped is None:
-            self.stopped = reason
-            progress.stop(self.checkpoint.id, self.kind)
-            progress.tell(f"{self.name} stopped: {reason}")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -260,24 +192,6 @@ class Walk:
             self.progress.advance(job.conversation, seconds=None)
         else:
             self.progress.skip(job.conversation)
-
-
-def wanted(cell: Cell) -> Iterator[SampleKey]:
-    """The trajectories that are asked of a cell."""
-    return ((sample_id, n) for sample_id in cell.samples.ids for n in range(cell.repeats))
-
-
-def n_missing(cell: Cell, *beside: AbstractSet[SampleKey]) -> int:
-    """How many of them are neither done yet nor in what is named beside."""
-    known = [keys for keys in (cell.done, *beside) if keys]
-    if not known:
-        return len(cell.samples.ids) * cell.repeats
-    return sum(not any(key in keys for keys in known) for key in wanted(cell))
-
-
-def is_complete(cell: Cell) -> bool:
-    """Whether none of them is missing."""
-    return all(key in cell.done for key in wanted(cell))
 
 
 def _jobs_of(

@@ -1,1 +1,0 @@
-"""What definition files define: benchmarks, protocols with their pairs, and judges."""

@@ -1,0 +1,1 @@
+"""A plan carried out: checkpoints, cells, samples, and what is shown meanwhile."""
