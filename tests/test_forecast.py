@@ -20,8 +20,8 @@ from medeval.evaluation.forecast import TOLD_EVERY_S, Forecast, Foresight
 from medeval.evaluation.order import Order
 from medeval.evaluation.profile import Parts
 from medeval.evaluation.run import carry_out
+from medeval.evaluation.workers.messages import Conversations
 from medeval.models.scripted import ScriptedModel
-from medeval.reporting import Conversations
 from tests.medeval_processes import MedevalMain, Serve
 from tests.small_benchmark import play, write_benchmark, write_pair
 from tests.stub_server import StubServer

@@ -14,12 +14,12 @@ from PIL import Image
 import medeval
 from medeval.evaluation.merge import merge
 from medeval.evaluation.run import carry_out
+from medeval.evaluation.workers.ray_actor import RemoteEvaluation
 from medeval.images.cache import FOLDER, PreparedImages
 from medeval.images.resize import PixelBudget
 from medeval.models.base import Model, Request
 from medeval.models.checkpoints import Checkpoint
 from medeval.models.scripted import ScriptedModel
-from medeval.remote import RemoteEvaluation
 from tests.medeval_processes import MedevalMain, Serve
 from tests.small_benchmark import play, write_judge
 from tests.stub_server import StubServer

@@ -11,11 +11,11 @@ from subprocess import Popen
 import pytest
 
 import medeval
-from medeval.devices import gpu_groups, worker_environment
 from medeval.errors import UsageError
 from medeval.evaluation.plan import PlanFile, resolve
+from medeval.evaluation.workers.devices import gpu_groups, worker_environment
+from medeval.evaluation.workers.pool import devices_of, options_of_worker
 from medeval.models.hardware import usable_cpus
-from medeval.workers import devices_of, options_of_worker
 from tests.medeval_processes import MedevalMain, Serve, run_medeval, start_medeval, stub_process
 from tests.small_benchmark import scripted, write_benchmark, write_pair
 from tests.stub_server import StubServer
@@ -55,7 +55,8 @@ def workers_of(process: "Popen[str]") -> list[int]:
     return [
         int(pid)
         for pid in children
-        if b"medeval.worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"medeval.evaluation.workers.process"
+        in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     ]
 
 
@@ -240,7 +241,7 @@ def test_a_checkpoint_that_kills_its_workers_is_given_up_and_the_others_go_on(
     arguments = asked(tmp_path, server, "run", "--workers", 2)
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
-        "if 'medeval.worker' in sys.orig_argv:\n"
+        "if 'medeval.evaluation.workers.process' in sys.orig_argv:\n"
         "    import os\n"
         "    from medeval.models.openai.client import OpenAIModel\n"
         "    start = OpenAIModel.start\n"

@@ -8,7 +8,6 @@ from typing import Any
 
 from medeval.analysis.results import write_results
 from medeval.analysis.summary import CellSummary
-from medeval.cluster import deal_out_on_ray
 from medeval.data.dataset import BenchmarkSamples
 from medeval.evaluation.cell import Cell, is_complete, n_missing, wanted
 from medeval.evaluation.cell_settings import refusal_of
@@ -18,11 +17,12 @@ from medeval.evaluation.forecast import Forecast, Foresight, Progress
 from medeval.evaluation.interrupt import Interrupt, Interruption
 from medeval.evaluation.plan import Plan, PlanFile
 from medeval.evaluation.run_record import record_run
+from medeval.evaluation.workers.pool import deal_out, devices_of
+from medeval.evaluation.workers.ray import deal_out_on_ray
 from medeval.images.cache import ImageTally, kept_in
 from medeval.scoring.grade import judge_identity
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.trajectory import Usage
-from medeval.workers import deal_out, devices_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,8 @@ from medeval.evaluation.checkpoint import Evaluation, Group, cells_of
 from medeval.evaluation.engines import model_opener
 from medeval.evaluation.interrupt import Interrupt, Interruption
 from medeval.evaluation.plan import PlanFile, resolve
+from medeval.evaluation.workers.messages import Message, Reporting
 from medeval.images.cache import PreparedImages
-from medeval.reporting import Message, Reporting
 from medeval.scoring.judge_replies import FILES
 from medeval.store.packed import SampleKey, SampleKeys
 from medeval.store.run_folder import RunFolder

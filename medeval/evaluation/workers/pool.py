@@ -1,8 +1,8 @@
 """Checkpoints dealt out to worker processes on this machine, each with GPUs of its own.
 
-A worker is a `python -m medeval.worker` that appends to the one run folder under a name of its
-own. It is told what to do on its stdin, one JSON line each, and tells what happens on its stdout.
-What a worker leaves undone when it dies, another does.
+A worker is a `python -m medeval.evaluation.workers.process` that appends to the one run folder
+under a name of its own. It is told what to do on its stdin, one JSON line each, and tells what
+happens on its stdout. What a worker leaves undone when it dies, another does.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from medeval.devices import gpu_groups, worker_environment
 from medeval.errors import ModelError, UsageError
 from medeval.evaluation.cell import Cell, n_missing
 from medeval.evaluation.checkpoint import Group
 from medeval.evaluation.interrupt import Interrupt, Interruption
 from medeval.evaluation.plan import Plan, PlanFile
+from medeval.evaluation.workers.devices import gpu_groups, worker_environment
+from medeval.evaluation.workers.messages import Conversations, Overview
 from medeval.models.checkpoints import Checkpoint
-from medeval.reporting import Conversations, Overview
 from medeval.store.files import make_folder
 
 LOGS = "logs"
@@ -222,7 +222,7 @@ class LocalWorkers:
         with log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "medeval.worker"),
+                *("-m", "medeval.evaluation.workers.process"),
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=errors,

@@ -1,4 +1,4 @@
-"""A worker process: `python -m medeval.worker`, started and told what to do by `medeval.workers`.
+"""A worker process, `python -m medeval.evaluation.workers.process`, started by the pool.
 
 Its stdin says, one JSON line each: the plan's options and this writer's name; then checkpoints to
 evaluate, `end` to finish what is in flight, `done` when there is nothing more. Where stdin ends,
@@ -19,9 +19,9 @@ from medeval.evaluation.checkpoint import Evaluation, Group, cells_of
 from medeval.evaluation.engines import model_opener
 from medeval.evaluation.interrupt import Interrupt
 from medeval.evaluation.plan import PlanFile, resolve
+from medeval.evaluation.workers.messages import Message, Reporting
 from medeval.images.cache import PreparedImages
 from medeval.models.checkpoints import Checkpoint
-from medeval.reporting import Message, Reporting
 from medeval.store.run_folder import RunFolder
 
 

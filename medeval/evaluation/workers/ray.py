@@ -18,7 +18,8 @@ from medeval.evaluation.checkpoint import Group
 from medeval.evaluation.interrupt import Interrupt, Interruption
 from medeval.evaluation.merge import MEDIA_TYPES
 from medeval.evaluation.plan import Plan
-from medeval.reporting import Conversations, Overview
+from medeval.evaluation.workers.messages import Conversations, Overview
+from medeval.evaluation.workers.pool import Worker, WorkerLostError, employ, options_of_worker
 from medeval.scoring.judge_replies import file_name
 from medeval.store.cell_folder import CellWriter
 from medeval.store.files import Appender
@@ -27,7 +28,6 @@ from medeval.store.packed import SampleKeys
 from medeval.store.records import FailureRecord
 from medeval.store.run_folder import RunFolder
 from medeval.store.schema import parse_record
-from medeval.workers import Worker, WorkerLostError, employ, options_of_worker
 
 
 async def deal_out_on_ray(
@@ -149,7 +149,7 @@ class RayWorkers:
     async def start(self, place: int) -> Worker:
         """An actor; Ray waits until the cluster has room for it."""
         ray = require_ray()
-        from medeval.remote import RemoteEvaluation
+        from medeval.evaluation.workers.ray_actor import RemoteEvaluation
 
         actor = ray.remote(RemoteEvaluation).options(num_gpus=self._gpus, num_cpus=1)
         options = options_of_worker(self._plan, self.places)

@@ -1,0 +1,1 @@
+"""Processes with engines of their own, on one machine or several."""
