@@ -58,15 +58,15 @@ def export_command(
             folder, output_dir, pair=pair, family=model_family, allow_missing=allow_missing
         )
     elif format_name == "inspect":
-        from medeval.interchange.inspect_logs import export_inspect
+        from medeval.interop.inspect_logs import export_inspect
 
         written = export_inspect(folder, output_dir)
     elif format_name == "lmms-eval":
-        from medeval.interchange.lmms_eval import export_lmms_eval
+        from medeval.interop.lmms_eval import export_lmms_eval
 
         written = export_lmms_eval(folder, output_dir)
     else:
-        from medeval.interchange.submission import export_submissions
+        from medeval.interop.submission import export_submissions
 
         written = export_submissions(folder, output_dir)
     for path in written:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medeval.errors import UsageError
-from medeval.interchange.inspect_logs import export_inspect
+from medeval.interop.inspect_logs import export_inspect
 from tests.interchange import runs
 from tests.interchange.runs import Cells, Reply, write_run
 from tests.small_benchmark import png

@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from medeval.interchange.lmms_eval import export_lmms_eval
+from medeval.interop.lmms_eval import export_lmms_eval
 from tests.interchange.runs import Reply, write_run
 
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 import medeval
 from medeval.cli import group
 from medeval.errors import RecordError, UsageError
-from medeval.interchange.submission import export_submissions, submission
+from medeval.interop.submission import export_submissions, submission
 from medeval.store.run_folder import CellKey, RunFolder
 from tests.small_benchmark import scripted, write_benchmark, write_pair
 

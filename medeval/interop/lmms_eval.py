@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from medeval.interchange.judged import Judged, JudgedCell, created, judged_cells
+from medeval.interop.judged import Judged, JudgedCell, created, judged_cells
 from medeval.store.files import write_whole
 from medeval.store.run_folder import RunFolder
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from medeval.errors import UsageError
-from medeval.interchange.judged import Judged, JudgedCell, created, judged_cells
+from medeval.interop.judged import Judged, JudgedCell, created, judged_cells
 from medeval.store.run_folder import RunFolder
 from medeval.types.trajectory import Message, Text, Trajectory, Usage
 from medeval.types.verdict import Verdict
