@@ -110,7 +110,7 @@ def _write_med_tables(
     run: Path, output_dir: Path | None, pair: str | None, *, allow_missing: bool
 ) -> None:
     """Write the original's tables, and print where they are."""
-    from medeval.interchange.med_export import export_med_csv
+    from medeval.interop.med.export_run import export_med_csv
     from medeval.store.run_folder import RunFolder
 
     if output_dir is None:

@@ -51,7 +51,7 @@ def export_command(
 
     folder = RunFolder.open(run)
     if format_name in ("med", "med-csv"):
-        from medeval.interchange.med_export import export_med, export_med_csv
+        from medeval.interop.med.export_run import export_med, export_med_csv
 
         export = export_med if format_name == "med" else export_med_csv
         written = export(

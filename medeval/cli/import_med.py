@@ -48,7 +48,7 @@ def import_med_command(
     position; ids that raw logs do have are used to check the order.
     """
     from medeval.cli.tables import summary_table
-    from medeval.interchange.med_import import import_med
+    from medeval.interop.med.import_run import import_med
 
     report = import_med(
         directory,

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medeval.errors import RecordError, UsageError
-from medeval.interchange.med_csv import med_csv
-from medeval.interchange.med_import import import_med
+from medeval.interop.med.csv_files import med_csv
+from medeval.interop.med.import_run import import_med
 from medeval.store.run_folder import RunFolder
 from tests.interchange.med_tree import (
     BASELINE,

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medeval.errors import RecordError
-from medeval.interchange.med_export import export_med, export_med_csv
-from medeval.interchange.med_import import import_med
+from medeval.interop.med.export_run import export_med, export_med_csv
+from medeval.interop.med.import_run import import_med
 from medeval.store.records import OutcomeRecord
 from medeval.store.run_folder import RunFolder
 from tests.interchange.med_tree import ARMS, log_path

@@ -9,7 +9,7 @@ import pytest
 
 from medeval.errors import DataError, RecordError, UsageError
 from medeval.evaluation.regrade import Regrading, regrade
-from medeval.interchange.med_import import import_med
+from medeval.interop.med.import_run import import_med
 from medeval.store.records import OutcomeRecord
 from medeval.store.run_folder import CellKey, RunFolder
 from tests.interchange.med_tree import (

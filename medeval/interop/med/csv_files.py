@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medeval.errors import UsageError
-from medeval.interchange.med_experiments import Experiment, experiments, start_of
-from medeval.interchange.med_layout import benchmark_name
-from medeval.interchange.paired import PairedCell, PairedRun, paired_run
+from medeval.interop.med.experiments import Experiment, experiments, start_of
+from medeval.interop.med.layout import benchmark_name
+from medeval.interop.med.paired import PairedCell, PairedRun, paired_run
 from medeval.store.run_folder import RunFolder
 
 if TYPE_CHECKING:

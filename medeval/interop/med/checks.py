@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medeval.errors import DataError, RecordError
-from medeval.interchange.med_layout import ARMS, SCORES, Arm, LogFolder
-from medeval.interchange.med_lines import DAMAGED, LogLine, read_lines
+from medeval.interop.med.layout import ARMS, SCORES, Arm, LogFolder
+from medeval.interop.med.lines import DAMAGED, LogLine, read_lines
 from medeval.store.files import explained
 
 # Released scores have four decimals.

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medeval.errors import UsageError
-from medeval.interchange.med_layout import (
+from medeval.interop.med.layout import (
     BASELINES,
     LogFolder,
     find_logs,

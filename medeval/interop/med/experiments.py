@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from medeval.interchange.med_layout import BASELINES, RESULTS, benchmark_name, step_name
-from medeval.interchange.paired import PairedCell, PairedRun
+from medeval.interop.med.layout import BASELINES, RESULTS, benchmark_name, step_name
+from medeval.interop.med.paired import PairedCell, PairedRun
 from medeval.store.keys import BASELINE
 
 logger = logging.getLogger(__name__)

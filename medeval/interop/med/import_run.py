@@ -9,10 +9,10 @@ from medeval.analysis.results import write_results
 from medeval.analysis.summary import CellSummary
 from medeval.errors import DataError, RecordError
 from medeval.evaluation.loader import load_file
-from medeval.interchange.med_baselines import baselines_of, with_outside_baselines
-from medeval.interchange.med_checks import CheckedFolder, CheckedLog, check
-from medeval.interchange.med_layout import ARMS, AVAILABLE, PAIR, Arm, find_logs
-from medeval.interchange.med_lines import LogLine, read_lines, trajectory_of
+from medeval.interop.med.baselines import baselines_of, with_outside_baselines
+from medeval.interop.med.checks import CheckedFolder, CheckedLog, check
+from medeval.interop.med.layout import ARMS, AVAILABLE, PAIR, Arm, find_logs
+from medeval.interop.med.lines import LogLine, read_lines, trajectory_of
 from medeval.scoring.grade import judge_identity
 from medeval.scoring.judge import Judge
 from medeval.store.cell_folder import CellFolder
@@ -31,7 +31,7 @@ from medeval.types.definition import Loaded
 from medeval.types.sample import JsonValue, Sample
 from medeval.types.verdict import Verdict
 
-JUDGE_FILE: Final = Path(__file__).with_name("imported_reward.py")
+JUDGE_FILE: Final = Path(__file__).with_name("reward.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

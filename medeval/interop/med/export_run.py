@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medeval.interchange.med_csv import experiment_csv
-from medeval.interchange.med_experiments import experiments
-from medeval.interchange.med_layout import (
+from medeval.interop.med.csv_files import experiment_csv
+from medeval.interop.med.experiments import experiments
+from medeval.interop.med.layout import (
     ARMS,
     BENCHMARKS,
     RESULTS,
@@ -18,8 +18,8 @@ from medeval.interchange.med_layout import (
     benchmark_name,
     log_name,
 )
-from medeval.interchange.med_lines import MedevalPart
-from medeval.interchange.paired import PairedCell, PairedRun, calls_that_reached_tools, paired_run
+from medeval.interop.med.lines import MedevalPart
+from medeval.interop.med.paired import PairedCell, PairedRun, calls_that_reached_tools, paired_run
 from medeval.store.files import write_whole
 from medeval.store.packed import SampleKey
 from medeval.store.parts import AnswerPart, ToolCallPart

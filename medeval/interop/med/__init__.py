@@ -1,0 +1,1 @@
+"""The logs and tables of MED's own code, read and written."""
