@@ -100,8 +100,8 @@ def analyze_command(
             "\n".join(f"# {name}\n{_csv(frame)}" for name, frame in frames.items()), nl=False
         )
     else:
-        from medeval.cli.analysis_tables import analysis_text
-        from medeval.cli.process_tables import process_text
+        from medeval.cli.tables.analysis import analysis_text
+        from medeval.cli.tables.process import process_text
 
         click.echo("\n\n".join(filter(None, [analysis_text(frames), process_text(frames)])))
 

@@ -93,7 +93,7 @@ def _write(found: "Comparison", directory: Path) -> None:
 def _text(found: "Comparison", first: str, other: str) -> str:
     from tabulate import tabulate
 
-    from medeval.cli.tables import rows_notes
+    from medeval.cli.tables.run import rows_notes
 
     rows = [
         {

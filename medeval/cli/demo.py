@@ -85,7 +85,7 @@ def _evaluate(output_dir: Path, fast: bool) -> int:
 def _explain(run: Path) -> None:
     """The MED tables, the figures, and what they say."""
     from medeval.analysis.report import analyze
-    from medeval.cli.analysis_tables import analysis_text
+    from medeval.cli.tables.analysis import analysis_text
     from medeval.demo.story import story
 
     analysis = analyze(run)

@@ -44,7 +44,7 @@ def grade_command(
 
     Exit codes: 0 all is scored; 1 something is unscored or a judge failed; 2 usage.
     """
-    from medeval.cli.tables import agreement_table, summary_table
+    from medeval.cli.tables.run import agreement_table, summary_table
     from medeval.evaluation.loader import load
     from medeval.evaluation.plan import judge_client, read_options, ready_judge
     from medeval.evaluation.regrade import Regrading, regrade, write_agreements

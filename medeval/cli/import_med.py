@@ -47,7 +47,7 @@ def import_med_command(
     experiment. The logs have no sample ids, so samples are line-000001 and on, and pair by
     position; ids that raw logs do have are used to check the order.
     """
-    from medeval.cli.tables import summary_table
+    from medeval.cli.tables.run import summary_table
     from medeval.interop.med.import_run import import_med
 
     report = import_med(

@@ -50,6 +50,6 @@ def leaderboard_command(runs: tuple[Path, ...], form: str, **options: Any) -> No
     differs significantly from every other row.
     """
     from medeval.analysis.leaderboard import leaderboard
-    from medeval.cli.leaderboard_tables import leaderboard_text
+    from medeval.cli.tables.leaderboard import leaderboard_text
 
     click.echo(leaderboard_text(leaderboard(runs, **options), form), nl=False)

@@ -23,7 +23,7 @@ def merge_command(ctx: click.Context, /, out: Path, runs: tuple[Path, ...]) -> N
 
     Exit codes: 0 all is there; 1 refused, a shard is missing or something is unscored; 2 usage.
     """  # noqa: D301 - click reads the backspace, and a raw text would not hold one
-    from medeval.cli.tables import summary_table
+    from medeval.cli.tables.run import summary_table
     from medeval.evaluation.merge import merge
 
     report = merge(out, runs)

@@ -214,7 +214,7 @@ def run_command(ctx: click.Context, /, plan: Path | None, dry_run: bool, **_: An
     flags.pop("dry_run", None)
     resolved = resolve(read_options(plan, flags))
     if dry_run:
-        from medeval.cli.tables import plan_table
+        from medeval.cli.tables.run import plan_table
         from medeval.evaluation.run import preview
 
         click.echo(plan_table(preview(resolved)))
@@ -225,7 +225,7 @@ def run_command(ctx: click.Context, /, plan: Path | None, dry_run: bool, **_: An
 def run_and_report(resolved: Any) -> int:
     """Carry a resolved plan out, print its table, and return the exit code."""
     from medeval.cli.progress import BarProgress
-    from medeval.cli.tables import summary_table
+    from medeval.cli.tables.run import summary_table
     from medeval.evaluation.engines import model_opener
     from medeval.evaluation.interrupt import ending_at_sigterm
     from medeval.evaluation.run import carry_out

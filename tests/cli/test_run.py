@@ -10,7 +10,7 @@ import pytest
 from medeval import __version__
 from medeval.analysis.statistics.uncertainty import UNDEFINED
 from medeval.cli.progress import BarProgress
-from medeval.cli.tables import _percent, _with_interval
+from medeval.cli.tables.run import _percent, _with_interval
 from tests.medeval_processes import MedevalMain, Serve, run_medeval, start_medeval
 from tests.small_benchmark import write_benchmark, write_judge, write_pair
 from tests.stub_server import StubServer

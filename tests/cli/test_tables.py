@@ -11,7 +11,7 @@ import medeval
 from medeval.analysis.results import summarize_cells
 from medeval.analysis.summary import CellSummary
 from medeval.cli import group
-from medeval.cli.tables import count_notes, summary_table
+from medeval.cli.tables.run import count_notes, summary_table
 from medeval.store.run_folder import RunFolder
 from tests.small_benchmark import scripted, write_benchmark, write_pair
 

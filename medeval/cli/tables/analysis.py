@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
-from medeval.cli.tables import rows_notes
+from medeval.cli.tables.run import rows_notes
 
 if TYPE_CHECKING:
     import pandas as pd

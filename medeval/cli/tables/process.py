@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tabulate import tabulate
 
 from medeval.analysis.med.curves import MEAN
-from medeval.cli.analysis_tables import interval_text, is_known, row_names, table_marks
+from medeval.cli.tables.analysis import interval_text, is_known, row_names, table_marks
 
 if TYPE_CHECKING:
     import pandas as pd

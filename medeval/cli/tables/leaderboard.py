@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from medeval.cli.tables import rows_notes
+from medeval.cli.tables.run import rows_notes
 
 if TYPE_CHECKING:
     import pandas as pd
