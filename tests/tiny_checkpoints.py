@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from medeval.cli.demo import shipped_checkpoints
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import open_rows
-from medeval.demo import shipped_checkpoints
 from medeval.demo.checkpoints import Family, build_checkpoint
 from medeval.evaluation.loader import load
 from medeval.images.picture import Picture, made_picture, prepare

@@ -1,12 +1,19 @@
 """`medeval demo`: a trained series of tiny checkpoints and a drawn benchmark, run anywhere."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from medeval.models.checkpoints import discover
+
 if TYPE_CHECKING:
     from medeval.demo.training import Progress
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medeval.analysis.report import Analysis
+
 
 EXPLANATION = """\
 A training run of a real architecture (Qwen2.5-VL, 1.1 million parameters), shipped with medeval.
@@ -62,7 +69,6 @@ def demo_command(
 
 def _evaluate(output_dir: Path, fast: bool) -> int:
     from medeval.cli.run import run_and_report
-    from medeval.demo import SERIES_DIRECTORY
     from medeval.evaluation.plan import PlanFile, resolve
     from medeval.evaluation.run import preview
 
@@ -86,7 +92,6 @@ def _explain(run: Path) -> None:
     """The MED tables, the figures, and what they say."""
     from medeval.analysis.report import analyze
     from medeval.cli.tables.analysis import analysis_text
-    from medeval.demo.story import story
 
     analysis = analyze(run)
     click.echo(f"\n{analysis_text({'explain': analysis.explain})}\n")
@@ -135,3 +140,39 @@ def _train(directory: Path, seed: int) -> None:
     click.echo("drawing the training scenes ...", err=True)
     for path in train_series(directory, Recipe(seed=seed), report):
         click.echo(path)
+
+
+# Ordinary Hugging Face directories inside the package.
+SERIES_DIRECTORY: Final = Path(__file__).parents[1] / "demo" / "series"
+
+
+def shipped_checkpoints() -> list[Path]:
+    """The directories `global_step_*` of the shipped series, the baseline first."""
+    return [Path(checkpoint.location) for checkpoint in discover(str(SERIES_DIRECTORY))]
+
+
+def story(analysis: "Analysis") -> tuple[str, str]:
+    """Where tools did most harm, by each of its two ways, and what they are worth at the end."""
+    explain, measure = analysis.explain, analysis.measure
+    schema, call = _worst(explain, "schema_harm"), _worst(explain, "call_harm")
+    harm = (
+        f"Harm: at step {schema['step']} the mere sight of the tool's schema costs "
+        f"{_points(schema, 'schema_harm')} (schema harm); at step {call['step']} calls whose crops "
+        f"mislead cost {_points(call, 'call_harm')} (call harm)."
+    )
+    last, final = measure.iloc[-1], explain.iloc[-1]
+    gain = (
+        f"Gain: at step {last['step']} the model calls on {last['called']:.0%} of the samples, and "
+        f"the tool is worth {_points(last, 'gap')}: {_points(final, 'call_gain')} won by calls, "
+        f"{_points(final, 'call_harm')} lost by them."
+    )
+    return harm, gain
+
+
+def _worst(explain: "pd.DataFrame", term: str) -> Any:
+    return explain.sort_values(term, ascending=False, kind="stable").iloc[0]
+
+
+def _points(row: Any, name: str) -> str:
+    low, high = (100 * row[f"{name}_{end}"] for end in ("low", "high"))
+    return f"{100 * row[name]:.1f} points [{low:.1f}, {high:.1f}]"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medeval.cli.judges import judge_options
+from medeval.cli.judge_options import judge_options
 from medeval.cli.parsing import CommaSeparated, given_flags
 
 if TYPE_CHECKING:

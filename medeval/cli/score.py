@@ -6,7 +6,7 @@ from typing import IO, Any
 
 import click
 
-from medeval.cli.judges import judge_options
+from medeval.cli.judge_options import judge_options
 from medeval.cli.parsing import given_flags
 
 

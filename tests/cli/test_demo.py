@@ -6,7 +6,7 @@ import pytest
 
 from medeval import load_run
 from medeval.analysis.report import analyze
-from medeval.demo.story import story
+from medeval.cli.demo import story
 from tests.analysis.outcome_lines import outcome, run_of
 from tests.medeval_processes import MedevalMain
 

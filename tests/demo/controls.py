@@ -15,8 +15,8 @@ from pathlib import Path
 import click
 from PIL import Image
 
+from medeval.cli.demo import shipped_checkpoints
 from medeval.data.scenes import EDGE_PX
-from medeval.demo import shipped_checkpoints
 from medeval.demo.lessons import call_text
 from medeval.demo.views import cell_of
 from medeval.evaluation.loader import load

@@ -5,7 +5,7 @@ import pytest
 from jinja2 import nodes
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
-from medeval.demo import SERIES_DIRECTORY, shipped_checkpoints
+from medeval.cli.demo import SERIES_DIRECTORY, shipped_checkpoints
 from medeval.demo.tokenizer import CHAT_TEMPLATE
 from medeval.models.weights import weight_fingerprint
 from tests.demo.controls import controls

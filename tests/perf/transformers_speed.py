@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 from transformers import AutoModelForImageTextToText, AutoTokenizer  # noqa: E402
 
 from medeval import load  # noqa: E402
-from medeval.demo import shipped_checkpoints  # noqa: E402
+from medeval.cli.demo import shipped_checkpoints  # noqa: E402
 from medeval.demo.checkpoints import Architecture, build_checkpoint  # noqa: E402
 from medeval.models.base import Reply, Request  # noqa: E402
 from medeval.models.processor import ChatProcessor, Prompt  # noqa: E402
