@@ -136,11 +136,11 @@ def test_the_command_line_starts_without_a_heavy_package() -> None:
     assert {module: used for module, used in heavy.items() if used} == {}
 
 
-def test_torch_is_reached_only_through_the_transformers_engine_and_the_demo() -> None:
+def test_torch_is_reached_only_through_the_engines() -> None:
     with_torch = {
         module for module in PATHS if packages(imported(TREES[module], at_import=True)) & WITH_TORCH
     }
-    assert {module.split(".")[1] for module in with_torch} <= {"models", "demo"}
+    assert {module.split(".")[1] for module in with_torch} <= {"models"}
     above = {
         module
         for module in PATHS.keys() - with_torch

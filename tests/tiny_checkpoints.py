@@ -11,13 +11,13 @@ from PIL import Image
 from medeval.cli.demo import shipped_checkpoints
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import open_rows
-from medeval.demo.checkpoints import Family, build_checkpoint
 from medeval.evaluation.loader import load
 from medeval.images.picture import Picture, made_picture, prepare
 from medeval.models.base import Request, Sampling
 from medeval.rollout.protocol import EvalProtocol
 from medeval.types.sample import EncodedImage, Sample
 from medeval.types.trajectory import ImageRef, Message, Text
+from recipes.demo_series.checkpoints import Family, build_checkpoint
 
 
 def random_checkpoint(directory: Path, family: Family, seed: int = 0) -> Path:

@@ -8,8 +8,6 @@ import click
 from medeval.models.checkpoints import discover
 
 if TYPE_CHECKING:
-    from medeval.demo.training import Progress
-if TYPE_CHECKING:
     import pandas as pd
 
     from medeval.analysis.report import Analysis
@@ -27,7 +25,8 @@ FAST_LIMIT = 40
 FULL_LIMIT = 200
 # A call takes 37 tokens, an answer 4.
 MAX_TOKENS = 48
-TELL_EVERY = 20
+# Ordinary Hugging Face directories inside the package.
+SERIES_DIRECTORY: Final = Path(__file__).parents[1] / "demo" / "series"
 
 
 @click.command("demo")
@@ -39,27 +38,12 @@ TELL_EVERY = 20
     help="The run folder; an existing one is resumed.",
 )
 @click.option("--fast", is_flag=True, help="Three steps on 40 samples: a look in 20 seconds.")
-@click.option(
-    "--train",
-    "train_dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Evaluate nothing; train the series anew into DIR, on one core.",
-)
-@click.option(
-    "--seed", type=int, default=0, show_default=True, help="Seed of --train: weights and order."
-)
 @click.pass_context
-def demo_command(
-    ctx: click.Context, output_dir: Path, fast: bool, train_dir: Path | None, seed: int
-) -> None:
+def demo_command(ctx: click.Context, output_dir: Path, fast: bool) -> None:
     """Evaluate the shipped checkpoints on images that medeval draws: no GPU, no network.
 
     Needs the transformers extra, and plot for the figures. Takes a minute and a half on two cores.
     """
-    if train_dir is not None:
-        _train(train_dir, seed)
-        return
     click.echo(EXPLANATION, err=True)
     code = _evaluate(output_dir, fast)
     if code == 0:
@@ -117,33 +101,6 @@ def _draw(analysis: Any, run: Path) -> list[str]:
         for name, figure in figures(analysis, folder)
         for path in write_figure(figure, folder.path / "figures", name, ("png",))
     ]
-
-
-def _train(directory: Path, seed: int) -> None:
-    from medeval.demo.training import Recipe, train_series
-    from medeval.errors import UsageError
-
-    if directory.is_dir() and any(directory.glob("global_step_*")):
-        raise UsageError(
-            f"{str(directory)!r} holds checkpoints already", hint="give an empty directory"
-        )
-    losses: list[float] = []
-
-    def report(progress: "Progress") -> None:
-        losses.append(progress.loss)
-        if progress.step % TELL_EVERY == 0 or progress.step == progress.steps:
-            mean = sum(losses) / len(losses)
-            losses.clear()
-            told = f"{progress.stage} {progress.step}/{progress.steps}: mean loss {mean:.3f}"
-            click.echo(told, err=True)
-
-    click.echo("drawing the training scenes ...", err=True)
-    for path in train_series(directory, Recipe(seed=seed), report):
-        click.echo(path)
-
-
-# Ordinary Hugging Face directories inside the package.
-SERIES_DIRECTORY: Final = Path(__file__).parents[1] / "demo" / "series"
 
 
 def shipped_checkpoints() -> list[Path]:

@@ -48,11 +48,3 @@ def test_the_story_is_read_off_the_numbers(tmp_path: Path) -> None:
     assert "at step 10 calls whose crops mislead cost 50.0 points" in harm
     assert gain.startswith("Gain: at step 20 the model calls on 100% of the samples")
     assert "100.0 points [" in gain
-
-
-def test_training_is_refused_beside_other_checkpoints(
-    medeval_main: MedevalMain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "global_step_7").mkdir()
-    assert medeval_main("demo", "--train", tmp_path) == 2
-    assert "holds checkpoints already" in capsys.readouterr().err

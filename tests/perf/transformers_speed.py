@@ -31,12 +31,12 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer  # noqa: E40
 
 from medeval import load  # noqa: E402
 from medeval.cli.demo import shipped_checkpoints  # noqa: E402
-from medeval.demo.checkpoints import Architecture, build_checkpoint  # noqa: E402
 from medeval.models.base import Reply, Request  # noqa: E402
 from medeval.models.processor import ChatProcessor, Prompt  # noqa: E402
 from medeval.models.transformers.model import MAX_BATCH_SIZE, TransformersModel  # noqa: E402
 from medeval.rollout.protocol import EvalProtocol, Pair  # noqa: E402
 from medeval.types.trajectory import ImageRef, Message, Text  # noqa: E402
+from recipes.demo_series.checkpoints import Architecture, build_checkpoint  # noqa: E402
 from tests.tiny_checkpoints import drawn_image, marker_request  # noqa: E402
 
 MAX_TOKENS = 64

@@ -24,7 +24,6 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from medeval.demo.checkpoints import Architecture, build_checkpoint
 from medeval.evaluation.engines import LivingEngines, model_opener
 from medeval.evaluation.plan import Plan, read_options, resolve
 from medeval.evaluation.run import carry_out
@@ -32,6 +31,7 @@ from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.checkpoints import Checkpoint
 from medeval.models.vllm.engine import EnginePlan, VLLMEngine, engine_plan
 from medeval.models.vllm.supervisor import Berth, LivingModel
+from recipes.demo_series.checkpoints import Architecture, build_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGE = Architecture(width=768, depth=10, context_tokens=2048, image_tokens=(4, 64))

@@ -17,8 +17,6 @@ from torch import Tensor
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import open_rows
 from medeval.data.scenes import COLOURS, EDGE_PX
-from medeval.demo.batched import Rotation, text_rotation
-from medeval.demo.views import SPANS, Views
 from medeval.evaluation.loader import load
 from medeval.images.picture import made_picture
 from medeval.images.resize import smart_resize
@@ -29,6 +27,8 @@ from medeval.tools.crop import DEFAULT_BUDGET
 from medeval.types.geometry import Size
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Message, Text
+from recipes.demo_series.batched import Rotation, text_rotation
+from recipes.demo_series.views import SPANS, Views
 
 # What decides whether a sample comes out right weighs more than the words around it.
 DECISIVE_WEIGHT: Final = 5.0

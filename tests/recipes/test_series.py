@@ -6,9 +6,9 @@ from jinja2 import nodes
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from medeval.cli.demo import SERIES_DIRECTORY, shipped_checkpoints
-from medeval.demo.tokenizer import CHAT_TEMPLATE
 from medeval.models.weights import weight_fingerprint
-from tests.demo.controls import controls
+from recipes.demo_series.tokenizer import CHAT_TEMPLATE
+from tests.recipes.controls import controls
 from tests.tiny_checkpoints import marker
 
 MAX_BYTES = 20_000_000

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoTokenizer
 
-from medeval.demo.checkpoints import Family
-from medeval.demo.tokenizer import MARKUP_TOKENS, SPECIAL_TOKENS, train_tokenizer
+from recipes.demo_series.checkpoints import Family
+from recipes.demo_series.tokenizer import MARKUP_TOKENS, SPECIAL_TOKENS, train_tokenizer
 from tests.tiny_checkpoints import random_checkpoint
 
 TOKENIZER: Any = train_tokenizer(

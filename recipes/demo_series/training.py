@@ -24,15 +24,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medeval.data.scenes import BIG, COLOURS, SMALL
-from medeval.demo.batched import image_features, last_states
-from medeval.demo.checkpoints import (
+from medeval.models.processor import ChatProcessor
+from medeval.models.transformers.loading import load_model, quiet
+from recipes.demo_series.batched import image_features, last_states
+from recipes.demo_series.checkpoints import (
     PATCH_EDGE_PX,
     PIXEL_MEAN,
     PIXEL_SPREAD,
     Architecture,
     build_checkpoint,
 )
-from medeval.demo.lessons import (
+from recipes.demo_series.lessons import (
     Lesson,
     WordIds,
     coordinates,
@@ -41,9 +43,7 @@ from medeval.demo.lessons import (
     training_texts,
     word_ids,
 )
-from medeval.demo.views import CELLS, VIEW_PX, Views, draw_views
-from medeval.models.processor import ChatProcessor
-from medeval.models.transformers.loading import load_model, quiet
+from recipes.demo_series.views import CELLS, VIEW_PX, Views, draw_views
 
 # The benchmark's scenes have seeds that begin otherwise.
 SCENE_SEED: Final = "markers training"

@@ -1,6 +1,6 @@
 """Controls of the shipped series: does the last checkpoint answer from what it sees?
 
-    python -m tests.demo.controls [--samples 200]
+    python -m tests.recipes.controls [--samples 200]
 
 Prints the share that answers with the marker's colour and, where a crop was put before the model,
 with the colour in that crop.
@@ -17,8 +17,6 @@ from PIL import Image
 
 from medeval.cli.demo import shipped_checkpoints
 from medeval.data.scenes import EDGE_PX
-from medeval.demo.lessons import call_text
-from medeval.demo.views import cell_of
 from medeval.evaluation.loader import load
 from medeval.images.picture import Picture, made_picture
 from medeval.models.base import Request
@@ -29,6 +27,8 @@ from medeval.tools.base import ToolContext
 from medeval.tools.calls.find import find_calls
 from medeval.types.sample import EncodedImage, Sample
 from medeval.types.trajectory import Message, Text
+from recipes.demo_series.lessons import call_text
+from recipes.demo_series.views import cell_of
 from tests.tiny_checkpoints import marker, marker_request
 
 PAIR = load("crop_zoom", Pair).value

@@ -6,22 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
 
 from medeval.data.scenes import BIG, EDGE_PX, SMALL, MarkerSize, paint_scene
-from medeval.demo.checkpoints import PATCH_EDGE_PX
-from medeval.demo.lessons import call_text, make_lesson, word_ids
-from medeval.demo.training import (
-    CALL_SMALL,
-    FREE_SMALL,
-    Progress,
-    Recipe,
-    as_patches,
-    lesson_logits,
-    train_series,
-)
-from medeval.demo.views import CELLS, SPANS, cell_of, crop_view, draw_views, whole_view
 from medeval.evaluation.loader import load
 from medeval.images.picture import made_picture
 from medeval.models.processor import ChatProcessor
@@ -30,6 +19,19 @@ from medeval.rollout.protocol import Pair
 from medeval.tools.base import ToolContext
 from medeval.tools.calls.find import find_calls
 from medeval.types.geometry import PERMILLE, Box
+from recipes.demo_series.__main__ import train
+from recipes.demo_series.checkpoints import PATCH_EDGE_PX
+from recipes.demo_series.lessons import call_text, make_lesson, word_ids
+from recipes.demo_series.training import (
+    CALL_SMALL,
+    FREE_SMALL,
+    Progress,
+    Recipe,
+    as_patches,
+    lesson_logits,
+    train_series,
+)
+from recipes.demo_series.views import CELLS, SPANS, cell_of, crop_view, draw_views, whole_view
 
 SHORT = Recipe(
     n_small=64,
@@ -149,3 +151,10 @@ def test_losses_fall_and_equal_seeds_make_equal_weights(tmp_path: Path) -> None:
         assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
         assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
     assert torch.equal(state[1], torch.get_rng_state())
+
+
+def test_training_is_refused_beside_other_checkpoints(tmp_path: Path) -> None:
+    (tmp_path / "global_step_7").mkdir()
+    result = CliRunner().invoke(train, [str(tmp_path)])
+    assert result.exit_code == 2
+    assert "holds checkpoints" in result.stderr

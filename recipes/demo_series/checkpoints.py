@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from medeval.demo.tokenizer import (
+from recipes.demo_series.tokenizer import (
     CHAT_TEMPLATE,
     DEFAULT_TEXTS,
     IMAGE,
