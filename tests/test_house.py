@@ -9,6 +9,22 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+# The packages in one line, from right to left: an import goes right only.
+LINE = (
+    "errors",
+    "types",
+    "store",
+    "images",
+    "tools",
+    "data models",
+    "scoring",
+    "rollout analysis",
+    "evaluation",
+    "probes interop",
+    "viewer training",
+    "cli",
+)
+
 # Imported only where used, or only in modules that are themselves imported only where used.
 HEAVY = {
     "accelerate", "aiohttp", "datasets", "huggingface_hub", "jsonlines", "matplotlib", "numpy",
@@ -72,6 +88,19 @@ def ours(modules: set[str]) -> set[str]:
 
 def packages(modules: set[str]) -> set[str]:
     return {module.partition(".")[0] for module in modules}
+
+
+def test_an_import_goes_right_along_the_line_of_packages() -> None:
+    rank = {name: place for place, names in enumerate(LINE) for name in names.split()}
+    wrong = [
+        f"{module} imports {used}"
+        for module, tree in TREES.items()
+        if module not in {"medeval", "medeval.__main__"}
+        for used in ours(imported(tree)) - {"medeval"}
+        for importer, package in [(module.split(".")[1], used.split(".")[1])]
+        if importer != package and rank[importer] <= rank[package]
+    ]
+    assert wrong == []
 
 
 def test_no_module_imports_itself_round_a_corner() -> None:

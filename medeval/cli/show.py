@@ -294,7 +294,6 @@ def _settings(sampling: Sampling) -> str:
 def _sample(benchmark: str | None, data_dir: Path | None, sample_id: str | None) -> Sample:
     if benchmark is None:
         return EXAMPLE
-    from medeval.data.dataset import BenchmarkSamples
     from medeval.evaluation.plan import PlanFile, plan_benchmarks
 
     options = PlanFile(
@@ -303,7 +302,7 @@ def _sample(benchmark: str | None, data_dir: Path | None, sample_id: str | None)
         sample_id=() if sample_id is None else (sample_id,),
         allow_count_mismatch=True,
     )
-    samples = BenchmarkSamples(plan_benchmarks(options)[0], options)
+    samples = plan_benchmarks(options)[0].samples(options)
     for sample in samples:
         return sample
     raise UsageError(f"benchmark {benchmark!r} has no sample {sample_id!r}")

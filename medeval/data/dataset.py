@@ -3,14 +3,14 @@
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property, partial
+from pathlib import Path
 
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import Origin, Row, Rows, open_rows
 from medeval.errors import DataError
-from medeval.evaluation.plan import PlanFile, PlannedBenchmark
 from medeval.images.known_files import Found, KnownFiles, kept_at
 from medeval.images.memory import PixelRoom
 from medeval.images.picture import sent_as, sha256_of
@@ -35,20 +35,29 @@ class BenchmarkSamples:
     Once read they are kept, up to `MOST_KEPT`; of more, iterating reads the rows anew.
 
     Of a shard, only its own. `count` is the number of rows there are, asked for or not.
-    Raises DataError where the number of rows is not the published one, unless the options
-    allow it, where a column is missing or `to_sample` fails, or where two rows give one id.
+    Raises DataError where the number of rows is not the published one, unless a mismatch
+    is allowed, where a column is missing or `to_sample` fails, or where two rows give one id.
     """
 
-    def __init__(self, planned: PlannedBenchmark, options: PlanFile) -> None:
-        self.benchmark: Benchmark = planned.loaded.value
-        self._rows: Rows = open_rows(self.benchmark.rows, planned.data_dir)
-        self._limit = options.limit
-        self._ids = frozenset(options.sample_id)
-        self._shard = Shard.read(options.shard or "1/1")
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        data_dir: Path | None = None,
+        *,
+        limit: int | None = None,
+        ids: Iterable[str] = (),
+        shard: str | None = None,
+        allow_count_mismatch: bool = False,
+    ) -> None:
+        self.benchmark = benchmark
+        self._rows: Rows = open_rows(benchmark.rows, data_dir)
+        self._limit = limit
+        self._ids = frozenset(ids)
+        self._shard = Shard.read(shard or "1/1")
         self.count = len(self._rows)
         self._seen: Texts | None = None
         self._kept: list[tuple[int, Sample]] | None = None
-        check_count(self.benchmark, self.count, allow=self._is_part or options.allow_count_mismatch)
+        check_count(self.benchmark, self.count, allow=self._is_part or allow_count_mismatch)
 
     @property
     def _is_part(self) -> bool:

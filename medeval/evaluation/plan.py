@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from medeval.data.benchmark import Benchmark
+from medeval.data.dataset import BenchmarkSamples
 from medeval.errors import UsageError
 from medeval.evaluation.loader import load, refuse_shared_names
 from medeval.models.base import Sampling
@@ -107,6 +108,17 @@ class PlannedBenchmark:
     def name(self) -> str:
         """The benchmark's name."""
         return self.loaded.value.name
+
+    def samples(self, options: PlanFile) -> BenchmarkSamples:
+        """Its samples, as far as the options ask for them."""
+        return BenchmarkSamples(
+            self.loaded.value,
+            self.data_dir,
+            limit=options.limit,
+            ids=options.sample_id,
+            shard=options.shard,
+            allow_count_mismatch=options.allow_count_mismatch,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ from typing import Any
 
 from medeval.analysis.results import write_results
 from medeval.analysis.summary import CellSummary
-from medeval.data.dataset import BenchmarkSamples
 from medeval.evaluation.cell import Cell, is_complete, n_missing, wanted
 from medeval.evaluation.cell_settings import refusal_of
 from medeval.evaluation.checkpoint import Evaluation, Group, OpenModel, cells_of
@@ -99,7 +98,7 @@ class CellPreview:
 def preview(plan: Plan) -> list[CellPreview]:
     """What a plan would do, without an engine and without writing anything."""
     folder = RunFolder(plan.output_dir)
-    samples = {planned.name: BenchmarkSamples(planned, plan.options) for planned in plan.benchmarks}
+    samples = {planned.name: planned.samples(plan.options) for planned in plan.benchmarks}
     cells = [cell for group in cells_of(folder, plan, samples).values() for cell in group]
     earlier = Earlier(earlier_runs(plan.output_dir))
     return [
@@ -122,7 +121,7 @@ def carry_out(plan: Plan, open_model: OpenModel, progress: Progress) -> RunRepor
     """
     interrupt = Interrupt(progress.tell)
     devices_of(plan)
-    samples = {planned.name: BenchmarkSamples(planned, plan.options) for planned in plan.benchmarks}
+    samples = {planned.name: planned.samples(plan.options) for planned in plan.benchmarks}
     folder = RunFolder(plan.output_dir)
     tally = ImageTally()
     with folder.lock():

@@ -57,7 +57,7 @@ def find_problems(
     where the rows cannot be opened at all.
     """
     lenient = options.model_copy(update={"allow_count_mismatch": True})
-    samples = BenchmarkSamples(planned, lenient)
+    samples = planned.samples(lenient)
     return samples, _problems(planned, samples, options, marks or Marks())
 
 

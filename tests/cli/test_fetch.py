@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from medeval.cli.fetch import _line
+from tests.data.test_hub import COMMIT, hub, png
 from tests.medeval_processes import MedevalMain
-from tests.test_hub import COMMIT, hub, png
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from medeval.tools.calls.find import find_calls
-from tests.tools.mutated_calls import SYNTAXES, mutated
+from tests.tools.calls.mutated_calls import SYNTAXES, mutated
 
 
 def main() -> None:

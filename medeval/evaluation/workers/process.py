@@ -13,7 +13,6 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from medeval.data.dataset import BenchmarkSamples
 from medeval.evaluation.cell import Cell
 from medeval.evaluation.checkpoint import Evaluation, Group, cells_of
 from medeval.evaluation.engines import model_opener
@@ -82,7 +81,7 @@ async def _work(reporting: Reporting) -> None:
     first = json.loads(await reader.readline())
     plan = resolve(PlanFile.model_validate(first["options"]))
     folder = RunFolder(plan.output_dir)
-    samples = {planned.name: BenchmarkSamples(planned, plan.options) for planned in plan.benchmarks}
+    samples = {planned.name: planned.samples(plan.options) for planned in plan.benchmarks}
     interrupt = Interrupt(_silent, listens=False)
     orders = Orders(cells_of(folder, plan, samples), interrupt, reporting)
     loop.add_signal_handler(signal.SIGTERM, orders.end_once)

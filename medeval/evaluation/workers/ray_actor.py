@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medeval.data.dataset import BenchmarkSamples
 from medeval.evaluation.cell import Cell
 from medeval.evaluation.checkpoint import Evaluation, Group, cells_of
 from medeval.evaluation.engines import model_opener
@@ -60,8 +59,7 @@ class RemoteEvaluation:
         self._folder = RunFolder(self._plan.output_dir)
         self._prepared = PreparedImages.of_run(Path(options["output_dir"]))
         samples = {
-            planned.name: BenchmarkSamples(planned, self._plan.options)
-            for planned in self._plan.benchmarks
+            planned.name: planned.samples(self._plan.options) for planned in self._plan.benchmarks
         }
         groups = cells_of(self._folder, self._plan, samples)
         self._groups = {checkpoint.id: (checkpoint, cells) for checkpoint, cells in groups.items()}
