@@ -366,7 +366,7 @@ from pathlib import Path
 from medeval.store.cell_folder import CellFolder
 from medeval.errors import RecordError
 from medeval.store.keys import CellKey
-from medeval.types.trajectory import Verdict
+from medeval.types.verdict import Verdict
 
 cell = CellFolder(Path(sys.argv[1]), CellKey("rl", 20, "vstar", "tool_free"))
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))

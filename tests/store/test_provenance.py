@@ -38,8 +38,8 @@ def test_a_session_tells_command_version_plan_and_machine(monkeypatch: pytest.Mo
 @pytest.fixture
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that the module takes for the place it is installed in."""
-    (tmp_path / "medeval").mkdir()
-    shutil.copy(PACKAGE / "provenance.py", tmp_path / "medeval")
+    (tmp_path / "medeval" / "store").mkdir(parents=True)
+    shutil.copy(PACKAGE / "store" / "provenance.py", tmp_path / "medeval" / "store")
     monkeypatch.setattr(
         provenance, "__file__", str(tmp_path / "medeval" / "store" / "provenance.py")
     )
