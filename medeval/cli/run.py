@@ -1,5 +1,6 @@
 """`medeval run`: a plan from flags or a file, carried out and summed up."""
 
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -224,18 +225,19 @@ def run_command(ctx: click.Context, /, plan: Path | None, dry_run: bool, **_: An
 
 def run_and_report(resolved: Any) -> int:
     """Carry a resolved plan out, print its table, and return the exit code."""
-    from medeval.cli.progress import BarProgress
+    from medeval.cli.progress import ProgressBar
     from medeval.cli.tables.run import summary_table
     from medeval.evaluation.engines import model_opener
     from medeval.evaluation.interrupt import ending_at_sigterm
     from medeval.evaluation.run import carry_out
 
-    progress = BarProgress()
-    try:
-        with ending_at_sigterm(3, progress.tell):
-            report = carry_out(resolved, model_opener(resolved), progress)
-    finally:
-        progress.close()
+    with ExitStack() as stack:
+        stack.enter_context(ending_at_sigterm(3, ProgressBar.tell))
+        report = carry_out(
+            resolved,
+            model_opener(resolved),
+            lambda n_missing: stack.enter_context(closing(ProgressBar(n_missing))),
+        )
     click.echo(summary_table(report.summaries, report.folder.record()))
     click.echo(f"\n{report.closing_words}", err=True)
     return report.exit_code

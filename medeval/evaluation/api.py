@@ -19,13 +19,10 @@ from medeval.scoring.predictions import score_lines
 logger = logging.getLogger(__name__)
 
 
-class _Logged:
-    """What a run tells, in the log instead of on a terminal."""
+class _LogProgress:
+    """Writes a run's messages to the log, and shows no progress."""
 
-    def expect(self, n_trajectories: int) -> None:
-        pass
-
-    def left(self, seconds: float | None) -> None:
+    def __init__(self, n_missing: int) -> None:
         pass
 
     def advance(self, *, scored: bool) -> None:
@@ -65,7 +62,7 @@ def run(
             "workers open the backend's models, and open_model is a function of this process",
             hint="leave out open_model, or workers and cluster",
         )
-    report = carry_out(resolved, open_model or model_opener(resolved), _Logged())
+    report = carry_out(resolved, open_model or model_opener(resolved), _LogProgress)
     if len(report.stopped) == len(report.summaries):
         raise ModelError(f"every cell stopped: {next(iter(report.stopped.values()))}")
     return Run(report.folder.path)

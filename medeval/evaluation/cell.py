@@ -6,7 +6,6 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from medeval.data.dataset import BenchmarkSamples
-from medeval.evaluation.conversation import Kind
 from medeval.evaluation.plan import PlannedBenchmark
 from medeval.evaluation.progress import Progress
 from medeval.models.checkpoints import Checkpoint
@@ -37,16 +36,10 @@ class Cell:
         key = self.folder.key
         return f"{key.checkpoint} x {key.benchmark} x {key.protocol}"
 
-    @property
-    def kind(self) -> Kind:
-        """What its conversations take about as long as."""
-        return Kind(self.folder.key.benchmark, self.folder.key.protocol)
-
     def stop(self, reason: str, progress: Progress) -> None:
-        """Begin nothing more in this cell; told once."""
+        """Begin nothing more in this cell; the first reason is shown."""
         if self.stopped is None:
             self.stopped = reason
-            progress.stop(self.checkpoint.id, self.kind)
             progress.tell(f"{self.name} stopped: {reason}")
 
 

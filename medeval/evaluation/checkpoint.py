@@ -1,7 +1,6 @@
 """Checkpoints brought up to date: an engine where one is needed, cells walked and judged."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -111,9 +110,7 @@ class Evaluation:
             return
         model = open_model(checkpoint)
         try:
-            began_at = time.monotonic()
             await model.start()
-            self.progress.engine_ready(checkpoint.id, time.monotonic() - began_at)
             for cell in cells:
                 self._claim(cell, model)
             await self._walk([cell for cell in cells if cell.stopped is None], model)

@@ -19,15 +19,15 @@ class Interrupt:
     """A request to end early: work in flight is finished, nothing new is begun.
 
     A second signal drops the work in flight as well; what is on disk stays whole either way.
-    Time limits count from here. `pass_on` is called with the reason, once. Where it does not
-    listen, signals are another's to hear.
+    Time limits count from here. `tell` shows people a message, and `pass_on` is called once with
+    the reason. With `listens` false, another process handles the signals.
     """
 
-    def __init__(self, tell: Callable[[str], None], *, listens: bool = True) -> None:
+    def __init__(self, *, listens: bool = True) -> None:
         self.reason: Interruption | None = None
+        self.tell: Callable[[str], None] = lambda message: None
         self.pass_on: Callable[[Interruption], None] = lambda reason: None
         self._listens_to = SIGNALS if listens else {}
-        self._tell = tell
         self._began_at = time.monotonic()
         self._task: asyncio.Task[Any] | None = None
 
@@ -36,7 +36,7 @@ class Interrupt:
         if self.reason is None:
             self.reason = reason
             again = "" if reason == "time limit" else "; once more to drop them"
-            self._tell(f"{reason}: finishing the samples in flight{again}")
+            self.tell(f"{reason}: finishing the samples in flight{again}")
             self.pass_on(reason)
         elif reason != "time limit" and self._task is not None:
             self._task.cancel()

@@ -1,33 +1,20 @@
 """Where a run reports how far it is."""
 
+from collections.abc import Callable
 from typing import Protocol
-
-from medeval.evaluation.conversation import Conversation, Kind
 
 
 class Progress(Protocol):
-    """Where a walk tells how far it is."""
+    """A place for a run's progress and messages: a bar, a log, the process that started it."""
 
-    def engine_ready(self, checkpoint: str, seconds: float) -> None:
-        """A checkpoint's engine has started, and took so long."""
-        ...
-
-    def begin(self, conversation: Conversation) -> None:
-        """A conversation has begun."""
-        ...
-
-    def advance(self, conversation: Conversation, *, seconds: float | None) -> None:
-        """A conversation is over, after so long; None where its sample is left unscored."""
-        ...
-
-    def skip(self, conversation: Conversation) -> None:
-        """A sample is left unscored of which no conversation began."""
-        ...
-
-    def stop(self, checkpoint: str, kind: Kind) -> None:
-        """No more conversations of a kind will begin."""
+    def advance(self, *, scored: bool) -> None:
+        """Count one missing trajectory as done: made (`scored`), or failed and left unscored."""
         ...
 
     def tell(self, message: str) -> None:
-        """Something people should read."""
+        """Show a message to people."""
         ...
+
+
+# Begins to report on a run, given how many trajectories are missing.
+OpenProgress = Callable[[int], Progress]

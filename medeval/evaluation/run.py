@@ -11,13 +11,13 @@ from medeval.analysis.summary import CellSummary
 from medeval.evaluation.cell import Cell, is_complete, n_missing, wanted
 from medeval.evaluation.cell_settings import refusal_of
 from medeval.evaluation.checkpoint import Evaluation, Group, OpenModel, cells_of
-from medeval.evaluation.estimate import Earlier, Estimate, earlier_runs
-from medeval.evaluation.forecast import Forecast, Foresight, Progress
+from medeval.evaluation.cost import EarlierCosts, Estimate
 from medeval.evaluation.interrupt import Interrupt, Interruption
 from medeval.evaluation.plan import Plan, PlanFile
+from medeval.evaluation.progress import OpenProgress
 from medeval.evaluation.run_record import record_run
-from medeval.evaluation.workers.pool import deal_out, devices_of
-from medeval.evaluation.workers.ray import deal_out_on_ray
+from medeval.evaluation.workers.pool import devices_of, run_in_workers
+from medeval.evaluation.workers.ray import run_on_ray
 from medeval.images.cache import ImageTally, kept_in
 from medeval.scoring.grade import judge_identity
 from medeval.store.run_folder import CellKey, RunFolder
@@ -100,26 +100,26 @@ def preview(plan: Plan) -> list[CellPreview]:
     folder = RunFolder(plan.output_dir)
     samples = {planned.name: planned.samples(plan.options) for planned in plan.benchmarks}
     cells = [cell for group in cells_of(folder, plan, samples).values() for cell in group]
-    earlier = Earlier(earlier_runs(plan.output_dir))
+    earlier = EarlierCosts.near(plan.output_dir)
     return [
         CellPreview(
             key=cell.folder.key,
             wanted=cell.repeats * len(cell.samples.ids),
             done=cell.repeats * len(cell.samples.ids) - n_missing(cell),
             refusal=refusal_of(plan, cell),
-            estimate=earlier.estimate(cell.kind, n_missing(cell)),
+            estimate=earlier.estimate(cell.planned.name, cell.protocol.value.name, n_missing(cell)),
         )
         for cell in cells
     ]
 
 
-def carry_out(plan: Plan, open_model: OpenModel, progress: Progress) -> RunReport:
+def carry_out(plan: Plan, open_model: OpenModel, open_progress: OpenProgress) -> RunReport:
     """Run, resume or extend a plan in its output folder.
 
     Raises UsageError, DataError or RecordError before any engine starts where the plan cannot
     be carried out there; later failures are in the report.
     """
-    interrupt = Interrupt(progress.tell)
+    interrupt = Interrupt()
     devices_of(plan)
     samples = {planned.name: planned.samples(plan.options) for planned in plan.benchmarks}
     folder = RunFolder(plan.output_dir)
@@ -133,15 +133,16 @@ def carry_out(plan: Plan, open_model: OpenModel, progress: Progress) -> RunRepor
         if plan.options.fresh:
             for cell in cells:
                 cell.folder.clear()
-        foresight = Foresight(progress, _forecast(by_checkpoint.items()))
+        progress = open_progress(sum(map(n_missing, cells)))
+        interrupt.tell = progress.tell
         unfinished = [group for group in by_checkpoint.values() if not all(map(is_complete, group))]
         with kept_in(
             folder.path,
             is_worth_it=len(unfinished) > 1 or (len(unfinished) == 1 and tally.has_many_twice),
             goes_on=lambda: interrupt.reason is not None and _lacks_any(cells),
         ) as prepared:
-            evaluation = Evaluation(plan, folder, foresight, interrupt, prepared=prepared)
-            _in_own_loop(_evaluate(evaluation, foresight, list(by_checkpoint.items()), open_model))
+            evaluation = Evaluation(plan, folder, progress, interrupt, prepared=prepared)
+            _in_own_loop(_evaluate(evaluation, list(by_checkpoint.items()), open_model))
         return RunReport(
             folder=folder,
             summaries=write_results(folder, [cell.folder.key for cell in cells]),
@@ -152,18 +153,7 @@ def carry_out(plan: Plan, open_model: OpenModel, progress: Progress) -> RunRepor
         )
 
 
-def _forecast(groups: Iterable[Group]) -> Forecast:
-    return Forecast(
-        {
-            checkpoint.id: {cell.kind: n_missing(cell) for cell in cells}
-            for checkpoint, cells in groups
-        }
-    )
-
-
-async def _evaluate(
-    evaluation: Evaluation, foresight: Foresight, groups: Sequence[Group], open_model: OpenModel
-) -> None:
+async def _evaluate(evaluation: Evaluation, groups: Sequence[Group], open_model: OpenModel) -> None:
     """Bring all checkpoints up to date, those that need an engine in workers where there are any.
 
     Raises FatalModelError, before any engine starts, where the judges' model cannot be asked.
@@ -182,9 +172,9 @@ async def _evaluate(
     if not dealt or evaluation.interrupt.reason is not None:
         return
     if plan.options.cluster is None:
-        await deal_out(plan, dealt, foresight, evaluation.interrupt)
+        await run_in_workers(plan, dealt, evaluation.progress, evaluation.interrupt)
         return
-    await deal_out_on_ray(plan, evaluation.folder, dealt, foresight, evaluation.interrupt)
+    await run_on_ray(plan, evaluation.folder, dealt, evaluation.progress, evaluation.interrupt)
     for cell in (cell for _, cells in dealt for cell in cells):
         cell.done = cell.folder.done()
     # a worker may have been lost between a trajectory and its verdict

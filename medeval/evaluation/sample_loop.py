@@ -5,18 +5,17 @@ and the walk goes on; a refusal that every request would meet stops the cell.
 """
 
 import asyncio
-import time
+import heapq
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 
 from medeval.errors import DataError, FatalModelError, ModelError, RecordError
 from medeval.evaluation.cell import Cell, n_missing
-from medeval.evaluation.conversation import Conversation
-from medeval.evaluation.engine_time import EngineTime
+from medeval.evaluation.cost import EngineTime
 from medeval.evaluation.interrupt import Interrupt
-from medeval.evaluation.order import Order
 from medeval.evaluation.progress import Progress
 from medeval.evaluation.sample_images import SharedPictures
 from medeval.images.cache import PreparedImages
@@ -40,13 +39,6 @@ class Job:
     pictures: SharedPictures
     repeat: int
     position: int
-    has_begun: bool = False
-
-    @property
-    def conversation(self) -> Conversation:
-        """What it is to whoever foresees how long it takes."""
-        number = self.position * self.cell.repeats + self.repeat
-        return Conversation(self.cell.checkpoint.id, self.cell.kind, number)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,7 +79,7 @@ class Walk:
                     for failure in cell.folder.failures()
                     if failure.kind != "judge"
                 )
-            order = self._order()
+            jobs = self._jobs()
             async with first_error_alone(), asyncio.TaskGroup() as group:
                 queue = JudgeQueue(
                     group,
@@ -95,30 +87,31 @@ class Walk:
                     is_over=self._is_over,
                 )
                 for _ in range(self.concurrency):
-                    group.create_task(self._work(order, queue))
+                    group.create_task(self._work(jobs, queue))
 
     def _is_over(self) -> bool:
         return self.interrupt.reason is not None
 
-    def _order(self) -> Order[Job]:
-        """All missing trajectories; a sample's repeats and arms follow each other."""
+    def _jobs(self) -> Iterator[Job]:
+        """All missing trajectories; a sample's repeats and arms follow each other.
+
+        Each benchmark's are spread evenly over the whole, so that the rate so far says when the
+        rest will be done, however much longer one benchmark's take than another's.
+        """
         by_benchmark: dict[str, list[Cell]] = {}
         for cell in self.cells:
             by_benchmark.setdefault(cell.planned.name, []).append(cell)
-        jobs = {
-            name: (sum(map(n_missing, cells)), _jobs_of(cells, self.holding, self.prepared))
-            for name, cells in by_benchmark.items()
-        }
-        return Order(jobs, self.concurrency)
+        return _spread_evenly(
+            (sum(map(n_missing, cells)), _jobs_of(cells, self.holding, self.prepared))
+            for cells in by_benchmark.values()
+        )
 
-    async def _work(self, order: Order[Job], queue: JudgeQueue) -> None:
-        for job in order:
+    async def _work(self, jobs: Iterator[Job], queue: JudgeQueue) -> None:
+        for job in jobs:
             if self._is_over():
                 return
             if job.cell.stopped is None:
-                began_at = time.monotonic()
                 await self._do(job, queue)
-                order.ended(job.cell.planned.name, time.monotonic() - began_at)
             else:
                 job.pictures.skip()
 
@@ -151,8 +144,6 @@ class Walk:
         async with job.pictures.used(protocol) as pictures:
             if self._is_over():
                 raise NotBegunError
-            job.has_begun = True
-            self.progress.begin(job.conversation)
             begun = self.engine_time.begin()
             try:
                 rollout = await roll_out(
@@ -181,17 +172,25 @@ class Walk:
         writer.append_trajectory(trajectory)
         if not self.defer_grading:
             await queue.judge(writer, job.sample, trajectory, job.cell.planned.judges)
-        self.progress.advance(job.conversation, seconds=trajectory.seconds)
+        self.progress.advance(scored=True)
 
     def _fail(self, job: Job, kind: FailureKind, error: Exception) -> None:
         key = (job.sample.id, job.repeat)
         job.cell.tries[key] += 1
         record = failure(key, kind, error, try_number=job.cell.tries[key])
         _open(job.cell).append_failure(record)
-        if job.has_begun:
-            self.progress.advance(job.conversation, seconds=None)
-        else:
-            self.progress.skip(job.conversation)
+        self.progress.advance(scored=False)
+
+
+def _spread_evenly(sequences: Iterable[tuple[int, Iterator[Job]]]) -> Iterator[Job]:
+    """The jobs of several sequences, given with their lengths, in one; the longest begins."""
+
+    def placed(length: int, jobs: Iterator[Job]) -> Iterator[tuple[float, Job]]:
+        for index, job in enumerate(jobs):
+            yield (index + 0.5) / length, job
+
+    parts = (placed(length, jobs) for length, jobs in sequences)
+    return (job for _, job in heapq.merge(*parts, key=itemgetter(0)))
 
 
 def _jobs_of(

@@ -9,7 +9,7 @@ import pytest
 
 from medeval import __version__
 from medeval.analysis.statistics.uncertainty import UNDEFINED
-from medeval.cli.progress import BarProgress
+from medeval.cli.progress import ProgressBar
 from medeval.cli.tables.run import _percent, _with_interval
 from tests.medeval_processes import MedevalMain, Serve, run_medeval, start_medeval
 from tests.small_benchmark import write_benchmark, write_judge, write_pair
@@ -232,31 +232,27 @@ def test_the_command_line_runs_as_a_module() -> None:
     assert shown.stdout.strip() == f"medeval {__version__}"
 
 
-def test_what_is_told_stands_above_the_bar(capsys: Capture) -> None:
-    progress = BarProgress()
-    progress.advance(scored=True)
-    progress.tell("before")
-    progress.expect(2)
-    progress.advance(scored=False)
-    progress.tell("beside")
-    progress.advance(scored=True)
-    progress.close()
-    progress.close()
+def test_messages_are_printed_above_the_bar_and_unscored_samples_counted(capsys: Capture) -> None:
+    ProgressBar.tell("before")
+    bar = ProgressBar(2)
+    bar.advance(scored=False)
+    bar.tell("meanwhile")
+    bar.advance(scored=True)
+    bar.close()
     seen = capsys.readouterr()
     assert seen.out == ""
-    assert "before\n" in seen.err
-    assert "beside\n" in seen.err
-    assert "1 unscored" in seen.err
+    assert seen.err.startswith("before\n")
+    assert "meanwhile\n" in seen.err
+    *_, last = seen.err.split("\r")
+    assert "2/2 [00:00<00:00, " in last
+    assert "1 unscored" in last
 
 
-def test_a_bar_that_is_full_has_no_time_left_whatever_it_was_told_last(capsys: Capture) -> None:
-    progress = BarProgress()
-    progress.expect(1)
-    progress.left(75)
-    progress.advance(scored=True)
-    progress.close()
-    *_, last = capsys.readouterr().err.split("\r")
-    assert "1/1 [00:00<00:00, " in last
+def test_no_bar_is_shown_where_nothing_is_missing(capsys: Capture) -> None:
+    bar = ProgressBar(0)
+    bar.tell("nothing to do")
+    bar.close()
+    assert capsys.readouterr().err == "nothing to do\n"
 
 
 def test_a_rate_of_nothing_is_shown_as_undefined() -> None:

@@ -226,7 +226,7 @@ def check_drained_and_resumed(folder: Path, server: StubServer) -> None:
 
 
 def test_a_time_limit_counts_from_the_start_of_the_command() -> None:
-    interrupt = Interrupt(lambda message: None)
+    interrupt = Interrupt()
     time.sleep(0.06)
 
     async def work() -> None:
@@ -271,7 +271,8 @@ def test_an_interrupted_fresh_run_resumes_without_fresh(
 
 def told_of(*reasons: Interruption) -> tuple[Interruption | None, list[str]]:
     messages: list[str] = []
-    interrupt = Interrupt(messages.append)
+    interrupt = Interrupt()
+    interrupt.tell = messages.append
     for reason in reasons:
         interrupt.ask(reason)
     return interrupt.reason, messages
@@ -285,7 +286,7 @@ def test_the_first_reason_holds_and_is_told_once() -> None:
 
 
 def test_a_second_signal_cancels_the_work_and_a_time_limit_does_not() -> None:
-    interrupt = Interrupt(lambda message: None)
+    interrupt = Interrupt()
 
     async def work() -> None:
         with interrupt.covering(0.05):
@@ -303,7 +304,7 @@ def test_a_second_signal_cancels_the_work_and_a_time_limit_does_not() -> None:
 
 def test_signals_are_left_alone_outside_the_main_thread_and_after_the_work() -> None:
     async def work() -> None:
-        with Interrupt(lambda message: None).covering(None):
+        with Interrupt().covering(None):
             await asyncio.sleep(0)
 
     before = signal.getsignal(signal.SIGTERM)

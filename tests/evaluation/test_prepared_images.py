@@ -203,7 +203,7 @@ def ended(folder: Path, *models: ScriptedModel) -> int:
     definitions(folder)
     waiting = list(models)
     plan = planned(folder, model=("a", "b"), concurrency=1)
-    return carry_out(plan, lambda _: waiting.pop(0), Told()).exit_code
+    return carry_out(plan, lambda _: waiting.pop(0), Told().open).exit_code
 
 
 def test_an_interrupted_run_keeps_its_images_for_the_resume_and_no_longer(tmp_path: Path) -> None:

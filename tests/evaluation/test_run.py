@@ -2,7 +2,6 @@ import asyncio
 import json
 import struct
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -36,19 +35,16 @@ from tests.small_benchmark import (
 
 
 class Told:
-    """Progress that remembers what it was told."""
+    """Progress that remembers what was reported."""
 
     def __init__(self) -> None:
-        self.expected: list[int] = []
+        self.n_missing = 0
         self.scored: Counter[bool] = Counter()
         self.messages: list[str] = []
-        self.foreseen: list[tuple[float, float | None]] = []
 
-    def expect(self, n_trajectories: int) -> None:
-        self.expected.append(n_trajectories)
-
-    def left(self, seconds: float | None) -> None:
-        self.foreseen.append((time.monotonic(), seconds))
+    def open(self, n_missing: int) -> "Told":
+        self.n_missing = n_missing
+        return self
 
     def advance(self, *, scored: bool) -> None:
         self.scored[scored] += 1
@@ -100,7 +96,7 @@ def small(folder: Path, n: int = 4, **changes: Any) -> Plan:
 
 
 def carried_out(plan: Plan, open_model: Callable[[Checkpoint], Model] = scripted) -> RunReport:
-    return carry_out(plan, open_model, Told())
+    return carry_out(plan, open_model, Told().open)
 
 
 def series(folder: Path, name: str, *steps: int) -> str:
@@ -253,9 +249,9 @@ def test_a_resume_makes_only_what_is_missing(tmp_path: Path) -> None:
     assert "4 unscored: failures.jsonl" in report.closing_words
 
     opened, told = Recorded(), Told()
-    report = carry_out(plan, opened, told)
+    report = carry_out(plan, opened, told.open)
     assert (report.unscored, report.exit_code) == (0, 0)
-    assert told.expected == [4]
+    assert told.n_missing == 4
     assert told.scored == {True: 4}
     assert {question_number(request) for request in opened.requests} == {1, 2}
 
@@ -376,7 +372,7 @@ def test_a_second_process_in_the_run_folder_is_refused_by_host_and_process(
 def test_a_checkpoint_that_cannot_start_does_not_hold_up_the_next(tmp_path: Path) -> None:
     plan, told = small(tmp_path, model=("bad", "good")), Told()
     report = carry_out(
-        plan, lambda c: Unstartable(play) if c.id == "bad" else ScriptedModel(play), told
+        plan, lambda c: Unstartable(play) if c.id == "bad" else ScriptedModel(play), told.open
     )
     assert report.exit_code == 1
     assert set(report.stopped) == {"bad x small x free", "bad x small x available"}
@@ -385,6 +381,23 @@ def test_a_checkpoint_that_cannot_start_does_not_hold_up_the_next(tmp_path: Path
     assert "bad x small x free stopped: no memory left on the device" in told.messages
     assert "bad: top_k is left out" in told.messages
     assert "stopped: bad x small x free: no memory left" in report.closing_words
+
+
+def test_benchmarks_are_spread_evenly_and_the_largest_begins(tmp_path: Path) -> None:
+    small_one = write_benchmark(tmp_path, 5, name="more")
+    small(tmp_path, 20)
+    plan = planned(tmp_path, concurrency=1, benchmarks=(str(small_one), str(tmp_path / "small.py")))
+    model = ScriptedModel(play)
+    carried_out(plan, lambda _: model)
+    run = tmp_path / "run"
+    assert "Question 0?" in model.requests[0].messages[-1].text
+    ends = [path.stat().st_mtime_ns for path in sorted(run.glob("cells/*/*/*/*/trajectories*"))]
+    assert len(ends) == 4
+    colours = [request.images[0].sha256 for request in model.requests]
+    twice = [sha256 for sha256, n in Counter(colours).items() if n == 6]
+    places = sorted({colours.index(sha256) for sha256 in twice})
+    assert len(twice) == 5, "the five that both benchmarks have"
+    assert places[-1] > 10, "they do not all come first"
 
 
 def test_a_complete_cell_is_not_stopped_by_an_engine_that_cannot_start(tmp_path: Path) -> None:

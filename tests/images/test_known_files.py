@@ -331,7 +331,7 @@ def run_records(folder: Path, name: str) -> tuple[str, list[tuple[str, Any]]]:
         "data_dir": (str(folder / "files"),),
         "output_dir": str(folder / name),
     }
-    carry_out(resolve(read_options(None, options)), scripted, Silent())
+    carry_out(resolve(read_options(None, options)), scripted, Silent)
     lines = next((folder / name).rglob("trajectories*.jsonl")).read_text().splitlines()
     images = {line["sample_id"]: line["images"] for line in map(json.loads, lines)}
     return (folder / name / "samples" / "noise.jsonl").read_text(), sorted(images.items())
@@ -340,8 +340,7 @@ def run_records(folder: Path, name: str) -> tuple[str, list[tuple[str, Any]]]:
 class Silent:
     """Progress that nobody watches."""
 
-    def expect(self, n_trajectories: int) -> None: ...
-    def left(self, seconds: float | None) -> None: ...
+    def __init__(self, n_missing: int) -> None: ...
     def advance(self, *, scored: bool) -> None: ...
     def tell(self, message: str) -> None: ...
 

@@ -75,13 +75,10 @@ NOISE = Benchmark(
 class Silent:
     """Where a run tells nobody."""
 
-    def expect(self, n_trajectories: int) -> None:
+    def __init__(self, n_missing: int) -> None:
         pass
 
     def advance(self, *, scored: bool) -> None:
-        pass
-
-    def left(self, seconds: float | None) -> None:
         pass
 
     def tell(self, message: str) -> None:
@@ -288,7 +285,7 @@ def share(folder: Path, n_samples: int) -> None:
     Recording.bench = bench
     engine = engine_plan(ENGINE, folder / "logs")
     opened = opener(engine, bench, Recording, lambda model: Scripted(model, bench))
-    report = carry_out(planned, opened, Silent())
+    report = carry_out(planned, opened, Silent)
     assert not report.unscored, report.closing_words
     for name, one in bench.passes:
         print(
@@ -333,7 +330,7 @@ def sweep(folder: Path, n_samples: int, backends: Sequence[str]) -> None:
         assert isinstance(opened, LivingEngines)
         begin = time.perf_counter()
         report = carry_out(
-            planned, LivingEngines(partial(_timed, opened, waits), opened.aclose), Silent()
+            planned, LivingEngines(partial(_timed, opened, waits), opened.aclose), Silent
         )
         total_s = time.perf_counter() - begin
         assert not report.unscored, report.closing_words

@@ -18,10 +18,10 @@ def gpu_groups(
     environment: Mapping[str, str] = os.environ,
     driver: Path = DRIVER,
 ) -> list[str | None]:
-    """What CUDA_VISIBLE_DEVICES is in each worker; None leaves it as it is.
+    """The value of CUDA_VISIBLE_DEVICES in each worker; None leaves the variable as it is.
 
-    Without a number asked for, each gets one GPU where the machine has any. Raises UsageError
-    where there are fewer than asked for.
+    Without `gpus_per_worker`, each gets one GPU where the machine has any. Raises UsageError
+    where the machine has too few.
 
     >>> gpu_groups(2, 2, environment={"CUDA_VISIBLE_DEVICES": "0,1,4,5"})
     ['0,1', '4,5']
@@ -47,8 +47,8 @@ def worker_environment(
 ) -> dict[str, str]:
     """The environment of one of several workers: its GPUs, and its part of the CPUs.
 
-    The part is told to torch where our own backend has it compute; vLLM, once told, no longer
-    chooses for itself.
+    Only torch in the transformers backend gets a number of threads: vLLM chooses its own, unless
+    the variable is set.
 
     >>> worker_environment("2,3", 4, "transformers", {"OMP_NUM_THREADS": "6"})
     {'OMP_NUM_THREADS': '6', 'CUDA_VISIBLE_DEVICES': '2,3'}

@@ -1,8 +1,8 @@
-"""Checkpoints dealt out to worker processes on this machine, each with GPUs of its own.
+"""A pool of worker processes on this machine, each with an engine and GPUs of its own.
 
 A worker is a `python -m medeval.evaluation.workers.process` that appends to the one run folder
-under a name of its own. It is told what to do on its stdin, one JSON line each, and tells what
-happens on its stdout. What a worker leaves undone when it dies, another does.
+under a name of its own. It reads what to evaluate from its stdin and reports on its stdout, one
+JSON object a line. What a worker leaves undone when it dies, another does.
 """
 
 import asyncio
@@ -22,17 +22,18 @@ from medeval.evaluation.cell import Cell, n_missing
 from medeval.evaluation.checkpoint import Group
 from medeval.evaluation.interrupt import Interrupt, Interruption
 from medeval.evaluation.plan import Plan, PlanFile
+from medeval.evaluation.progress import Progress
 from medeval.evaluation.workers.devices import gpu_groups, worker_environment
-from medeval.evaluation.workers.messages import Conversations, Overview
+from medeval.evaluation.workers.messages import WorkerMessage, pass_on
 from medeval.models.checkpoints import Checkpoint
 from medeval.store.files import make_folder
 
 LOGS = "logs"
-# A checkpoint at which so many workers died, with nothing made in between or in all, is given up:
-# it would take the rest with it.
+# A checkpoint is given up once so many workers died at it, in a row with no trajectory made in
+# between, or in all: it would end every other worker too.
 MAX_LOST_IN_A_ROW = 2
 MAX_LOST = 10
-LONGEST_MESSAGE = 1 << 24
+LONGEST_MESSAGE_BYTES = 1 << 24
 # How long a worker that has nothing more to do may take to end its engine.
 CLOSING_S = 60.0
 
@@ -61,50 +62,47 @@ class Worker(Protocol):
         ...
 
 
-class Employer(Protocol):
-    """Whoever starts workers; `places` is how many there may be at once."""
+class WorkerFactory(Protocol):
+    """Starts workers; `n_workers` is how many there may be at once."""
 
-    places: int
+    n_workers: int
 
-    async def start(self, place: int) -> Worker:
-        """A worker for a place, counted from 0; raises WorkerLostError where none can be had."""
+    async def start(self, index: int) -> Worker:
+        """Start a worker; `index` counts from 0. Raises WorkerLostError where that fails."""
         ...
 
 
-async def deal_out(
-    plan: Plan, groups: Sequence[Group], progress: Overview, interrupt: Interrupt
+async def run_in_workers(
+    plan: Plan, groups: Sequence[Group], progress: Progress, interrupt: Interrupt
 ) -> None:
-    """Bring checkpoints up to date in the plan's workers, until something interrupts."""
-    await employ(LocalWorkers(plan, progress), groups, plan, progress, interrupt)
+    """Bring checkpoints up to date in local workers, until something interrupts."""
+    await run_pool(LocalWorkerFactory(plan, progress), groups, plan, progress, interrupt)
 
 
-async def employ(
-    employer: Employer,
+async def run_pool(
+    factory: WorkerFactory,
     groups: Sequence[Group],
     plan: Plan,
-    progress: Overview,
+    progress: Progress,
     interrupt: Interrupt,
 ) -> None:
-    """Bring checkpoints up to date in an employer's workers, until something interrupts."""
-    table = _Table(groups)
-    crew = _Crew(employer, table, progress)
-    n_places = min(employer.places, len(groups))
-    progress.at_once(n_places)
-    interrupt.pass_on = crew.end
+    """Bring checkpoints up to date in a factory's workers, until something interrupts."""
+    pool = _Pool(factory, _WaitingGroups(groups), progress)
+    interrupt.pass_on = pool.end
     try:
         with interrupt.covering(plan.options.time_limit):
             async with asyncio.TaskGroup() as tasks:
-                for place in range(n_places):
-                    tasks.create_task(crew.fill(place))
+                for index in range(min(factory.n_workers, len(groups))):
+                    tasks.create_task(pool.work(index))
     except asyncio.CancelledError:
         if interrupt.reason is None:
             raise
     finally:
-        await crew.kill()
+        await pool.kill()
 
 
-class _Table:
-    """Where checkpoints lie until a worker takes one, the largest first; lost ones come back."""
+class _WaitingGroups:
+    """Checkpoints that no worker has taken yet, the largest first; a lost worker's come back."""
 
     def __init__(self, groups: Sequence[Group]) -> None:
         by_size = sorted(groups, key=lambda group: -sum(map(n_missing, group[1])))
@@ -114,7 +112,7 @@ class _Table:
         self.is_over = False
 
     async def take(self) -> Group | None:
-        """The next checkpoint; None once none can come any more."""
+        """The next checkpoint; None once no more can come."""
         async with self._changed:
             await self._changed.wait_for(lambda: self.is_over or self._waiting or not self._n_taken)
             if self.is_over or not self._waiting:
@@ -122,61 +120,65 @@ class _Table:
             self._n_taken += 1
             return self._waiting.popleft()
 
-    async def put_down(self, group: Group, *, is_done: bool) -> None:
-        """Say that a checkpoint that was taken is done, or leave it to another worker."""
+    async def give_back(self, group: Group, *, is_done: bool) -> None:
+        """Mark a taken checkpoint as done, or leave it to another worker."""
         async with self._changed:
             self._n_taken -= 1
             if not is_done:
                 self._waiting.appendleft(group)
             self._changed.notify_all()
 
-    async def clear(self) -> None:
-        """Let everybody who waits go."""
+    async def close(self) -> None:
+        """Give no checkpoint out any more."""
         self.is_over = True
         async with self._changed:
             self._changed.notify_all()
 
 
 @dataclass(slots=True)
-class _Crew:
-    employer: Employer
-    table: _Table
-    progress: Overview
-    at_work: dict[int, Worker] = field(default_factory=dict)
+class _Pool:
+    """The running workers, and how often each checkpoint has lost one."""
+
+    factory: WorkerFactory
+    waiting: _WaitingGroups
+    progress: Progress
+    workers: dict[int, Worker] = field(default_factory=dict)
     lost: dict[int, "_Losses"] = field(default_factory=dict)
     ending: set[asyncio.Task[None]] = field(default_factory=set)
 
     def end(self, reason: Interruption) -> None:
-        for worker in self.at_work.values():
+        """Have every worker finish what is in flight."""
+        for worker in self.workers.values():
             worker.end(reason)
-        self.ending.add(asyncio.ensure_future(self.table.clear()))
+        self.ending.add(asyncio.ensure_future(self.waiting.close()))
 
     async def kill(self) -> None:
-        while self.at_work:
-            _, worker = self.at_work.popitem()
+        """End every worker at once."""
+        while self.workers:
+            _, worker = self.workers.popitem()
             worker.kill()
             await worker.close()
 
-    async def fill(self, place: int) -> None:
-        """Keep a worker in a place as long as there are checkpoints, a new one for a lost one."""
-        while (group := await self.table.take()) is not None:
+    async def work(self, index: int) -> None:
+        """Have one worker evaluate checkpoints while there are any; a lost one is replaced."""
+        while (group := await self.waiting.take()) is not None:
             try:
-                if place not in self.at_work:
-                    self.at_work[place] = await self.employer.start(place)
-                await self.at_work[place].evaluate(group)
+                if index not in self.workers:
+                    self.workers[index] = await self.factory.start(index)
+                await self.workers[index].evaluate(group)
             except WorkerLostError as error:
-                if place in self.at_work:
-                    await self.at_work.pop(place).close()
-                await self.table.put_down(group, is_done=self._is_given_up(group, str(error)))
+                if index in self.workers:
+                    await self.workers.pop(index).close()
+                await self.waiting.give_back(group, is_done=self._is_given_up(group, str(error)))
             else:
-                await self.table.put_down(group, is_done=True)
-        if place in self.at_work:
-            await self.at_work[place].close()
-            del self.at_work[place]
+                await self.waiting.give_back(group, is_done=True)
+        if index in self.workers:
+            await self.workers[index].close()
+            del self.workers[index]
 
     def _is_given_up(self, group: Group, reason: str) -> bool:
         checkpoint, cells = group
-        if self.table.is_over:
+        if self.waiting.is_over:
             return True
         # by identity: a checkpoint's parts are lost each for itself
         losses = self.lost.setdefault(id(cells), _Losses())
@@ -191,33 +193,36 @@ class _Crew:
 
 @dataclass(slots=True)
 class _Losses:
-    """The workers that a checkpoint, or a part of one, has cost; `left` is what they left of it."""
+    """How many workers were lost at a checkpoint, or at a part of one.
+
+    `n_missing` is how many trajectories were missing at the last loss.
+    """
 
     in_all: int = 0
     in_a_row: int = 0
-    left: int | None = None
+    n_missing: int | None = None
 
     def add(self, cells: Sequence[Cell]) -> None:
-        """Count one more, in a row with the one before where nothing was made since."""
-        left = sum(n_missing(cell, cell.folder.done()) for cell in cells)
+        """Count one more loss, in a row with the one before where nothing was made since."""
+        missing = sum(n_missing(cell, cell.folder.done()) for cell in cells)
         self.in_all += 1
-        self.in_a_row = self.in_a_row + 1 if left == self.left else 1
-        self.left = left
+        self.in_a_row = self.in_a_row + 1 if missing == self.n_missing else 1
+        self.n_missing = missing
 
 
-class LocalWorkers:
-    """Processes on this machine."""
+class LocalWorkerFactory:
+    """Starts worker processes on this machine."""
 
-    def __init__(self, plan: Plan, progress: Overview) -> None:
-        self.places = plan.options.workers or 1
+    def __init__(self, plan: Plan, progress: Progress) -> None:
+        self.n_workers = plan.options.workers or 1
         self._plan = plan
         self._progress = progress
         self._devices = devices_of(plan)
         make_folder(plan.output_dir / LOGS)
 
-    async def start(self, place: int) -> Worker:
-        """A process of its own session, so that Ctrl-C reaches it through us alone."""
-        name, devices = str(place + 1), self._devices[place]
+    async def start(self, index: int) -> Worker:
+        """Start a process in a session of its own, so that Ctrl-C reaches it through us alone."""
+        name, devices = str(index + 1), self._devices[index]
         log = self._plan.output_dir / LOGS / f"worker-{name}.log"
         with log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
@@ -226,19 +231,19 @@ class LocalWorkers:
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=errors,
-                limit=LONGEST_MESSAGE,
+                limit=LONGEST_MESSAGE_BYTES,
                 start_new_session=True,
-                env=worker_environment(devices, self.places, self._plan.backend),
+                env=worker_environment(devices, self.n_workers, self._plan.backend),
             )
         worker = LocalWorker(name, process, log, self._progress)
-        worker.say({"options": options_of_worker(self._plan, self.places), "writer": name})
+        worker.send({"options": options_of_worker(self._plan, self.n_workers), "writer": name})
         return worker
 
 
 def devices_of(plan: Plan) -> list[str | None]:
-    """What CUDA_VISIBLE_DEVICES is in each worker; none where there are no workers.
+    """The value of CUDA_VISIBLE_DEVICES in each worker; an empty list without local workers.
 
-    Raises UsageError where there are fewer GPUs than asked for. A server has GPUs of its own.
+    Raises UsageError where the machine has too few GPUs. A server has GPUs of its own.
     """
     n_workers, each = plan.options.workers, plan.options.gpus_per_worker
     if plan.options.cluster is not None:
@@ -258,7 +263,7 @@ def devices_of(plan: Plan) -> list[str | None]:
 
 
 def options_of_worker(plan: Plan, n_workers: int) -> dict[str, Any]:
-    """The plan as a worker resolves it again: in the same folder, with its share of the judge."""
+    """The plan's options for each of `n_workers`: the same folder, and a share of judge calls."""
     options = plan.options
     calls = options.judge_max_calls
     own: dict[str, Any] = {
@@ -275,25 +280,24 @@ def options_of_worker(plan: Plan, n_workers: int) -> dict[str, Any]:
 
 
 class LocalWorker:
-    """One process, as its employer sees it."""
+    """One worker process on this machine."""
 
-    def __init__(self, name: str, process: Process, log: Path, progress: Overview) -> None:
+    def __init__(self, name: str, process: Process, log: Path, progress: Progress) -> None:
         self._name = name
         self._process = process
         self._log = log
         self._progress = progress
-        self._conversations = Conversations(progress)
 
-    def say(self, message: dict[str, Any]) -> None:
-        """Tell the process something; one that has ended hears nothing."""
+    def send(self, message: WorkerMessage) -> None:
+        """Send the process a message, unless it has ended."""
         assert self._process.stdin is not None
         if not self._process.stdin.is_closing():
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
 
     async def evaluate(self, group: Group) -> None:
-        """Have a checkpoint brought up to date, passing on what the process tells."""
+        """Have a checkpoint brought up to date, and pass on what the process reports."""
         checkpoint, _ = group
-        self.say({"evaluate": checkpoint.id})
+        self.send({"evaluate": checkpoint.id})
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
             message = json.loads(line)
@@ -305,7 +309,7 @@ class LocalWorker:
                 for cell in group[1]:
                     cell.stopped = message["stopped"].get(cell.name, cell.stopped)
             else:
-                self._conversations.pass_on(message)
+                pass_on(message, self._progress)
         raise WorkerLostError(await self._last_words(checkpoint))
 
     async def _last_words(self, checkpoint: Checkpoint) -> str:
@@ -317,12 +321,11 @@ class LocalWorker:
 
     def end(self, reason: Interruption) -> None:
         """Have the process finish what is in flight."""
-        self.say({"end": reason})
+        self.send({"end": reason})
 
     async def close(self) -> None:
-        """Wait for the process to end by itself, and no longer than that may take."""
-        self._conversations.lose()
-        self.say({"done": True})
+        """Wait until the process ends by itself, and kill it after `CLOSING_S` seconds."""
+        self.send({"done": True})
         try:
             async with asyncio.timeout(CLOSING_S):
                 await self._process.wait()
@@ -330,7 +333,7 @@ class LocalWorker:
             self.kill()
 
     def kill(self) -> None:
-        """End the process and whatever it started."""
+        """End the process and every process that it started."""
         if self._process.returncode is None:
             try:
                 os.killpg(self._process.pid, signal.SIGKILL)

@@ -1,8 +1,8 @@
 """A worker process, `python -m medeval.evaluation.workers.process`, started by the pool.
 
-Its stdin says, one JSON line each: the plan's options and this writer's name; then checkpoints to
-evaluate, `end` to finish what is in flight, `done` when there is nothing more. Where stdin ends,
-whoever started it is gone, and it drops what is in flight.
+It reads JSON objects from its stdin, one a line: first the plan's options and its name as a
+writer; then checkpoints to evaluate, `end` to finish what is in flight, `done` when there is
+nothing more. Where stdin ends, the pool is gone, and it drops what is in flight.
 """
 
 import asyncio
@@ -18,28 +18,28 @@ from medeval.evaluation.checkpoint import Evaluation, Group, cells_of
 from medeval.evaluation.engines import model_opener
 from medeval.evaluation.interrupt import Interrupt
 from medeval.evaluation.plan import PlanFile, resolve
-from medeval.evaluation.workers.messages import Message, Reporting
+from medeval.evaluation.workers.messages import WorkerMessage, WorkerProgress
 from medeval.images.cache import PreparedImages
 from medeval.models.checkpoints import Checkpoint
 from medeval.store.run_folder import RunFolder
 
 
-class Orders:
-    """What this process was told to evaluate, as it is told."""
+class Inbox:
+    """The messages on stdin: the checkpoints to evaluate, one after the other."""
 
     def __init__(
         self,
         groups: Mapping[Checkpoint, Sequence[Cell]],
         interrupt: Interrupt,
-        reporting: Reporting,
+        progress: WorkerProgress,
     ) -> None:
         self._groups = {checkpoint.id: (checkpoint, cells) for checkpoint, cells in groups.items()}
         self._interrupt = interrupt
-        self._reporting = reporting
+        self._progress = progress
         self._names: asyncio.Queue[str | None] = asyncio.Queue()
 
-    async def hear(self, reader: asyncio.StreamReader) -> None:
-        """Act on messages to the end of stdin."""
+    async def read(self, reader: asyncio.StreamReader) -> None:
+        """Act on each message, to the end of stdin."""
         while line := await reader.readline():
             message = json.loads(line)
             if "evaluate" in message:
@@ -53,13 +53,13 @@ class Orders:
         self._interrupt.ask("SIGTERM")
 
     def end_once(self, reason: Any = "SIGTERM") -> None:
-        """Finish what is in flight; who asks again means the same, for a scheduler asks us all."""
+        """Finish what is in flight; only once, since a scheduler signals every process itself."""
         if self._interrupt.reason is None:
             self._interrupt.ask(reason)
             self._names.put_nowait(None)
 
     async def groups(self) -> AsyncIterator[Group]:
-        """Each checkpoint with its cells; the one before is done when the next is asked for."""
+        """Each checkpoint with its cells; asking for the next reports the one before as done."""
         while (name := await self._names.get()) is not None:
             checkpoint, cells = self._groups[name]
             for cell in cells:
@@ -70,11 +70,11 @@ class Orders:
     def _report(self, name: str, cells: Sequence[Cell]) -> None:
         stopped = {cell.name: cell.stopped for cell in cells if cell.stopped}
         if stopped:
-            self._reporting.say({"stopped": stopped})
-        self._reporting.say({"ended": name, "interrupted": self._interrupt.reason is not None})
+            self._progress.send({"stopped": stopped})
+        self._progress.send({"ended": name, "interrupted": self._interrupt.reason is not None})
 
 
-async def _work(reporting: Reporting) -> None:
+async def _work(progress: WorkerProgress) -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=1 << 24)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -82,38 +82,34 @@ async def _work(reporting: Reporting) -> None:
     plan = resolve(PlanFile.model_validate(first["options"]))
     folder = RunFolder(plan.output_dir)
     samples = {planned.name: planned.samples(plan.options) for planned in plan.benchmarks}
-    interrupt = Interrupt(_silent, listens=False)
-    orders = Orders(cells_of(folder, plan, samples), interrupt, reporting)
-    loop.add_signal_handler(signal.SIGTERM, orders.end_once)
+    interrupt = Interrupt(listens=False)
+    inbox = Inbox(cells_of(folder, plan, samples), interrupt, progress)
+    loop.add_signal_handler(signal.SIGTERM, inbox.end_once)
     evaluation = Evaluation(
         plan,
         folder,
-        reporting,
+        progress,
         interrupt,
         writer=first["writer"],
         prepared=PreparedImages.of_run(folder.path),
     )
-    hearing = asyncio.ensure_future(orders.hear(reader))
+    reading = asyncio.ensure_future(inbox.read(reader))
     try:
-        await evaluation.run(orders.groups(), model_opener(plan), asks_judges=False)
+        await evaluation.run(inbox.groups(), model_opener(plan), asks_judges=False)
     finally:
-        hearing.cancel()
-
-
-def _silent(message: str) -> None:
-    """Whoever asked has told people so already."""
+        reading.cancel()
 
 
 def main() -> None:
-    """Work; whatever an engine prints goes to the log, for stdout is ours."""
+    """Work; stdout is for messages, so what an engine prints goes to the log."""
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
-    def say(message: Message) -> None:
+    def send(message: WorkerMessage) -> None:
         lines.write(json.dumps(message) + "\n")
         lines.flush()
 
-    asyncio.run(_work(Reporting(say)))
+    asyncio.run(_work(WorkerProgress(send)))
 
 
 if __name__ == "__main__":

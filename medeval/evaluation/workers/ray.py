@@ -18,8 +18,9 @@ from medeval.evaluation.checkpoint import Group
 from medeval.evaluation.interrupt import Interrupt, Interruption
 from medeval.evaluation.merge import MEDIA_TYPES
 from medeval.evaluation.plan import Plan
-from medeval.evaluation.workers.messages import Conversations, Overview
-from medeval.evaluation.workers.pool import Worker, WorkerLostError, employ, options_of_worker
+from medeval.evaluation.progress import Progress
+from medeval.evaluation.workers.messages import pass_on
+from medeval.evaluation.workers.pool import Worker, WorkerLostError, options_of_worker, run_pool
 from medeval.scoring.judge_replies import file_name
 from medeval.store.cell_folder import CellWriter
 from medeval.store.files import Appender
@@ -30,11 +31,11 @@ from medeval.store.run_folder import RunFolder
 from medeval.store.schema import parse_record
 
 
-async def deal_out_on_ray(
+async def run_on_ray(
     plan: Plan,
     folder: RunFolder,
     groups: Sequence[Group],
-    progress: Overview,
+    progress: Progress,
     interrupt: Interrupt,
 ) -> None:
     """Bring checkpoints up to date on a Ray cluster, until something interrupts.
@@ -47,10 +48,10 @@ async def deal_out_on_ray(
             if refusal is not None:
                 cell.stop(refusal, progress)
     with ExitStack() as stack:
-        scribe = Scribe(folder, stack)
-        employer = RayWorkers(plan, scribe, progress)
-        parts = [part for group in groups for part in _parts(group, employer.places, len(groups))]
-        await employ(employer, parts, plan, progress, interrupt)
+        factory = RayWorkerFactory(plan, Writer(folder, stack), progress)
+        n_parts = -(-factory.n_workers // len(groups))
+        parts = [part for group in groups for part in _parts(group, n_parts)]
+        await run_pool(factory, parts, plan, progress, interrupt)
     for _, cells in groups:
         stopped = [cell for _, part in parts for cell in part if cell.stopped]
         for cell in cells:
@@ -61,10 +62,9 @@ def _first_reason(cell: Cell, stopped: Sequence[Cell]) -> str | None:
     return next((part.stopped for part in stopped if part.name == cell.name), None)
 
 
-def _parts(group: Group, places: int, n_groups: int) -> Iterator[Group]:
-    """A checkpoint in as many parts as keep all places busy; a sample's arms stay in one."""
+def _parts(group: Group, count: int) -> Iterator[Group]:
+    """A checkpoint in `count` parts; a sample's arms stay in one."""
     checkpoint, cells = group
-    count = -(-places // n_groups)
     going_on = [cell for cell in cells if cell.stopped is None and not is_complete(cell)]
     for number in range(count):
         part = [replace(cell, done=_not_of(cell, number, count) | cell.done) for cell in going_on]
@@ -82,8 +82,8 @@ def _not_of(cell: Cell, number: int, count: int) -> SampleKeys:
 
 
 @dataclass(slots=True)
-class Scribe:
-    """Copies what workers tell into the run folder, under the one writer's name of this process."""
+class Writer:
+    """Copies the lines that workers send into the run folder, as the one writer of each cell."""
 
     folder: RunFolder
     stack: ExitStack
@@ -91,18 +91,18 @@ class Scribe:
     _replies: Appender | None = None
 
     def claim(self, cell: Cell, fields: Mapping[str, Any], recorded: Sequence[Any]) -> None:
-        """Claim a cell as a worker did; raises RecordError where it was begun with others."""
+        """Claim a cell as a worker did; raises RecordError where its settings were others."""
         for entry in recorded:
             cell.folder.claim(fields, entry)
 
     def copy(self, cell: Cell, kind: str, line: bytes) -> None:
-        """Append a line to a cell, and remember what of it is done."""
+        """Append a line to a cell; a failure gets its try number in the run folder."""
         key = cell.folder.key
         if key not in self._writers:
             self._writers[key] = self.stack.enter_context(cell.folder.writer())
         writer = self._writers[key]
         if kind == "failures":
-            record = parse_record(FailureRecord, line, "a failure that a worker tells of")
+            record = parse_record(FailureRecord, line, "a worker's failure")
             done = (record.sample_id, record.repeat)
             cell.tries[done] += 1
             writer.append_failure(record.model_copy(update={"try_number": cell.tries[done]}))
@@ -124,96 +124,94 @@ class Scribe:
         self._replies.append(line)
 
 
-class RayWorkers:
-    """Ray actors, each with an engine and its GPUs, anywhere in the cluster."""
+class RayWorkerFactory:
+    """Starts Ray actors, each with an engine and its GPUs, anywhere in the cluster."""
 
-    def __init__(self, plan: Plan, scribe: Scribe, progress: Overview) -> None:
+    def __init__(self, plan: Plan, writer: Writer, progress: Progress) -> None:
         ray = require_ray()
         if not ray.is_initialized():
             ray.init(log_to_driver=False, include_dashboard=False)
         self._plan = plan
-        self._scribe = scribe
+        self._writer = writer
         self._progress = progress
         served = plan.backend == "openai"
         self._gpus = plan.options.gpus_per_worker or (0 if served else 1)
         there = ray.cluster_resources()
         fitting = there.get("GPU", 0) // self._gpus if self._gpus else there.get("CPU", 1)
-        self.places = plan.options.workers or max(1, int(fitting))
-        if self._gpus and self.places > fitting:
+        self.n_workers = plan.options.workers or max(1, int(fitting))
+        if self._gpus and self.n_workers > fitting:
             raise UsageError(
-                f"{self.places} workers with {self._gpus} GPUs each, but the cluster has "
+                f"{self.n_workers} workers with {self._gpus} GPUs each, but the cluster has "
                 f"{int(there.get('GPU', 0))} GPUs",
                 hint="fewer --workers or --gpus-per-worker",
             )
 
-    async def start(self, place: int) -> Worker:
-        """An actor; Ray waits until the cluster has room for it."""
+    async def start(self, index: int) -> Worker:
+        """Start an actor; Ray waits until the cluster has room for it."""
         ray = require_ray()
         from medeval.evaluation.workers.ray_actor import RemoteEvaluation
 
         actor = ray.remote(RemoteEvaluation).options(num_gpus=self._gpus, num_cpus=1)
-        options = options_of_worker(self._plan, self.places)
-        return RayWorker(str(place + 1), actor.remote(options), self._scribe, self._progress)
+        options = options_of_worker(self._plan, self.n_workers)
+        return RayWorker(str(index + 1), actor.remote(options), self._writer, self._progress)
 
 
 class RayWorker:
-    """One actor, as its employer sees it."""
+    """One Ray actor."""
 
-    def __init__(self, name: str, actor: Any, scribe: Scribe, progress: Overview) -> None:
+    def __init__(self, name: str, actor: Any, writer: Writer, progress: Progress) -> None:
         self._name = name
         self._actor = actor
-        self._scribe = scribe
+        self._writer = writer
         self._progress = progress
-        self._conversations = Conversations(progress)
 
     async def evaluate(self, group: Group) -> None:
-        """Have a checkpoint, or a part of it, brought up to date, writing down what is made."""
+        """Have a checkpoint, or a part of it, brought up to date, and write what is made."""
         ray = require_ray()
         checkpoint, cells = group
         by_name = {cell.name: cell for cell in cells}
         # what a lost worker made is in the folder
         done = {cell.name: sorted(cell.done | cell.folder.done()) for cell in cells}
         try:
-            async for told in self._actor.evaluate.remote(checkpoint.id, done):
-                message = await told
+            async for reference in self._actor.evaluate.remote(checkpoint.id, done):
+                message = await reference
                 if "ended" in message:
                     for name, reason in message["stopped"].items():
                         by_name[name].stopped = reason
                     if message["interrupted"]:
                         raise WorkerLostError(f"worker {self._name} was asked to end")
                     return
-                self._write_down(message, by_name)
+                self._handle(message, by_name)
         except ray.exceptions.RayError as error:
             first = str(error).strip().split("\n")[0]
             raise WorkerLostError(
                 f"worker {self._name} was lost at {checkpoint.id} ({type(error).__name__}: {first})"
             ) from error
-        raise WorkerLostError(f"worker {self._name} said no more at {checkpoint.id}")
+        raise WorkerLostError(f"worker {self._name} sent no more at {checkpoint.id}")
 
-    def _write_down(self, message: Mapping[str, Any], cells: Mapping[str, Cell]) -> None:
+    def _handle(self, message: Mapping[str, Any], cells: Mapping[str, Cell]) -> None:
         match message:
             case {"claim": name, "fields": fields, "all": recorded}:
                 try:
-                    self._scribe.claim(cells[name], fields, recorded)
+                    self._writer.claim(cells[name], fields, recorded)
                 except RecordError as error:
                     cells[name].stop(str(error), self._progress)
             case {"cell": name, "kind": kind, "line": line}:
                 if cells[name].stopped is None:
-                    self._scribe.copy(cells[name], kind, line)
+                    self._writer.copy(cells[name], kind, line)
             case {"image": name, "data": data}:
-                self._scribe.keep_image(name, data)
+                self._writer.keep_image(name, data)
             case {"reply": line}:
-                self._scribe.keep_reply(line)
+                self._writer.keep_reply(line)
             case _:
-                self._conversations.pass_on(message)
+                pass_on(message, self._progress)
 
     def end(self, reason: Interruption) -> None:
         """Have the actor finish what is in flight."""
         self._actor.end.remote(reason)
 
     async def close(self) -> None:
-        """Give the actor's place back."""
-        self._conversations.lose()
+        """Give the actor's GPUs back to the cluster."""
         self.kill()
         await asyncio.sleep(0)
 

@@ -1,7 +1,7 @@
-"""A checkpoint evaluated where the run folder is not: what is written is told, line by line.
+"""A worker on another machine, where the run folder is not: it sends each line that it writes.
 
-The work goes on in a run folder of its own that is thrown away; whoever asked for it copies each
-line into the run folder that counts.
+It works in a temporary run folder; the process that started it copies each line into the run's
+own folder.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from medeval.evaluation.checkpoint import Evaluation, Group, cells_of
 from medeval.evaluation.engines import model_opener
 from medeval.evaluation.interrupt import Interrupt, Interruption
 from medeval.evaluation.plan import PlanFile, resolve
-from medeval.evaluation.workers.messages import Message, Reporting
+from medeval.evaluation.workers.messages import WorkerMessage, WorkerProgress
 from medeval.images.cache import PreparedImages
 from medeval.scoring.judge_replies import FILES
 from medeval.store.packed import SampleKey, SampleKeys
@@ -28,12 +28,12 @@ KINDS = ("trajectories", "verdicts", "failures")
 
 @dataclass(slots=True)
 class _Tail:
-    """The lines that were added to a folder's files since it was last looked at."""
+    """The lines that were added to files since they were last read; `ends` are in bytes."""
 
     ends: dict[Path, int] = field(default_factory=dict)
 
     def new_lines(self, path: Path) -> list[bytes]:
-        """What a file has more than the last time; whole lines, as each is one write."""
+        """The whole lines that a file has more than the last time."""
         if not path.exists():
             return []
         with path.open("rb") as file:
@@ -43,14 +43,14 @@ class _Tail:
         return lines
 
     def is_new(self, path: Path) -> bool:
-        """Whether a file was not there the last time."""
+        """Whether a file was not asked about before."""
         is_known = path in self.ends
         self.ends.setdefault(path, 0)
         return not is_known
 
 
 class RemoteEvaluation:
-    """Evaluates checkpoints of a plan, given as its options, and yields what happens."""
+    """Evaluates checkpoints of a plan, given as its options, and yields each message."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="medeval-")
@@ -63,8 +63,8 @@ class RemoteEvaluation:
         }
         groups = cells_of(self._folder, self._plan, samples)
         self._groups = {checkpoint.id: (checkpoint, cells) for checkpoint, cells in groups.items()}
-        self._interrupt = Interrupt(_silent, listens=False)
-        self._messages: asyncio.Queue[Message] = asyncio.Queue()
+        self._interrupt = Interrupt(listens=False)
+        self._messages: asyncio.Queue[WorkerMessage] = asyncio.Queue()
         self._tail = _Tail()
 
     def end(self, reason: Interruption) -> None:
@@ -74,8 +74,8 @@ class RemoteEvaluation:
 
     async def evaluate(
         self, name: str, done: Mapping[str, Sequence[SampleKey]]
-    ) -> AsyncIterator[Message]:
-        """Bring the cells of a checkpoint that `done` names up to date, but for what it says is."""
+    ) -> AsyncIterator[WorkerMessage]:
+        """Bring a checkpoint's cells up to date; `done` has each cell's finished trajectories."""
         checkpoint, every = self._groups[name]
         cells = [cell for cell in every if cell.name in done]
         for cell in cells:
@@ -83,11 +83,11 @@ class RemoteEvaluation:
         work = asyncio.create_task(self._work((checkpoint, cells)))
         work.add_done_callback(lambda _: self._messages.put_nowait({"over": True}))
         while "over" not in (message := await self._messages.get()):
-            for told in (*self._written(cells), message):
-                yield told
+            for line in (*self._written(cells), message):
+                yield line
         work.result()
-        for told in self._written(cells):
-            yield told
+        for line in self._written(cells):
+            yield line
         stopped = {cell.name: cell.stopped for cell in cells if cell.stopped}
         yield {"ended": name, "stopped": stopped, "interrupted": self._interrupt.reason is not None}
 
@@ -98,15 +98,15 @@ class RemoteEvaluation:
         evaluation = Evaluation(
             self._plan,
             self._folder,
-            Reporting(self._messages.put_nowait),
+            WorkerProgress(self._messages.put_nowait),
             self._interrupt,
             judges_what_is_there=False,
             prepared=self._prepared,
         )
         await evaluation.run(one(), model_opener(self._plan), asks_judges=False)
 
-    def _written(self, cells: Sequence[Cell]) -> Iterator[Message]:
-        """What was written since the last time: claims before lines, trajectories first."""
+    def _written(self, cells: Sequence[Cell]) -> Iterator[WorkerMessage]:
+        """What was written since the last call: claims before lines, trajectories first."""
         for cell in cells:
             path = cell.folder.path
             if (path / "cell.json").exists() and self._tail.is_new(path / "cell.json"):
@@ -122,7 +122,3 @@ class RemoteEvaluation:
         for replies in self._folder.path.glob(FILES):
             for line in self._tail.new_lines(replies):
                 yield {"reply": line}
-
-
-def _silent(message: str) -> None:
-    """Whoever asked has told people so already."""
