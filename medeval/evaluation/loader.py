@@ -40,7 +40,25 @@ def load(reference: str, kind: type[T]) -> Loaded[T]:
         return _choose(load_file(Path(location), kind), kind, reference, name)
     if "." in location:
         return _choose(_load_module(location, kind), kind, reference, name)
+    for path in sorted(_files(kind), key=lambda path: _distance(path, location)):
+        for loaded in load_file(path, kind):
+            if reference in _names(loaded.value):
+                return loaded
     return _by_name(shipped(kind), kind, reference)
+
+
+def _files(kind: type[T]) -> Sequence[Path]:
+    """The shipped files that may define values of one kind."""
+    return sorted((_root() / FOLDERS[kind]).glob("*.py"))
+
+
+def _distance(path: Path, name: str) -> int:
+    """How unlikely it is that a file defines a name, so that few others are executed first."""
+    if path.stem == name:
+        return 0
+    if f'"{name}"' in path.read_text(encoding="utf-8"):
+        return 1
+    return 2 if name.lower().startswith(path.stem) else 3
 
 
 def shipped(kind: type[T]) -> tuple[Loaded[T], ...]:
@@ -48,11 +66,7 @@ def shipped(kind: type[T]) -> tuple[Loaded[T], ...]:
 
     Raises DefinitionError where two files claim one name.
     """
-    found = [
-        loaded
-        for path in sorted((_root() / FOLDERS[kind]).glob("*.py"))
-        for loaded in load_file(path, kind)
-    ]
+    found = [loaded for path in _files(kind) for loaded in load_file(path, kind)]
     refuse_shared_names(found, kind)
     return tuple(sorted(found, key=lambda loaded: loaded.value.name))
 
@@ -96,12 +110,12 @@ def _root() -> Path:
         if all((root / folder).is_dir() for folder in set(FOLDERS.values())):
             return root
     raise DefinitionError(
-        f"no definition folders beside {package}", hint="the installation is incomplete: reinstall"
+        f"no definition folders next to {package}", hint="the installation is incomplete: reinstall"
     )
 
 
 def _execute(source: Source, content: bytes) -> ModuleType:
-    """The module that exactly the hashed bytes make: no bytecode is read or written beside it."""
+    """The module made from exactly the hashed bytes; no bytecode file is read or written."""
     path = source.path
     if path.suffix != ".py":
         raise DefinitionError(f"{str(path)!r} is not a Python file", hint="its name ends in .py")
@@ -114,7 +128,7 @@ def _execute(source: Source, content: bytes) -> ModuleType:
     # dataclasses look their own module up while it is being executed
     sys.modules[name] = module
     try:
-        with _faults_told(str(path), path):
+        with _faults_reported(str(path), path):
             exec(compile(content, str(path), "exec"), vars(module))
     except DefinitionError:
         del sys.modules[name]
@@ -123,7 +137,7 @@ def _execute(source: Source, content: bytes) -> ModuleType:
 
 
 @contextmanager
-def _faults_told(what: str, path: Path | None) -> Iterator[None]:
+def _faults_reported(what: str, path: Path | None) -> Iterator[None]:
     """Turn whatever executing a file raises into a DefinitionError that names the line."""
     try:
         yield
@@ -157,7 +171,7 @@ def _where(error: BaseException, path: Path | None) -> str:
 
 
 def _load_module(dotted: str, kind: type[T]) -> tuple[Loaded[T], ...]:
-    with _faults_told(f"the module {dotted!r}", None):
+    with _faults_reported(f"the module {dotted!r}", None):
         module = importlib.import_module(dotted)
     if module.__file__ is None:
         raise DefinitionError(

@@ -63,6 +63,27 @@ def test_everything_shipped_is_found_by_its_name(kind: type[Judge]) -> None:
         assert load(name, kind).value.name == name
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "files"),
+    [
+        ("Benchmark", "vstar", ["vstar"]),
+        ("Benchmark", "VStarBench", ["vstar"]),
+        ("Benchmark", "hrbench_4k", ["hrbench"]),
+        ("Pair", "crop_zoom", ["crop_zoom"]),
+        ("Judge", "anls_lmms", ["anls"]),
+    ],
+)
+def test_a_shipped_name_executes_its_own_file_alone(kind: str, name: str, files: list[str]) -> None:
+    code = (
+        "import sys\nfrom medeval.evaluation import loader\n"
+        "loader.load(sys.argv[2], getattr(loader, sys.argv[1]))\n"
+        "prefix = 'medeval_definition_'\n"
+        "executed = [name for name in sys.modules if name.startswith(prefix)]\n"
+        "print(*(name.removeprefix(prefix).rsplit('_', 2)[0] for name in executed))\n"
+    )
+    assert run_python(code, kind, name).split() == files
+
+
 def test_a_path_is_loaded_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "mine.py", judge("mine"))
     monkeypatch.chdir(tmp_path)
@@ -280,7 +301,7 @@ def test_definitions_are_found_beside_the_package_and_inside_an_installed_one(
     )
     told = run_python(code, str(tmp_path)).strip()
     if shipped_at is None:
-        assert told == f"no definition folders beside {tmp_path / 'medeval'}"
+        assert told == f"no definition folders next to {tmp_path / 'medeval'}"
     else:
         assert told == str(tmp_path / shipped_at / "judges" / "choice.py")
 
