@@ -61,7 +61,12 @@ class LazyGroup(click.Group):
 
 @click.command(
     cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        # --output_dir is --output-dir
+        "token_normalize_func": lambda name: name.replace("_", "-"),
+    },
 )
 @click.version_option(__version__, message="medeval %(version)s")
 @click.option("--verbose", is_flag=True, help="Tell more on stderr.")

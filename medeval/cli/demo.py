@@ -53,7 +53,8 @@ def demo_command(ctx: click.Context, output_dir: Path, fast: bool) -> None:
 
 def _evaluate(output_dir: Path, fast: bool) -> int:
     from medeval.cli.run import run_and_report
-    from medeval.evaluation.plan import PlanFile, resolve
+    from medeval.evaluation.plan import resolve
+    from medeval.evaluation.plan_file import PlanFile
     from medeval.evaluation.run import preview
 
     options = PlanFile(

@@ -27,6 +27,7 @@ import click
 @click.option(
     "--model-family",
     type=click.Choice(["qwen25vl_instruct", "qwen3vl_instruct"]),
+    metavar="[qwen25vl_instruct|qwen3vl_instruct]",
     help="For med formats: the prefix by which MED's scripts find the baseline."
     "  [default: as the series' names say, else qwen25vl_instruct]",
 )

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medeval.cli.judge_options import judge_options
 from medeval.cli.parsing import CommaSeparated, given_flags
+from medeval.cli.plan_options import JUDGE_MODEL, plan_options
 
 if TYPE_CHECKING:
     from medeval.store.run_folder import RunFolder
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     type=CommaSeparated(),
     help="Judges beside the run's own: names, paths or modules.  [default: the run's own]",
 )
-@judge_options
+@plan_options(*JUDGE_MODEL)
 @click.option(
     "--backend", type=click.Choice(["openai", "vllm-server"]), help="The same as --judge-backend."
 )
@@ -46,8 +46,9 @@ def grade_command(
     """
     from medeval.cli.tables.run import agreement_table, summary_table
     from medeval.evaluation.loader import load
-    from medeval.evaluation.plan import judge_client, read_options, ready_judge
-    from medeval.evaluation.regrade import Regrading, regrade, write_agreements
+    from medeval.evaluation.plan import judge_client, ready_judge
+    from medeval.evaluation.plan_file import read_options
+    from medeval.evaluation.regrade import RegradeSettings, regrade, write_agreements
     from medeval.scoring.grade import judge_identity
     from medeval.scoring.judge import Judge
     from medeval.store.run_folder import RunFolder
@@ -60,7 +61,7 @@ def grade_command(
     loaded = [ready_judge(load(name, Judge), client) for group in judges for name in group]
     folder = RunFolder.open(run)
     n_before = _n_judge_failures(folder)
-    how = Regrading(
+    how = RegradeSettings(
         client=client,
         places=options.judge_concurrency,
         again=again,

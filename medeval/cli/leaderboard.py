@@ -23,6 +23,7 @@ SORTS = [
 @click.option(
     "--sort",
     type=click.Choice(SORTS),
+    metavar=f"[{'|'.join(SORTS)}]",
     default="available",
     show_default=True,
     help="What a benchmark's rows are sorted by, best first.",

@@ -6,8 +6,8 @@ from typing import IO, Any
 
 import click
 
-from medeval.cli.judge_options import judge_options
 from medeval.cli.parsing import given_flags
+from medeval.cli.plan_options import JUDGE_MODEL, plan_options
 
 
 @click.command("score")
@@ -15,7 +15,7 @@ from medeval.cli.parsing import given_flags
 @click.option(
     "--judge", required=True, metavar="JUDGE", help="The judge: a name, a path or a module."
 )
-@judge_options
+@plan_options(*JUDGE_MODEL)
 @click.pass_context
 def score_command(ctx: click.Context, /, predictions: IO[bytes], judge: str, **_: Any) -> None:
     """Judge predictions that were made elsewhere, line by line.
@@ -28,7 +28,8 @@ def score_command(ctx: click.Context, /, predictions: IO[bytes], judge: str, **_
     one; 2 usage.
     """
     from medeval.evaluation.loader import load
-    from medeval.evaluation.plan import judge_client, read_options, ready_judge
+    from medeval.evaluation.plan import judge_client, ready_judge
+    from medeval.evaluation.plan_file import read_options
     from medeval.scoring.judge import Judge
     from medeval.scoring.predictions import score_lines
 

@@ -294,7 +294,8 @@ def _settings(sampling: Sampling) -> str:
 def _sample(benchmark: str | None, data_dir: Path | None, sample_id: str | None) -> Sample:
     if benchmark is None:
         return EXAMPLE
-    from medeval.evaluation.plan import PlanFile, plan_benchmarks
+    from medeval.evaluation.plan import plan_benchmarks
+    from medeval.evaluation.plan_file import PlanFile
 
     options = PlanFile(
         benchmarks=(benchmark,),

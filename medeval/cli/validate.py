@@ -1,9 +1,10 @@
 """`medeval validate`: whether a benchmark's rows are sound."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from medeval.cli.plan_options import plan_options
 
 if TYPE_CHECKING:
     from medeval.evaluation.validate import Marks
@@ -11,16 +12,10 @@ if TYPE_CHECKING:
 
 @click.command("validate")
 @click.argument("name")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The rows from a local folder, not the hub.",
-)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.")
+@plan_options("data_dir", "limit")
 @click.pass_context
 def validate_command(
-    ctx: click.Context, name: str, data_dir: Path | None, limit: int | None
+    ctx: click.Context, name: str, data_dir: tuple[str, ...], limit: int | None
 ) -> None:
     """Load a benchmark and check its count, ids, images and targets.
 
@@ -28,12 +23,11 @@ def validate_command(
     boxes, lines and points must lie in the image. Problems go to stdout, one a line; the exit code
     is 1 where there are any.
     """
-    from medeval.evaluation.plan import PlanFile, plan_benchmarks
+    from medeval.evaluation.plan import plan_benchmarks
+    from medeval.evaluation.plan_file import PlanFile
     from medeval.evaluation.validate import Marks, find_problems
 
-    options = PlanFile(
-        benchmarks=(name,), data_dir=() if data_dir is None else (str(data_dir),), limit=limit
-    )
+    options = PlanFile(benchmarks=(name,), data_dir=data_dir, limit=limit)
     planned = plan_benchmarks(options)[0]
     marks = Marks()
     samples, problems = find_problems(planned, options, marks)

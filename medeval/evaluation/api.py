@@ -9,7 +9,8 @@ from medeval.analysis.frames import Run
 from medeval.errors import ModelError, UsageError
 from medeval.evaluation.engines import model_opener
 from medeval.evaluation.loader import load
-from medeval.evaluation.plan import PlanFile, judge_client, read_options, ready_judge, resolve
+from medeval.evaluation.plan import judge_client, ready_judge, resolve
+from medeval.evaluation.plan_file import PlanFile, read_options
 from medeval.evaluation.run import carry_out
 from medeval.models.base import Model
 from medeval.models.checkpoints import Checkpoint
@@ -69,7 +70,7 @@ def run(
 
 
 def _listed(name: str, value: object) -> object:
-    """A single name where a list of names is asked for, as that list; paths as text."""
+    """A single name where the option is a list of names, as that list; paths as text."""
     if isinstance(value, Path):
         value = str(value)
     wants_names = PlanFile.model_fields[name].annotation == tuple[str, ...]

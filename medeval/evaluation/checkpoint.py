@@ -1,4 +1,4 @@
-"""Checkpoints brought up to date: an engine where one is needed, cells walked and judged."""
+"""Checkpoints brought up to date: an engine if trajectories are missing, and their verdicts."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -8,13 +8,12 @@ from itertools import filterfalse
 
 from medeval.data.dataset import BenchmarkSamples
 from medeval.errors import ModelError, RecordError
-from medeval.evaluation.cell import Cell, is_complete
-from medeval.evaluation.cell_settings import cell_fields, refusal_of
+from medeval.evaluation.cell import Cell, cell_fields, is_complete, refusal_of
 from medeval.evaluation.engines import concurrency_of, end_engines
 from medeval.evaluation.interrupt import Interrupt
 from medeval.evaluation.plan import Plan, PlannedBenchmark, cell_key
 from medeval.evaluation.progress import Progress
-from medeval.evaluation.sample_loop import Walk
+from medeval.evaluation.sample_loop import SampleLoop
 from medeval.images.cache import PreparedImages
 from medeval.models.base import Model
 from medeval.models.checkpoints import Checkpoint
@@ -51,10 +50,10 @@ def cells_of(
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The part of a run that engines and signals have a say in.
+    """Brings checkpoints of a plan up to date, in one process, one after the other.
 
-    `writer` is the name under which this process appends to cells. Verdicts that are missing on
-    earlier trajectories are made first, unless `judges_what_is_there` is false.
+    `writer` is the name under which this process appends to cells. Earlier trajectories without
+    a verdict are judged first, unless `judges_what_is_there` is false.
     """
 
     plan: Plan
@@ -73,7 +72,7 @@ class Evaluation:
         `asks_judges` connects to the judges' model first: raises FatalModelError, before any
         engine starts, where it cannot be asked.
         """
-        # images are read, drawn and resized in these: more than processors get in each other's way
+        # images are read, drawn and resized in these: more threads than processors are slower
         threads = ThreadPoolExecutor(max(2, usable_cpus()), thread_name_prefix="medeval")
         asyncio.get_running_loop().set_default_executor(threads)
         try:
@@ -97,7 +96,7 @@ class Evaluation:
     async def _evaluate(
         self, checkpoint: Checkpoint, cells: Sequence[Cell], open_model: OpenModel
     ) -> None:
-        """Bring a checkpoint's cells up to date, with an engine only where one is needed."""
+        """Bring a checkpoint's cells up to date; the engine starts only if any is incomplete."""
         for cell in cells:
             refusal = refusal_of(self.plan, cell)
             if refusal is not None:
@@ -113,7 +112,7 @@ class Evaluation:
             await model.start()
             for cell in cells:
                 self._claim(cell, model)
-            await self._walk([cell for cell in cells if cell.stopped is None], model)
+            await self._make_trajectories([cell for cell in cells if cell.stopped is None], model)
         except ModelError as error:
             for cell in filterfalse(is_complete, cells):
                 cell.stop(str(error), self.progress)
@@ -122,9 +121,9 @@ class Evaluation:
             for note in model.notes():
                 self.progress.tell(f"{checkpoint.id}: {note}")
 
-    async def _walk(self, cells: Sequence[Cell], model: Model) -> None:
+    async def _make_trajectories(self, cells: Sequence[Cell], model: Model) -> None:
         options = self.plan.options
-        await Walk(
+        await SampleLoop(
             folder=self.folder,
             cells=cells,
             model=model,
@@ -159,7 +158,7 @@ class Evaluation:
             cell.stop(str(error), self.progress)
 
     async def judge_cells_outside_the_plan(self, groups: Iterable[Group]) -> None:
-        """Bring earlier cells of the plan's benchmarks to its judges, so that one judges all."""
+        """Have the plan's judges judge its benchmarks' other cells in the run folder, too."""
         planned = {benchmark.name: benchmark for benchmark in self.plan.benchmarks}
         inside = {cell.folder.key for _, group in groups for cell in group}
         for key in self.folder.cells():

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medeval.errors import UsageError
-from medeval.evaluation.plan import Backend, Plan
+from medeval.evaluation.plan import Plan
+from medeval.evaluation.plan_file import Backend
 from medeval.models.base import Model
 from medeval.models.checkpoints import Checkpoint
 
@@ -22,8 +23,8 @@ OWN_FLAGS = frozenset({"model", "base_url", "path", "processor_path", "name"})
 LOGS = "logs"
 # As often as one server's client repeats a request.
 MAX_RETRIES = 5
-# Samples in flight where none are asked for. An engine of our own has full batches of each arm and
-# turn to choose from; a server's owner may have others to serve.
+# Samples in flight without --concurrency. Our own engine needs many, to fill batches of one arm
+# and turn; a server may have other clients.
 CONCURRENCY: Mapping[Backend, int] = {
     "openai": 32,
     "transformers": 96,
@@ -33,10 +34,10 @@ CONCURRENCY: Mapping[Backend, int] = {
 
 
 @dataclass(frozen=True, slots=True)
-class LivingEngines:
-    """A function from a checkpoint to its model, on an engine that may outlive the checkpoint.
+class SharedEngines:
+    """A function from a checkpoint to its model, whose engine may serve the next one too.
 
-    `aclose` ends what still runs.
+    `aclose` ends the engines that still run.
     """
 
     opened: Callable[[Checkpoint], Model]
@@ -49,12 +50,12 @@ class LivingEngines:
 
 async def end_engines(open_model: Callable[[Checkpoint], Model]) -> None:
     """End the engines that a run's opener kept for further checkpoints."""
-    if isinstance(open_model, LivingEngines):
+    if isinstance(open_model, SharedEngines):
         await open_model.aclose()
 
 
 def concurrency_of(plan: Plan) -> int:
-    """How many samples a process has in flight: as many as asked for, or as suit its backend."""
+    """How many samples a process has in flight: --concurrency, or the backend's default."""
     return plan.options.concurrency or CONCURRENCY[plan.backend]
 
 
@@ -126,24 +127,24 @@ def _several(checkpoint: Checkpoint, urls: Sequence[str], arguments: dict[str, A
     return SeveralServers(clients, max_tries=repeats + 1, first_rest_s=first_rest_s)
 
 
-def _vllm_server(plan: Plan) -> LivingEngines:
+def _vllm_server(plan: Plan) -> SharedEngines:
     from medeval.models.vllm.server import server_berth, server_plan
 
     _refuse_missing_folders(plan)
     started = server_plan(plan.options.model_args, plan.output_dir / LOGS)
-    return _living(plan, lambda following: server_berth(started, following))
+    return _supervised(plan, lambda following: server_berth(started, following))
 
 
-def _vllm(plan: Plan) -> LivingEngines:
+def _vllm(plan: Plan) -> SharedEngines:
     from medeval.models.vllm.engine import engine_berth, engine_plan
 
     _refuse_missing_folders(plan)
     started = engine_plan(plan.options.model_args, plan.output_dir / LOGS)
-    return _living(plan, lambda following: engine_berth(started, following))
+    return _supervised(plan, lambda following: engine_berth(started, following))
 
 
-def _living(plan: Plan, berth: Callable[[Mapping[Path, Path]], "Berth"]) -> LivingEngines:
-    """The models of a plan, one after the other on engines of one berth."""
+def _supervised(plan: Plan, berth: Callable[[Mapping[Path, Path]], "Berth"]) -> SharedEngines:
+    """A plan's models, one after the other on the same engine."""
     from medeval.models.vllm.supervisor import LivingModel
 
     folders = _Folders(plan)
@@ -153,7 +154,7 @@ def _living(plan: Plan, berth: Callable[[Mapping[Path, Path]], "Berth"]) -> Livi
         await kept.aclose()
         folders.clear()
 
-    return LivingEngines(lambda checkpoint: LivingModel(folders.of(checkpoint), kept), end)
+    return SharedEngines(lambda checkpoint: LivingModel(folders.of(checkpoint), kept), end)
 
 
 class _Folders:

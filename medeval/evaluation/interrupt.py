@@ -16,9 +16,9 @@ SIGNALS: dict[signal.Signals, Interruption] = {
 
 
 class Interrupt:
-    """A request to end early: work in flight is finished, nothing new is begun.
+    """A request to end early: what is in flight is finished, and nothing new begins.
 
-    A second signal drops the work in flight as well; what is on disk stays whole either way.
+    A second signal drops what is in flight as well; the files stay whole either way.
     Time limits count from here. `tell` shows people a message, and `pass_on` is called once with
     the reason. With `listens` false, another process handles the signals.
     """
@@ -72,9 +72,9 @@ class Interrupt:
 
 @contextmanager
 def ending_at_sigterm(exit_code: int, tell: Callable[[str], None]) -> Iterator[None]:
-    """Where nothing is in flight, in preparation or while tables are made: exit at SIGTERM.
+    """Exit at SIGTERM while nothing is in flight: before the first request and after the last.
 
-    Only in the main thread, where signals arrive.
+    To be used in the main thread, where signals arrive.
     """
 
     def end(*_: object) -> NoReturn:

@@ -46,7 +46,7 @@ class MergeReport:
 
     @property
     def is_complete(self) -> bool:
-        """Whether no shard is missing and every sample that was asked for has its verdict."""
+        """Whether no shard is missing and every sample of the plan has its verdict."""
         return not self.missing and not any(summary.unscored for summary in self.summaries)
 
 

@@ -1,99 +1,23 @@
-"""A plan: which checkpoints, benchmarks and protocols, from flags or a TOML file, resolved.
+"""A plan: the checkpoints, benchmarks, protocols and judges that a run's options name."""
 
-A plan file holds the same names as the command line's long flags, with underscores. Flags given
-beside a file win over it.
-"""
-
-import difflib
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    ValidationError,
-)
 
 from medeval.data.benchmark import Benchmark
 from medeval.data.dataset import BenchmarkSamples
 from medeval.errors import UsageError
 from medeval.evaluation.loader import load, refuse_shared_names
+from medeval.evaluation.plan_file import Backend, PlanFile
 from medeval.models.base import Sampling
 from medeval.models.checkpoints import Checkpoint, discover, located, model_directory
 from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.scoring.judge import Judge
-from medeval.scoring.judge_model import JudgeBackend, JudgeClient, open_client
+from medeval.scoring.judge_model import JudgeClient, open_client
 from medeval.store.keys import BASELINE
 from medeval.store.run_folder import CellKey
-from medeval.store.shards import Shard, run_folder
+from medeval.store.shards import run_folder
 from medeval.types.definition import Loaded
-
-
-def _listed(value: object) -> object:
-    """A single name where a list of names is asked for, as that list."""
-    return (value,) if isinstance(value, str) else value
-
-
-def _shard(text: str) -> str:
-    """A shard in the form it is recorded in."""
-    return str(Shard.read(text))
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-Scalar = bool | int | float | str
-Backend = Literal["transformers", "vllm", "vllm-server", "openai"]
-
-
-class PlanFile(BaseModel):
-    """The options of a run as flags and plan files give them, checked but not yet resolved."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: Names = ()
-    checkpoints: Names = ()
-    baseline: str | None = None
-    steps: tuple[int, ...] | None = None
-    processor: str | None = None
-    backend: Backend | None = None
-    model_args: dict[str, JsonValue] = Field(default_factory=dict)
-    base_url: str | None = None
-    benchmarks: Names = ()
-    data_dir: Names = ()
-    pairs: Names = ()
-    protocols: Names = ()
-    limit: int | None = Field(default=None, ge=1)
-    sample_id: Names = ()
-    shard: Annotated[str, AfterValidator(_shard)] | None = None
-    allow_count_mismatch: bool = False
-    cluster: Literal["ray"] | None = None
-    workers: int | None = Field(default=None, ge=1)
-    gpus_per_worker: int | None = Field(default=None, ge=1)
-    concurrency: int | None = Field(default=None, ge=1)
-    repeats: int = Field(default=1, ge=1)
-    seed: int = 0
-    max_tokens: int | None = Field(default=None, ge=1)
-    temperature: float | None = Field(default=None, ge=0)
-    judge: Names = ()
-    judge_model: str | None = None
-    judge_base_url: str | None = None
-    judge_backend: JudgeBackend | None = None
-    judge_api_key_variable: str = "OPENAI_API_KEY"
-    judge_concurrency: int = Field(default=32, ge=1)
-    judge_max_calls: int | None = Field(default=None, ge=1)
-    judge_args: dict[str, Scalar] = Field(default_factory=dict)
-    defer_grading: bool = False
-    max_unscored: int = Field(default=0, ge=0)
-    time_limit: float | None = Field(default=None, gt=0)
-    output_dir: str | None = None
-    fresh: bool = False
-    keep_images: int = Field(default=0, ge=-1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,39 +76,6 @@ def cell_key(checkpoint: Checkpoint, benchmark: str, protocol: str) -> CellKey:
     """The store's key of one cell."""
     return CellKey(
         series=checkpoint.series, step=checkpoint.step, benchmark=benchmark, protocol=protocol
-    )
-
-
-def read_options(path: Path | None, flags: Mapping[str, object]) -> PlanFile:
-    """The options of a plan file, if one is given, with the flags that were given over them.
-
-    Raises UsageError naming the key or flag that cannot be meant.
-    """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(f"cannot read the plan {str(path)!r}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"the plan {str(path)!r} is not TOML: {error}") from error
-    values.update(flags)
-    try:
-        return PlanFile.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise _unknown_option(name) from error
-        raise UsageError(f"{name!r}: {first['msg']}, got {first['input']!r}") from error
-
-
-def _unknown_option(name: str) -> UsageError:
-    known = list(PlanFile.model_fields)
-    near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
-    return UsageError(
-        f"a plan has no option {name!r}; known: {', '.join(known)}",
-        hint=f"did you mean {near[0]!r}?" if near else None,
     )
 
 

@@ -27,10 +27,10 @@ from medeval.types.definition import Loaded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Regrading:
-    """How a run is judged anew: who is asked, `places` at once, and who is told of it.
+class RegradeSettings:
+    """How a run is judged again: by which model, and with how many requests at once (`places`).
 
-    `again` judges answers that have a verdict as well.
+    `again` also judges answers that have a verdict. `tell` shows a message to people.
     """
 
     client: JudgeClient | None = None
@@ -40,7 +40,7 @@ class Regrading:
 
 
 def regrade(
-    folder: RunFolder, judges: Sequence[Loaded[Judge]], how: Regrading | None = None
+    folder: RunFolder, judges: Sequence[Loaded[Judge]], how: RegradeSettings | None = None
 ) -> list[CellSummary]:
     """Judge every cell, by the given judges or, without any, by each benchmark's own.
 
@@ -51,7 +51,7 @@ def regrade(
     A judge that asks a model needs `client`, except that a benchmark's own may do with the
     replies that the run kept. Raises UsageError where that cannot be.
     """
-    how = how or Regrading()
+    how = how or RegradeSettings()
     with folder.lock():
         record, cells = folder.record(), folder.cells()
         judges = [ready_judge(judge, how.client) for judge in judges]
@@ -76,7 +76,7 @@ async def _judge(
     folder: RunFolder,
     cells: Sequence[CellKey],
     chosen: dict[str, list[Loaded[Judge]]],
-    how: Regrading,
+    how: RegradeSettings,
 ) -> None:
     async with opened(how.client, folder.path, how.tell):
         for key in cells:

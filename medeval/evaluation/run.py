@@ -8,15 +8,16 @@ from typing import Any
 
 from medeval.analysis.results import write_results
 from medeval.analysis.summary import CellSummary
-from medeval.evaluation.cell import Cell, is_complete, n_missing, wanted
-from medeval.evaluation.cell_settings import refusal_of
+from medeval.evaluation.cell import Cell, is_complete, n_missing, refusal_of, wanted
 from medeval.evaluation.checkpoint import Evaluation, Group, OpenModel, cells_of
 from medeval.evaluation.cost import EarlierCosts, Estimate
 from medeval.evaluation.interrupt import Interrupt, Interruption
-from medeval.evaluation.plan import Plan, PlanFile
+from medeval.evaluation.plan import Plan
+from medeval.evaluation.plan_file import PlanFile
 from medeval.evaluation.progress import OpenProgress
 from medeval.evaluation.run_record import record_run
-from medeval.evaluation.workers.pool import devices_of, run_in_workers
+from medeval.evaluation.workers.devices import devices_of
+from medeval.evaluation.workers.pool import run_in_workers
 from medeval.evaluation.workers.ray import run_on_ray
 from medeval.images.cache import ImageTally, kept_in
 from medeval.scoring.grade import judge_identity
@@ -58,19 +59,18 @@ class RunReport:
         return "\n".join([*lines, *self._cost(), f"run folder: {self.folder.path}"])
 
     def _cost(self) -> Iterator[str]:
-        """One line where the engine counted tokens: what all cells took together.
+        """One line with the cost of all cells together, if the engine counted tokens.
 
-        Without engine-seconds where an older run's cells are among them, which do not tell.
+        It has no engine-seconds if cells of an older version are among them, which recorded none.
         """
         costs = [summary.cost for summary in self.summaries]
         usage = sum((cost.usage for cost in costs), Usage())
         if usage.prompt_tokens is not None and usage.completion_tokens is not None:
-            told = [cost.engine_s for cost in costs if cost.engine_s is not None]
-            engine_s = f", {sum(told):,.1f} engine-seconds" * (len(told) == len(costs))
-            yield (
-                f"cost: {usage.prompt_tokens:,} tokens read, {usage.completion_tokens:,} written"
-                f"{engine_s}; by cell in tables/summary.csv"
-            )
+            parts = [f"{usage.prompt_tokens:,} tokens read", f"{usage.completion_tokens:,} written"]
+            seconds = [cost.engine_s for cost in costs if cost.engine_s is not None]
+            if len(seconds) == len(costs):
+                parts.append(f"{sum(seconds):,.1f} engine-seconds")
+            yield f"cost: {', '.join(parts)}; by cell in tables/summary.csv"
 
     @property
     def exit_code(self) -> int:
@@ -82,10 +82,10 @@ class RunReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellPreview:
-    """A cell of a plan: how many trajectories it asks for, and how many are there.
+    """A cell of a plan: how many trajectories it wants, and how many are done.
 
-    `refusal` says why what is there is not the plan's, None where it is. `estimate` is of what
-    is still to be made.
+    `refusal` says why the cell in the folder was made with other settings, None where it was
+    not. `estimate` is the cost of the missing trajectories.
     """
 
     key: CellKey
@@ -96,7 +96,7 @@ class CellPreview:
 
 
 def preview(plan: Plan) -> list[CellPreview]:
-    """What a plan would do, without an engine and without writing anything."""
+    """What a plan would do; starts no engine and writes nothing."""
     folder = RunFolder(plan.output_dir)
     samples = {planned.name: planned.samples(plan.options) for planned in plan.benchmarks}
     cells = [cell for group in cells_of(folder, plan, samples).values() for cell in group]
@@ -116,8 +116,9 @@ def preview(plan: Plan) -> list[CellPreview]:
 def carry_out(plan: Plan, open_model: OpenModel, open_progress: OpenProgress) -> RunReport:
     """Run, resume or extend a plan in its output folder.
 
-    Raises UsageError, DataError or RecordError before any engine starts where the plan cannot
-    be carried out there; later failures are in the report.
+    `open_progress` is called once the number of missing trajectories is known. Raises
+    UsageError, DataError or RecordError before any engine starts where the plan cannot be
+    carried out there; later failures are in the report.
     """
     interrupt = Interrupt()
     devices_of(plan)
@@ -203,7 +204,7 @@ def _in_own_loop(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _lacks_any(cells: Iterable[Cell]) -> bool:
-    """Whether trajectories are missing in the folders of cells, whoever wrote there."""
+    """Whether any trajectory is missing in the cells' folders, which workers write too."""
     return any(n_missing(cell, cell.folder.done()) for cell in cells)
 
 

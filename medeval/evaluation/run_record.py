@@ -1,4 +1,4 @@
-"""run.json, written or extended: what a run was asked for, and what its scores mean."""
+"""run.json, written or extended: the options of a run, and what its scores mean."""
 
 from collections.abc import Mapping
 

@@ -1,7 +1,7 @@
-"""One checkpoint's cells, walked with one engine: many samples in flight, each on disk as it ends.
+"""One checkpoint's samples through one engine: many in flight, each on disk as soon as it ends.
 
 A failure that is not the model's leaves its sample unscored, with the cause in failures.jsonl,
-and the walk goes on; a refusal that every request would meet stops the cell.
+and the loop goes on; a refusal that every request would get stops the cell.
 """
 
 import asyncio
@@ -42,8 +42,8 @@ class Job:
 
 
 @dataclass(slots=True, kw_only=True)
-class Walk:
-    """The walk over one checkpoint's cells; one benchmark's arms stay side by side."""
+class SampleLoop:
+    """Makes the missing trajectories of one checkpoint's cells, and has each judged."""
 
     folder: RunFolder
     cells: Sequence[Cell]
@@ -138,7 +138,7 @@ class Walk:
     async def _converse(self, job: Job) -> Trajectory:
         """A job's conversation, of which no image is held any more: none waits for a judge.
 
-        Raises NotBegunError where the walk was interrupted before its images were read.
+        Raises NotBegunError where the loop was interrupted before its images were read.
         """
         protocol = job.cell.protocol.value
         async with job.pictures.used(protocol) as pictures:
@@ -213,5 +213,5 @@ def _jobs_of(
 
 
 def _open(cell: Cell) -> CellWriter:
-    assert cell.writer is not None, "a cell is open for writing while it is walked"
+    assert cell.writer is not None, "a cell is open for writing while the loop runs"
     return cell.writer

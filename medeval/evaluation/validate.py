@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from medeval.data.benchmark import Benchmark
 from medeval.data.dataset import BenchmarkSamples
 from medeval.errors import DataError
-from medeval.evaluation.plan import PlanFile, PlannedBenchmark
+from medeval.evaluation.plan import PlannedBenchmark
+from medeval.evaluation.plan_file import PlanFile
 from medeval.images.picture import prepare
 from medeval.rollout.render import shown_mark
 from medeval.scoring.grade import grade_answer

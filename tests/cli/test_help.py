@@ -1,8 +1,10 @@
 """Every command says what it does; the program starts at once; flags are read as they are meant."""
 
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -10,7 +12,9 @@ from click.testing import CliRunner
 
 import medeval
 from medeval.cli import COMMANDS, group
-from medeval.cli.parsing import CommaSeparated, KeyValues, given_flags
+from medeval.cli.parsing import CommaSeparated, KeyValues, ParamType, given_flags
+from medeval.cli.run import run_command
+from medeval.evaluation.plan_file import Flag, PlanFile
 from tests.medeval_processes import MedevalMain
 from tests.processes import ROOT, run_python, wait_for_line
 
@@ -45,6 +49,58 @@ def test_each_commands_help_names_each_of_its_options(
             assert parameter.opts[0] in shown
             assert parameter.help, f"{command} {parameter.opts[0]} has no help"
             assert parameter.help.rstrip()[-1] in ".]", parameter.help
+
+
+def test_run_has_a_flag_for_every_option_of_a_plan_shown_in_its_group(
+    medeval_main: MedevalMain, capsys: Capture
+) -> None:
+    assert medeval_main("run", "--help") == 0
+    _, *sections = re.split(r"^(\w+):$", capsys.readouterr().out, flags=re.MULTILINE)
+    shown = dict(zip(sections[::2], sections[1::2], strict=True))
+    assert list(shown) == ["Models", "Data", "Protocol", "Engine", "Judging", "Run"]
+    for name, field in PlanFile.model_fields.items():
+        (flag,) = (item for item in field.metadata if isinstance(item, Flag))
+        assert f"--{name.replace('_', '-')}" in shown[flag.group]
+    assert {flag for flag in ("--plan", "--dry-run", "--help") if flag in shown["Run"]} == {
+        "--plan", "--dry-run", "--help",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "type_", "multiple", "default"),
+    [
+        ("checkpoints", click.STRING, True, None),
+        ("benchmarks", CommaSeparated(), True, None),
+        ("steps", CommaSeparated(click.INT), False, None),
+        ("model_args", KeyValues(), False, None),
+        ("backend", click.Choice(("transformers", "vllm", "vllm-server", "openai")), False, None),
+        ("limit", click.IntRange(min=1), False, None),
+        ("repeats", click.IntRange(min=1), False, 1),
+        ("seed", click.INT, False, 0),
+        ("temperature", click.FloatRange(min=0), False, None),
+        ("time_limit", click.FloatRange(min=0, min_open=True), False, None),
+        ("judge_api_key_variable", click.STRING, False, "OPENAI_API_KEY"),
+        ("shard", click.STRING, False, None),
+        ("fresh", click.BOOL, False, False),
+    ],
+)
+def test_a_flag_reads_values_as_its_field_has_them(
+    name: str, type_: ParamType, multiple: bool, default: object
+) -> None:
+    (flag,) = (parameter for parameter in run_command.params if parameter.name == name)
+    assert flag.type.to_info_dict() == type_.to_info_dict()
+    assert (flag.multiple, flag.to_info_dict()["default"]) == (multiple, default)
+
+
+def test_underscores_in_a_flag_are_read_as_dashes_and_values_stay_as_they_are(
+    medeval_main: MedevalMain, capsys: Capture, tmp_path: Path
+) -> None:
+    assert medeval_main("export", tmp_path / "a_b", "--format=med", "--output_dir", "x") == 1
+    assert f"'{tmp_path / 'a_b'}' is not a run folder" in capsys.readouterr().err
+    assert medeval_main("run", "--dry_run", "--base_url", "u") == 2
+    assert "no benchmark to run" in capsys.readouterr().err
+    assert medeval_main("show", "tool_free", "--question", "--a_b c_d") == 0
+    assert "--a_b c_d" in capsys.readouterr().out
 
 
 def test_without_a_command_the_help_is_shown_and_the_code_is_2(

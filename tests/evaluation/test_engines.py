@@ -5,7 +5,8 @@ import pytest
 
 from medeval.errors import UsageError
 from medeval.evaluation.engines import concurrency_of, model_opener
-from medeval.evaluation.plan import Plan, read_options, resolve
+from medeval.evaluation.plan import Plan, resolve
+from medeval.evaluation.plan_file import read_options
 from medeval.models.openai.client import OpenAIModel
 from tests.small_benchmark import write_benchmark
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from medeval.errors import DefinitionError, UsageError
-from medeval.evaluation.plan import Plan, PlanFile, cell_key, read_options, resolve
+from medeval.evaluation.plan import Plan, cell_key, resolve
+from medeval.evaluation.plan_file import PlanFile, read_options
 from tests.models.test_checkpoints import model, shards
 
 SERVER = {"base_url": "http://127.0.0.1:8000"}

@@ -14,7 +14,8 @@ import medeval
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import DrawnRows, Row
 from medeval.errors import DataError, ModelError, RecordError
-from medeval.evaluation.plan import Plan, PlannedBenchmark, read_options, resolve
+from medeval.evaluation.plan import Plan, PlannedBenchmark, resolve
+from medeval.evaluation.plan_file import read_options
 from medeval.evaluation.run import RunReport, carry_out, preview
 from medeval.models.base import Model, Request
 from medeval.models.checkpoints import Checkpoint

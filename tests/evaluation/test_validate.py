@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from medeval.errors import DataError
-from medeval.evaluation.plan import PlanFile, plan_benchmarks
+from medeval.evaluation.plan import plan_benchmarks
+from medeval.evaluation.plan_file import PlanFile
 from medeval.evaluation.validate import Problem, find_problems
 from tests.small_benchmark import png, write_benchmark, write_judge
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageFile
 
-from medeval.evaluation.plan import read_options, resolve
+from medeval.evaluation.plan import resolve
+from medeval.evaluation.plan_file import read_options
 from medeval.evaluation.run import carry_out
 from medeval.images import known_files
 from medeval.images.known_files import (

@@ -24,8 +24,9 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from medeval.evaluation.engines import LivingEngines, model_opener
-from medeval.evaluation.plan import Plan, read_options, resolve
+from medeval.evaluation.engines import SharedEngines, model_opener
+from medeval.evaluation.plan import Plan, resolve
+from medeval.evaluation.plan_file import read_options
 from medeval.evaluation.run import carry_out
 from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.checkpoints import Checkpoint
@@ -264,7 +265,7 @@ def plan(
 
 def opener(
     engine: EnginePlan, bench: Bench, kind: type[VLLMEngine], wrap: Callable[[LivingModel], Any]
-) -> LivingEngines:
+) -> SharedEngines:
     async def launch(path: Path) -> VLLMEngine:
         return await kind.launch(path, engine)
 
@@ -273,7 +274,7 @@ def opener(
     def opened(checkpoint: Checkpoint) -> Any:
         return wrap(LivingModel(Path(checkpoint.location), berth))
 
-    return LivingEngines(opened, berth.aclose)
+    return SharedEngines(opened, berth.aclose)
 
 
 def share(folder: Path, n_samples: int) -> None:
@@ -327,10 +328,10 @@ def sweep(folder: Path, n_samples: int, backends: Sequence[str]) -> None:
         name = f"{backend}-{'reloaded' if reload_weights else 'cold'}"
         planned = plan(folder, n_samples, name, models, backend, reload_weights=reload_weights)
         opened, waits = model_opener(planned), list[float]()
-        assert isinstance(opened, LivingEngines)
+        assert isinstance(opened, SharedEngines)
         begin = time.perf_counter()
         report = carry_out(
-            planned, LivingEngines(partial(_timed, opened, waits), opened.aclose), Silent
+            planned, SharedEngines(partial(_timed, opened, waits), opened.aclose), Silent
         )
         total_s = time.perf_counter() - begin
         assert not report.unscored, report.closing_words
@@ -339,7 +340,7 @@ def sweep(folder: Path, n_samples: int, backends: Sequence[str]) -> None:
         print(f"{backend}, {how}: ready after {told} s; {total_s:.1f} s in all", flush=True)
 
 
-def _timed(opened: LivingEngines, waits: list[float], checkpoint: Checkpoint) -> Any:
+def _timed(opened: SharedEngines, waits: list[float], checkpoint: Checkpoint) -> Any:
     return Timed(opened(checkpoint), waits)
 
 

@@ -5,10 +5,33 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from medeval.errors import UsageError
+from medeval.evaluation.plan import Plan
 from medeval.models.hardware import THREADS, usable_cpus
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 DRIVER = Path("/proc/driver/nvidia/gpus")
+
+
+def devices_of(plan: Plan) -> list[str | None]:
+    """The value of CUDA_VISIBLE_DEVICES in each worker; an empty list without local workers.
+
+    Raises UsageError where the machine has too few GPUs. A server has GPUs of its own.
+    """
+    n_workers, each = plan.options.workers, plan.options.gpus_per_worker
+    if plan.options.cluster is not None:
+        return []
+    if n_workers is None:
+        if each is not None:
+            raise UsageError(f"--gpus-per-worker {each}, but no workers", hint="--workers N")
+        return []
+    if plan.options.judge_backend == "vllm-server":
+        raise UsageError(
+            "each worker would start a server of its own for the judges",
+            hint="--defer-grading, then medeval grade RUN --backend vllm-server",
+        )
+    if plan.backend == "openai" and each is None:
+        return [None] * n_workers
+    return gpu_groups(n_workers, each)
 
 
 def gpu_groups(

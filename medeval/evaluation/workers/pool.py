@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from medeval.errors import ModelError, UsageError
+from medeval.errors import ModelError
 from medeval.evaluation.cell import Cell, n_missing
 from medeval.evaluation.checkpoint import Group
 from medeval.evaluation.interrupt import Interrupt, Interruption
-from medeval.evaluation.plan import Plan, PlanFile
+from medeval.evaluation.plan import Plan
+from medeval.evaluation.plan_file import PlanFile
 from medeval.evaluation.progress import Progress
-from medeval.evaluation.workers.devices import gpu_groups, worker_environment
+from medeval.evaluation.workers.devices import devices_of, worker_environment
 from medeval.evaluation.workers.messages import WorkerMessage, pass_on
 from medeval.models.checkpoints import Checkpoint
 from medeval.store.files import make_folder
@@ -238,28 +239,6 @@ class LocalWorkerFactory:
         worker = LocalWorker(name, process, log, self._progress)
         worker.send({"options": options_of_worker(self._plan, self.n_workers), "writer": name})
         return worker
-
-
-def devices_of(plan: Plan) -> list[str | None]:
-    """The value of CUDA_VISIBLE_DEVICES in each worker; an empty list without local workers.
-
-    Raises UsageError where the machine has too few GPUs. A server has GPUs of its own.
-    """
-    n_workers, each = plan.options.workers, plan.options.gpus_per_worker
-    if plan.options.cluster is not None:
-        return []
-    if n_workers is None:
-        if each is not None:
-            raise UsageError(f"--gpus-per-worker {each}, but no workers", hint="--workers N")
-        return []
-    if plan.options.judge_backend == "vllm-server":
-        raise UsageError(
-            "each worker would start a server of its own for the judges",
-            hint="--defer-grading, then medeval grade RUN --backend vllm-server",
-        )
-    if plan.backend == "openai" and each is None:
-        return [None] * n_workers
-    return gpu_groups(n_workers, each)
 
 
 def options_of_worker(plan: Plan, n_workers: int) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from medeval.evaluation.cell import Cell
 from medeval.evaluation.checkpoint import Evaluation, Group, cells_of
 from medeval.evaluation.engines import model_opener
 from medeval.evaluation.interrupt import Interrupt
-from medeval.evaluation.plan import PlanFile, resolve
+from medeval.evaluation.plan import resolve
+from medeval.evaluation.plan_file import PlanFile
 from medeval.evaluation.workers.messages import WorkerMessage, WorkerProgress
 from medeval.images.cache import PreparedImages
 from medeval.models.checkpoints import Checkpoint

@@ -5,6 +5,7 @@ left undone another makes.
 """
 
 import asyncio
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -12,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medeval.errors import RecordError, UsageError
-from medeval.evaluation.cell import Cell, is_complete
-from medeval.evaluation.cell_settings import refusal_of
+from medeval.evaluation.cell import Cell, is_complete, refusal_of
 from medeval.evaluation.checkpoint import Group
 from medeval.evaluation.interrupt import Interrupt, Interruption
 from medeval.evaluation.merge import MEDIA_TYPES
@@ -49,7 +49,7 @@ async def run_on_ray(
                 cell.stop(refusal, progress)
     with ExitStack() as stack:
         factory = RayWorkerFactory(plan, Writer(folder, stack), progress)
-        n_parts = -(-factory.n_workers // len(groups))
+        n_parts = math.ceil(factory.n_workers / len(groups))
         parts = [part for group in groups for part in _parts(group, n_parts)]
         await run_pool(factory, parts, plan, progress, interrupt)
     for _, cells in groups:

@@ -12,9 +12,10 @@ import pytest
 
 import medeval
 from medeval.errors import UsageError
-from medeval.evaluation.plan import PlanFile, resolve
-from medeval.evaluation.workers.devices import gpu_groups, worker_environment
-from medeval.evaluation.workers.pool import devices_of, options_of_worker
+from medeval.evaluation.plan import resolve
+from medeval.evaluation.plan_file import PlanFile
+from medeval.evaluation.workers.devices import devices_of, gpu_groups, worker_environment
+from medeval.evaluation.workers.pool import options_of_worker
 from medeval.models.hardware import usable_cpus
 from tests.evaluation.test_kill_and_resume import lines
 from tests.medeval_processes import MedevalMain, Serve, run_medeval, start_medeval, stub_process

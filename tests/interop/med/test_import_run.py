@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from medeval.errors import DataError, RecordError, UsageError
-from medeval.evaluation.regrade import Regrading, regrade
+from medeval.evaluation.regrade import RegradeSettings, regrade
 from medeval.interop.med.import_run import import_med
 from medeval.store.records import OutcomeRecord
 from medeval.store.run_folder import CellKey, RunFolder
@@ -77,7 +77,7 @@ def test_the_run_keeps_its_judge_and_regrading_leaves_the_verdicts(tmp_path: Pat
 def test_judging_imported_answers_again_leaves_them_undecided(tmp_path: Path) -> None:
     write_tree(tmp_path)
     folder = import_med(tmp_path, tmp_path / "run").folder
-    regrade(folder, (), Regrading(again=True))
+    regrade(folder, (), RegradeSettings(again=True))
     again = outcomes(folder, EXPERIMENT, 10, "vstar")
     assert {outcome.free_correct for outcome in again} == {None}
 

@@ -9,7 +9,8 @@ import pytest
 
 from medeval.errors import FatalModelError, TransientModelError
 from medeval.evaluation.engines import model_opener
-from medeval.evaluation.plan import read_options, resolve
+from medeval.evaluation.plan import resolve
+from medeval.evaluation.plan_file import read_options
 from medeval.models.base import Reply
 from medeval.models.openai.client import OpenAIModel
 from medeval.models.openai.pool import SeveralServers

@@ -15,8 +15,9 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from medeval.errors import FatalModelError, ModelError, UsageError
-from medeval.evaluation.engines import LivingEngines, end_engines, model_opener
-from medeval.evaluation.plan import read_options, resolve
+from medeval.evaluation.engines import SharedEngines, end_engines, model_opener
+from medeval.evaluation.plan import resolve
+from medeval.evaluation.plan_file import read_options
 from medeval.models.base import Reply
 from medeval.models.processor import ChatProcessor
 from medeval.models.vllm.engine import engine_berth, engine_plan
@@ -324,7 +325,7 @@ def test_a_processor_from_elsewhere_is_seen_as_the_checkpoints_own(
     for name in ("config.json", "model.safetensors", "generation_config.json"):
         shutil.copy(checkpoint / name, bare / name)
     opener = model_opener(plan(bare, tmp_path, processor=str(checkpoint)))
-    assert isinstance(opener, LivingEngines)
+    assert isinstance(opener, SharedEngines)
 
     async def ask() -> Reply:
         model = opener(plan(bare, tmp_path).checkpoints[0])

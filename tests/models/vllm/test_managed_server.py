@@ -18,7 +18,8 @@ import medeval
 from medeval import load_run
 from medeval.errors import FatalModelError, TransientModelError, UsageError
 from medeval.evaluation.engines import model_opener
-from medeval.evaluation.plan import read_options, resolve
+from medeval.evaluation.plan import resolve
+from medeval.evaluation.plan_file import read_options
 from medeval.models.vllm import supervisor as living
 from medeval.models.vllm.address import ServerAddress
 from medeval.models.vllm.server import server_berth, server_plan
