@@ -9,15 +9,11 @@ import pytest
 from hypothesis import settings
 
 from medeval import cli
-from medeval.images.known_files import CACHE_VARIABLE
 from tests.medeval_processes import MedevalMain, Serve, serving
 from tests.untraced import untraced
 
 # Two cores are enough for the tests; a library that takes all of them slows the others.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-# No test finds what another one left in the user's cache, nor anything of the user's own.
-os.environ[CACHE_VARIABLE] = ""
 
 # How long an example takes says more about a busy machine than about what is tested.
 # The same examples each time, so that a red test says something of the change at hand; to look for

@@ -13,8 +13,7 @@ ROOT = Path(__file__).parents[1]
 LINE = (
     "errors",
     "types",
-    "store",
-    "images",
+    "images store",
     "tools",
     "data models",
     "scoring",

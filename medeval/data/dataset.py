@@ -5,15 +5,12 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property, partial
 from pathlib import Path
 
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import Origin, Row, Rows, open_rows
 from medeval.errors import DataError
-from medeval.images.known_files import Found, KnownFiles, kept_at
-from medeval.images.memory import PixelRoom
-from medeval.images.picture import sent_as, sha256_of
+from medeval.images.picture import sent_size_and_type, sha256_of
 from medeval.store.packed import Table, Texts, packed_text
 from medeval.store.records import SampleImagePart, SampleRecord
 from medeval.store.shards import Shard
@@ -62,11 +59,6 @@ class BenchmarkSamples:
     @property
     def _is_part(self) -> bool:
         return self._limit is not None or bool(self._ids)
-
-    @cached_property
-    def known_files(self) -> KnownFiles:
-        """The images that `records` has read, in this run or in an earlier one."""
-        return KnownFiles(kept_at(self.benchmark.name, self.origin.description))
 
     @property
     def origin(self) -> Origin:
@@ -117,19 +109,17 @@ class BenchmarkSamples:
 
     def records(self) -> Iterator[SampleRecord]:
         """Every sample in full, its images read once for size and hash, a few at a time."""
-        room, known = PixelRoom(), self.known_files
         with ThreadPoolExecutor(INSPECTORS, thread_name_prefix="inspect") as pool:
             ahead: deque[Future[list[SampleRecord]]] = deque()
             try:
                 for samples in _in_batches(self._checked(), INSPECTED_AT_ONCE):
-                    ahead.append(pool.submit(_inspected, samples, known, room))
+                    ahead.append(pool.submit(_inspected, samples))
                     if len(ahead) > INSPECTORS:
                         yield from ahead.popleft().result()
                 while ahead:
                     yield from ahead.popleft().result()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
-                known.save()
 
     def _checked(self) -> Iterator[Sample]:
         """Each sample, with ids that are asked for and none of them twice."""
@@ -156,11 +146,9 @@ class BenchmarkSamples:
         self._kept = kept if len(kept) == len(own) else None
 
 
-def _inspected(samples: Sequence[Sample], known: KnownFiles, room: PixelRoom) -> list[SampleRecord]:
+def _inspected(samples: Sequence[Sample]) -> list[SampleRecord]:
     return [
-        SampleRecord.from_sample(
-            sample, [inspect_image(source, known, room) for source in sample.images]
-        )
+        SampleRecord.from_sample(sample, [inspect_image(source) for source in sample.images])
         for sample in samples
     ]
 
@@ -181,25 +169,18 @@ def check_count(benchmark: Benchmark, count: int, *, allow: bool) -> None:
         )
 
 
-def inspect_image(source: ImageSource, known: KnownFiles, room: PixelRoom) -> SampleImagePart:
+def inspect_image(source: ImageSource) -> SampleImagePart:
     """Size, type and hash of an image's own bytes; an unreadable one is recorded with its error."""
     fields: dict[str, str | int | None] = dict.fromkeys(SampleImagePart.model_fields)
-    data: bytes | None = None
     try:
         data = source.read()
-        sha256, sent = known.found(data, partial(_look_into, data, source.name, room))
+        fields |= {"sha256": sha256_of(data), "size_bytes": len(data)}
+        size, media_type = sent_size_and_type(data, name=source.name)
         fields |= {
-            "sha256": sha256,
-            "width_px": sent.size.width_px,
-            "height_px": sent.size.height_px,
-            "media_type": sent.media_type,
+            "width_px": size.width_px,
+            "height_px": size.height_px,
+            "media_type": media_type,
         }
     except DataError as error:
         fields["error"] = error.message
-        fields["sha256"] = None if data is None else sha256_of(data)
-    fields["size_bytes"] = None if data is None else len(data)
     return SampleImagePart.model_validate({**fields, "source": source.name})
-
-
-def _look_into(data: bytes, name: str, room: PixelRoom) -> Found:
-    return Found(sha256_of(data), sent_as(data, name=name, room=room))

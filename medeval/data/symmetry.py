@@ -8,11 +8,10 @@ direction in which pixels move. `transpose` mirrors at the diagonal from the top
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
-from medeval.images.decode import MAX_PIXELS, open_image
-from medeval.images.memory import PixelRoom
+from medeval.images.memory import decoding_budget
 from medeval.images.picture import png_of, prepare
 from medeval.types.sample import ImageSource, Sample
 
@@ -75,16 +74,9 @@ def turned_image(image: ImageSource, turn: Turn) -> ImageSource:
 
 
 def _turned_png(image: ImageSource, turn: Turn) -> bytes:
-    data = image.read()
-    opened = open_image(data, image.name, MAX_PIXELS)
-    with _room().taken(opened.width * opened.height):
-        return png_of(_turned_pixels(prepare(data, name=image.name).pixels(), turn))
-
-
-@cache
-def _room() -> PixelRoom:
-    """The room in which all of this process turns images: whoever reads them has none to give."""
-    return PixelRoom()
+    picture = prepare(image.read(), name=image.name)
+    with decoding_budget().taken(picture.raw.area_px):
+        return png_of(_turned_pixels(picture.pixels(), turn))
 
 
 def _turned_pixels(pixels: "Image.Image", turn: Turn) -> "Image.Image":

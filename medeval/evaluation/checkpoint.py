@@ -14,7 +14,7 @@ from medeval.evaluation.interrupt import Interrupt
 from medeval.evaluation.plan import Plan, PlannedBenchmark, cell_key
 from medeval.evaluation.progress import Progress
 from medeval.evaluation.sample_loop import SampleLoop
-from medeval.images.cache import PreparedImages
+from medeval.images.cache import ImageCache
 from medeval.models.base import Model
 from medeval.models.checkpoints import Checkpoint
 from medeval.models.hardware import usable_cpus
@@ -62,7 +62,7 @@ class Evaluation:
     interrupt: Interrupt
     writer: str = "0"
     judges_what_is_there: bool = True
-    prepared: PreparedImages | None = None
+    image_cache: ImageCache | None = None
 
     async def run(
         self, groups: AsyncIterator[Group], open_model: OpenModel, *, asks_judges: bool
@@ -135,7 +135,7 @@ class Evaluation:
             defer_grading=options.defer_grading,
             judge_concurrency=options.judge_concurrency,
             writer_name=self.writer,
-            prepared=self.prepared,
+            image_cache=self.image_cache,
         ).run()
 
     def _claim(self, cell: Cell, model: Model) -> None:

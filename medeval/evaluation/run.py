@@ -1,10 +1,11 @@
 """A plan carried out: the run folder, every checkpoint's cells, and what they come to."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from medeval.analysis.results import write_results
 from medeval.analysis.summary import CellSummary
@@ -19,10 +20,14 @@ from medeval.evaluation.run_record import record_run
 from medeval.evaluation.workers.devices import devices_of
 from medeval.evaluation.workers.pool import run_in_workers
 from medeval.evaluation.workers.ray import run_on_ray
-from medeval.images.cache import ImageTally, kept_in
+from medeval.images.cache import kept_in
 from medeval.scoring.grade import judge_identity
+from medeval.store.records import SampleRecord
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.trajectory import Usage
+
+# One checkpoint's images are kept where this share of them comes again: it saves a tenth of the work.
+LEAST_AGAIN: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,10 +129,10 @@ def carry_out(plan: Plan, open_model: OpenModel, open_progress: OpenProgress) ->
     devices_of(plan)
     samples = {planned.name: planned.samples(plan.options) for planned in plan.benchmarks}
     folder = RunFolder(plan.output_dir)
-    tally = ImageTally()
+    images: Counter[str] = Counter()
     with folder.lock():
         for name, benchmark in samples.items():
-            folder.write_samples(name, tally.counted(benchmark.records()))
+            folder.write_samples(name, _counted(benchmark.records(), images))
         record_run(folder, plan, samples)
         by_checkpoint = cells_of(folder, plan, samples)
         cells = [cell for group in by_checkpoint.values() for cell in group]
@@ -136,13 +141,12 @@ def carry_out(plan: Plan, open_model: OpenModel, open_progress: OpenProgress) ->
                 cell.folder.clear()
         progress = open_progress(sum(map(n_missing, cells)))
         interrupt.tell = progress.tell
-        unfinished = [group for group in by_checkpoint.values() if not all(map(is_complete, group))]
         with kept_in(
             folder.path,
-            is_worth_it=len(unfinished) > 1 or (len(unfinished) == 1 and tally.has_many_twice),
+            is_worth_it=_is_cache_worth_it(list(by_checkpoint.items()), images),
             goes_on=lambda: interrupt.reason is not None and _lacks_any(cells),
-        ) as prepared:
-            evaluation = Evaluation(plan, folder, progress, interrupt, prepared=prepared)
+        ) as image_cache:
+            evaluation = Evaluation(plan, folder, progress, interrupt, image_cache=image_cache)
             _in_own_loop(_evaluate(evaluation, list(by_checkpoint.items()), open_model))
         return RunReport(
             folder=folder,
@@ -152,6 +156,20 @@ def carry_out(plan: Plan, open_model: OpenModel, open_progress: OpenProgress) ->
             interruption=interrupt.reason,
             options=plan.options,
         )
+
+
+def _counted(samples: Iterable[SampleRecord], images: Counter[str]) -> Iterator[SampleRecord]:
+    """The same samples, with their images counted by SHA-256 as they pass."""
+    for sample in samples:
+        images.update(image.sha256 for image in sample.images if image.sha256 is not None)
+        yield sample
+
+
+def _is_cache_worth_it(groups: Sequence[Group], images: Counter[str]) -> bool:
+    """Whether some of the images to be sent come again: later, or with another sample."""
+    n_unfinished = sum(not all(map(is_complete, cells)) for _, cells in groups)
+    n_again = images.total() - len(images)
+    return n_unfinished > 1 or (n_unfinished == 1 and n_again > LEAST_AGAIN * images.total())
 
 
 async def _evaluate(evaluation: Evaluation, groups: Sequence[Group], open_model: OpenModel) -> None:

@@ -17,9 +17,9 @@ from medeval.evaluation.cell import Cell, n_missing
 from medeval.evaluation.cost import EngineTime
 from medeval.evaluation.interrupt import Interrupt
 from medeval.evaluation.progress import Progress
-from medeval.evaluation.sample_images import SharedPictures
-from medeval.images.cache import PreparedImages
-from medeval.images.memory import Holding, NotBegunError
+from medeval.evaluation.sample_images import NotBegunError, SampleImages
+from medeval.images.cache import ImageCache
+from medeval.images.memory import MemoryBudget
 from medeval.models.base import Model
 from medeval.rollout.conversation import Rollout, roll_out
 from medeval.scoring.judging import JudgeQueue, failure, first_error_alone
@@ -36,7 +36,7 @@ class Job:
 
     cell: Cell
     sample: Sample
-    pictures: SharedPictures
+    images: SampleImages
     repeat: int
     position: int
 
@@ -56,12 +56,12 @@ class SampleLoop:
     defer_grading: bool
     judge_concurrency: int = 1
     writer_name: str = "0"
-    prepared: PreparedImages | None = None
-    holding: Holding = field(init=False)
+    image_cache: ImageCache | None = None
+    memory: MemoryBudget = field(init=False)
     engine_time: EngineTime = field(default_factory=EngineTime)
 
     def __post_init__(self) -> None:
-        self.holding = Holding.of_places(self.concurrency, self._is_over)
+        self.memory = MemoryBudget.of_conversations(self.concurrency)
 
     async def run(self) -> None:
         """Make every trajectory that is missing, and have each judged.
@@ -102,9 +102,27 @@ class SampleLoop:
         for cell in self.cells:
             by_benchmark.setdefault(cell.planned.name, []).append(cell)
         return _spread_evenly(
-            (sum(map(n_missing, cells)), _jobs_of(cells, self.holding, self.prepared))
-            for cells in by_benchmark.values()
+            (sum(map(n_missing, cells)), self._jobs_of(cells)) for cells in by_benchmark.values()
         )
+
+    def _jobs_of(self, cells: Sequence[Cell]) -> Iterator[Job]:
+        """The missing trajectories of one benchmark, sample by sample."""
+        for position, sample in cells[0].samples.numbered():
+            missing = [
+                (cell, repeat)
+                for repeat in range(cells[0].repeats)
+                for cell in cells
+                if (sample.id, repeat) not in cell.done
+            ]
+            images = SampleImages(
+                sample,
+                self.memory,
+                n_conversations=len(missing),
+                cache=self.image_cache,
+                is_over=self._is_over,
+            )
+            for cell, repeat in missing:
+                yield Job(cell=cell, sample=sample, images=images, repeat=repeat, position=position)
 
     async def _work(self, jobs: Iterator[Job], queue: JudgeQueue) -> None:
         for job in jobs:
@@ -113,7 +131,7 @@ class SampleLoop:
             if job.cell.stopped is None:
                 await self._do(job, queue)
             else:
-                job.pictures.skip()
+                job.images.skip()
 
     async def _do(self, job: Job, queue: JudgeQueue) -> None:
         """One job to its end; nothing but a run folder that cannot be written raises."""
@@ -141,7 +159,7 @@ class SampleLoop:
         Raises NotBegunError where the loop was interrupted before its images were read.
         """
         protocol = job.cell.protocol.value
-        async with job.pictures.used(protocol) as pictures:
+        async with job.images.used(protocol) as (pictures, memory):
             if self._is_over():
                 raise NotBegunError
             begun = self.engine_time.begin()
@@ -153,8 +171,7 @@ class SampleLoop:
                     self.model,
                     repeat=job.repeat,
                     seed=self.seed,
-                    room=self.holding.room,
-                    made_room=self.holding.made,
+                    memory=memory,
                 )
             finally:
                 engine_s = self.engine_time.end(begun)
@@ -191,25 +208,6 @@ def _spread_evenly(sequences: Iterable[tuple[int, Iterator[Job]]]) -> Iterator[J
 
     parts = (placed(length, jobs) for length, jobs in sequences)
     return (job for _, job in heapq.merge(*parts, key=itemgetter(0)))
-
-
-def _jobs_of(
-    cells: Sequence[Cell], holding: Holding, prepared: PreparedImages | None
-) -> Iterator[Job]:
-    """The missing trajectories of one benchmark, sample by sample."""
-    samples = cells[0].samples
-    for position, sample in samples.numbered():
-        missing = [
-            (cell, repeat)
-            for repeat in range(cells[0].repeats)
-            for cell in cells
-            if (sample.id, repeat) not in cell.done
-        ]
-        pictures = SharedPictures(
-            sample, samples.known_files, holding, n_jobs=len(missing), prepared=prepared
-        )
-        for cell, repeat in missing:
-            yield Job(cell=cell, sample=sample, pictures=pictures, repeat=repeat, position=position)
 
 
 def _open(cell: Cell) -> CellWriter:

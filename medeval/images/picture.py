@@ -9,7 +9,6 @@ import hashlib
 import io
 import zlib
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -28,8 +27,7 @@ from medeval.images.decode import (
     upright,
     upright_size,
 )
-from medeval.images.known_files import Found, KnownFiles, SentAs
-from medeval.images.memory import PixelRoom
+from medeval.images.memory import decoding_budget
 from medeval.images.resize import PixelBudget, Resample
 from medeval.types.geometry import Affine, Size
 from medeval.types.sample import EncodedImage, MediaType
@@ -93,8 +91,7 @@ def prepare(
     name: str,
     budget: PixelBudget | None = None,
     max_pixels: int = MAX_PIXELS,
-    known: KnownFiles | None = None,
-    room: PixelRoom | None = None,
+    re_encode: "Callable[[Callable[[], bytes]], bytes] | None" = None,
 ) -> Picture:
     """A sample's image, ready to be sent; `name` tells people which one it is.
 
@@ -102,62 +99,26 @@ def prepare(
     frame, 8-bit RGB or gray, without transparency or an orientation to apply; of such a file only
     the header and the end mark are read, unless it has an alpha channel, which may prove opaque.
     Any other becomes a PNG in RGB: orientation applied, the first frame, transparency on white,
-    16 bits cut to the upper 8. A file that is `known` to be sent as it is, is not looked into, and
-    one that is found to be becomes known; an image is decoded in `room`.
+    16 bits cut to the upper 8. `re_encode` is given the function that makes this PNG, and may
+    return the same bytes from elsewhere.
 
     Raises DataError for what is empty, no image or truncated, and before decoding for what is over
     `max_pixels`.
     """
-    own_file = known_picture(data, name=name, budget=budget, max_pixels=max_pixels, known=known)
-    if own_file is not None:
-        return own_file
     image = open_image(data, name, max_pixels)
-    with nullcontext() if room is None else room.taken(image.width * image.height):
-        picture = _prepared(image, data, name, budget)
-    if known is not None and picture.encoded.data is data:
-        own = picture.encoded
-        known.note(data, Found(own.sha256, SentAs(picture.raw, own.media_type, is_own=True)))
-    return picture
-
-
-def known_picture(
-    data: bytes,
-    *,
-    name: str,
-    budget: PixelBudget | None,
-    max_pixels: int,
-    known: KnownFiles | None,
-) -> Picture | None:
-    """A sample's image that is `known` to be sent as it is; None for any other."""
-    found = None if known is None else known.find(data)
-    if found is not None and found.sent.is_own and found.sent.size.area_px <= max_pixels:
-        raw = found.sent.size
-        if budget is None or budget.size_of(raw) == raw:
-            own = EncodedImage(
-                data=data,
-                media_type=found.sent.media_type,
-                sha256=found.sha256,
-                width_px=raw.width_px,
-                height_px=raw.height_px,
-            )
-            return Picture(encoded=own, raw=raw, read_pixels=partial(decode, data, name))
-    return None
-
-
-def _prepared(image: "ImageFile", data: bytes, name: str, budget: PixelBudget | None) -> Picture:
-    orientation = orientation_of(image, data, name)
-    raw = upright_size(image, orientation)
-    sent = raw if budget is None else budget.size_of(raw)
-    if sent == raw and orientation is None and is_plain(image, data, name):
-        if not has_end_mark(image, data):
-            load(image, name)
-        return Picture(
-            encoded=encoded_image(data, MEDIA_TYPES[str(image.format)], raw),
-            raw=raw,
-            read_pixels=partial(decode, data, name),
-        )
-    resample = "bicubic" if budget is None else budget.resample
-    encoded = _as_png(resampled(upright(image, orientation, name), sent, resample))
+    file_format = str(image.format)
+    with decoding_budget().taken(image.width * image.height):
+        orientation = orientation_of(image, data, name)
+        raw = upright_size(image, orientation)
+        sent = raw if budget is None else budget.size_of(raw)
+        is_own_file = sent == raw and _is_sent_unchanged(image, data, name, orientation)
+        del image  # with the pixels, where it was decoded
+    if is_own_file:
+        own = encoded_image(data, MEDIA_TYPES[file_format], raw)
+        return Picture(encoded=own, raw=raw, read_pixels=partial(decode, data, name))
+    resample: Resample = "bicubic" if budget is None else budget.resample
+    make = partial(_resized_png, data, name, raw, sent, resample)
+    encoded = encoded_image(re_encode(make) if re_encode else make(), "image/png", sent)
     # A PNG without a resize holds the same pixels, so that the original can be let go.
     source = encoded.data if sent == raw else data
     return Picture(
@@ -168,27 +129,33 @@ def _prepared(image: "ImageFile", data: bytes, name: str, budget: PixelBudget | 
     )
 
 
-def sent_as(
-    data: bytes, *, name: str, max_pixels: int = MAX_PIXELS, room: PixelRoom | None = None
-) -> SentAs:
+def _is_sent_unchanged(image: "ImageFile", data: bytes, name: str, orientation: int | None) -> bool:
+    """Whether a file's own bytes are sent where no resize is due; DataError where it is torn."""
+    if orientation is not None or not is_plain(image, data, name):
+        return False
+    if not has_end_mark(image, data):
+        load(image, name)
+    return True
+
+
+def _resized_png(data: bytes, name: str, raw: Size, sent: Size, resample: Resample) -> bytes:
+    with decoding_budget().taken(raw.area_px):
+        return png_of(resampled(decode(data, name), sent, resample))
+
+
+def sent_size_and_type(data: bytes, *, name: str) -> tuple[Size, MediaType]:
     """The upright size and the type of what `prepare` makes where no resize is due.
 
     Raises DataError as `prepare` does, but neither hashes nor encodes anything.
     """
-    image = open_image(data, name, max_pixels)
-    with nullcontext() if room is None else room.taken(image.width * image.height):
-        return _sent_as(image, data, name)
-
-
-def _sent_as(image: "ImageFile", data: bytes, name: str) -> SentAs:
-    orientation = orientation_of(image, data, name)
-    raw = upright_size(image, orientation)
-    if orientation is not None or not is_plain(image, data, name):
+    image = open_image(data, name, MAX_PIXELS)
+    with decoding_budget().taken(image.width * image.height):
+        orientation = orientation_of(image, data, name)
+        raw = upright_size(image, orientation)
+        if _is_sent_unchanged(image, data, name, orientation):
+            return raw, MEDIA_TYPES[str(image.format)]
         upright(image, orientation, name)
-        return SentAs(raw, "image/png", is_own=False)
-    if not has_end_mark(image, data):
-        load(image, name)
-    return SentAs(raw, MEDIA_TYPES[str(image.format)], is_own=True)
+        return raw, "image/png"
 
 
 def made_picture(

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from medeval.errors import ToolError
-from medeval.images.made_room import MadeRoom, Share
-from medeval.images.memory import PixelRoom
+from medeval.images.memory import ConversationMemory, MemoryBudget, decoding_budget
 from medeval.images.picture import Picture
 from medeval.models.base import Model, Reply, Request, Sampling, TokenHistory
 from medeval.rollout.call_policy import (
@@ -76,27 +75,27 @@ async def roll_out(
     *,
     repeat: int = 0,
     seed: int = 0,
-    room: PixelRoom | None = None,
-    made_room: MadeRoom | None = None,
+    memory: ConversationMemory | None = None,
 ) -> Rollout:
     """Put a sample, with its images prepared, to a model and follow the conversation to its end.
 
-    `seed` is the run's; tools decode images in `room`, and what they make is held in `made_room`
-    until the end. Raises what `model.generate` raises, and
-    DataError where a sample's image turns out to be damaged once a tool decodes it.
+    `seed` is the run's; what tools make is counted in `memory`. Raises what `model.generate`
+    raises, and DataError where a sample's image turns out to be damaged once a tool decodes it.
     """
     started = time.monotonic()
-    with (made_room or MadeRoom()).share() as share:
-        conversation = _Conversation(
-            sample=sample, protocol=protocol, model=model, room=room or PixelRoom(), share=share
-        )
-        conversation.open(pictures)
-        stop: StopReason | None = None
-        answer: Answer | None = None
-        while stop is None:
-            turn_seed = request_seed(seed, sample.id, repeat, len(conversation.turns))
-            reply = await conversation.generate(turn_seed)
-            stop, answer = await conversation.follow(reply)
+    conversation = _Conversation(
+        sample=sample,
+        protocol=protocol,
+        model=model,
+        memory=memory or ConversationMemory(MemoryBudget(0)),
+    )
+    conversation.open(pictures)
+    stop: StopReason | None = None
+    answer: Answer | None = None
+    while stop is None:
+        turn_seed = request_seed(seed, sample.id, repeat, len(conversation.turns))
+        reply = await conversation.generate(turn_seed)
+        stop, answer = await conversation.follow(reply)
     return Rollout(
         trajectory=Trajectory(
             sample_id=sample.id,
@@ -119,8 +118,7 @@ class _Conversation:
     sample: Sample
     protocol: EvalProtocol
     model: Model
-    room: PixelRoom
-    share: Share
+    memory: ConversationMemory
     messages: list[Message] = field(default_factory=list)
     album: Album = field(default_factory=Album)
     turns: list[Turn] = field(default_factory=list)
@@ -339,17 +337,17 @@ class _Conversation:
         )
 
     async def _make(self, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolResult:
-        set_aside, taken = await self.share.set_aside(self.album.largest_px), 0
+        reserved_bytes, taken_bytes = await self.memory.reserve(self.album.largest_px), 0
         try:
             # decoding and resizing a large image must not hold up the other conversations
             result = await asyncio.to_thread(self._run, tool, arguments)
-            taken = result.picture.held_bytes
+            taken_bytes = result.picture.held_bytes
             return result
         finally:
-            self.share.made(set_aside, taken)
+            self.memory.image_made(reserved_bytes, taken_bytes)
 
     def _run(self, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolResult:
-        with self.room.taken(self.album.largest_px):
+        with decoding_budget().taken(self.album.largest_px):
             return tool.run(arguments, self._context())
 
     def _context(self) -> ToolContext:

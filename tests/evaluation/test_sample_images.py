@@ -1,12 +1,12 @@
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 
 from medeval.errors import DataError
-from medeval.evaluation.sample_images import SharedPictures
-from medeval.images.known_files import KnownFiles
-from medeval.images.memory import LEAST_BYTES, Holding, NotBegunError
+from medeval.evaluation.sample_images import NotBegunError, SampleImages
+from medeval.images.memory import MemoryBudget
 from medeval.images.resize import PixelBudget
 from medeval.rollout.protocol import EvalProtocol
 from medeval.types.sample import ImageSource, Sample
@@ -41,92 +41,103 @@ class Reads:
 
 
 def shared(
-    reads: Reads, holding: Holding, n_jobs: int = 1, known: KnownFiles | None = None
-) -> SharedPictures:
-    return SharedPictures(reads.sample, known or KnownFiles(), holding, n_jobs=n_jobs)
+    reads: Reads,
+    memory: MemoryBudget,
+    n_conversations: int = 1,
+    is_over: Callable[[], bool] = lambda: False,
+) -> SampleImages:
+    return SampleImages(
+        reads.sample, memory, n_conversations=n_conversations, cache=None, is_over=is_over
+    )
 
 
-def test_images_are_read_once_for_all_jobs_of_a_protocol_and_anew_for_another_size() -> None:
+def test_images_are_read_once_for_all_conversations_of_a_size_and_anew_for_another() -> None:
     reads = Reads()
 
     async def use() -> None:
-        pictures = shared(reads, Holding(10**9), n_jobs=4)
+        images = shared(reads, MemoryBudget(10**9), n_conversations=4)
         for protocol in (AS_IT_IS, SMALL, AS_IT_IS, SMALL):
-            async with pictures.used(protocol) as (picture,):
+            async with images.used(protocol) as ((picture,), _):
                 assert (picture.sent == picture.raw) is (protocol is AS_IT_IS)
 
     asyncio.run(use())
     assert reads.count == 2
 
 
-def test_bytes_are_held_until_the_last_job_and_a_skipped_one_counts() -> None:
+def test_bytes_are_held_until_the_last_conversation_and_a_skipped_one_counts() -> None:
     async def use() -> None:
-        holding = Holding(10**9)
-        pictures = shared(Reads(), holding, n_jobs=3)
+        memory = MemoryBudget(10**9)
+        images = shared(Reads(), memory, n_conversations=3)
         for protocol in (AS_IT_IS, AS_IT_IS):
-            async with pictures.used(protocol):
-                assert holding.held_bytes == len(DATA)
-        assert holding.held_bytes == len(DATA)
-        pictures.skip()
-        assert holding.held_bytes == 0
+            async with images.used(protocol):
+                assert memory.held_bytes == len(DATA)
+        assert memory.held_bytes == len(DATA)
+        images.skip()
+        assert memory.held_bytes == 0
 
     asyncio.run(use())
 
 
 def test_a_resized_image_holds_its_file_as_well() -> None:
     async def use() -> None:
-        holding = Holding(10**9)
-        async with shared(Reads(), holding).used(SMALL) as (picture,):
-            assert holding.held_bytes == len(DATA) + len(picture.encoded.data)
+        memory = MemoryBudget(10**9)
+        async with shared(Reads(), memory).used(SMALL) as ((picture,), _):
+            assert memory.held_bytes == len(DATA) + len(picture.encoded.data)
 
     asyncio.run(use())
 
 
-async def most_under_way(holding: Holding, n: int, n_jobs: int = 1) -> int:
+async def most_under_way(memory: MemoryBudget, n: int, n_conversations: int = 1) -> int:
     """How many of `n` conversations are held at once, where each lasts until none else begins."""
     under_way = most = 0
 
     async def converse() -> None:
         nonlocal under_way, most
-        pictures = shared(Reads(), holding, n_jobs=n_jobs)
-        for _ in range(n_jobs):
-            async with pictures.used(AS_IT_IS):
+        images = shared(Reads(), memory, n_conversations=n_conversations)
+        for _ in range(n_conversations):
+            async with images.used(AS_IT_IS):
                 under_way += 1
                 most = max(most, under_way)
                 await asyncio.sleep(0.05)
                 under_way -= 1
 
     await asyncio.gather(*(converse() for _ in range(n)))
-    assert holding.held_bytes == 0
+    assert memory.held_bytes == 0
     return most
 
 
 @pytest.mark.parametrize(
     ("limit", "expected"),
-    [(len(DATA) * 3, 3), (len(DATA), 1), (1, 1), (len(DATA) * 100, 12)],
+    [(len(DATA) * 6, 3), (len(DATA) * 2, 1), (2, 1), (len(DATA) * 100, 12)],
 )
-def test_no_more_bytes_are_held_than_the_limit_but_one_may_always_begin(
+def test_samples_hold_no_more_than_half_of_the_budget_but_one_may_always_begin(
     limit: int, expected: int
 ) -> None:
-    assert asyncio.run(most_under_way(Holding(limit), 12)) == expected
+    assert asyncio.run(most_under_way(MemoryBudget(limit), 12)) == expected
 
 
 def test_samples_that_wait_for_their_other_arm_do_not_keep_all_from_going_on() -> None:
-    assert asyncio.run(most_under_way(Holding(len(DATA)), 6, n_jobs=2)) >= 1
+    assert asyncio.run(most_under_way(MemoryBudget(2 * len(DATA)), 6, n_conversations=2)) >= 1
 
 
 def test_the_first_images_are_read_alone_for_nobody_knows_how_large_they_are() -> None:
     async def use() -> tuple[int, int]:
-        holding = Holding(1000)
-        waiting = [asyncio.create_task(holding.set_aside()) for _ in range(64)]
-        await asyncio.sleep(0.01)
-        n_first = sum(task.done() for task in waiting)
-        holding.read(await waiting[0], 100)
-        await asyncio.sleep(0.01)
-        n_then = sum(task.done() for task in waiting)
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        memory = MemoryBudget(2000)
+        with ExitStack() as stack:
+            waiting = [
+                asyncio.create_task(
+                    memory.reserve_for_sample(stack.enter_context(memory.conversation()))
+                )
+                for _ in range(64)
+            ]
+            await asyncio.sleep(0.01)
+            n_first = sum(task.done() for task in waiting)
+            memory.sample_read(await waiting[0], 100)
+            await asyncio.sleep(0.01)
+            n_then = sum(task.done() for task in waiting)
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
         return n_first, n_then
 
     assert asyncio.run(use()) == (1, 10)
@@ -138,12 +149,12 @@ def test_who_waits_for_room_when_all_is_over_reads_nothing_and_nothing_stays_hel
 
     async def use() -> int:
         nonlocal is_over
-        holding = Holding(len(DATA), lambda: is_over)
+        memory = MemoryBudget(2 * len(DATA))
         n_begun = 0
 
         async def converse(of: Reads) -> None:
             nonlocal n_begun
-            async with shared(of, holding).used(AS_IT_IS):
+            async with shared(of, memory, is_over=lambda: is_over).used(AS_IT_IS):
                 n_begun += 1
                 await asyncio.sleep(0.05)
 
@@ -153,7 +164,7 @@ def test_who_waits_for_room_when_all_is_over_reads_nothing_and_nothing_stays_hel
         is_over = True
         ends = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
         assert [type(end) for end in ends] == [type(None), *[NotBegunError] * 5]
-        assert holding.held_bytes == 0
+        assert memory.held_bytes == 0
         return n_begun
 
     assert asyncio.run(use()) == 1
@@ -167,20 +178,15 @@ def failing() -> bytes:
 @pytest.mark.parametrize("read", [failing, lambda: b"no image"])
 def test_an_image_that_cannot_be_read_leaves_nothing_held(read: Callable[[], bytes]) -> None:
     async def use() -> None:
-        holding = Holding(1000)
+        memory = MemoryBudget(1000)
         sample = Sample(
             id="a", question="?", images=(ImageSource(name="a", read=read),), targets=()
         )
-        pictures = SharedPictures(sample, KnownFiles(), holding, n_jobs=2)
+        images = SampleImages(sample, memory, n_conversations=2, is_over=lambda: False)
         for _ in range(2):
             with pytest.raises(DataError):
-                async with pictures.used(AS_IT_IS):
+                async with images.used(AS_IT_IS):
                     pass
-        assert holding.held_bytes == 0
+        assert memory.held_bytes == 0
 
     asyncio.run(use())
-
-
-def test_a_place_has_four_megabytes_and_a_few_places_have_enough() -> None:
-    assert Holding.of_places(64).limit_bytes == 256 << 20
-    assert Holding.of_places(1).limit_bytes == LEAST_BYTES

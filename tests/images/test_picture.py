@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from medeval.errors import DataError, DefinitionError
-from medeval.images.known_files import Found, KnownFiles
-from medeval.images.picture import made_picture, prepare, sent_as, sha256_of
+from medeval.images.picture import made_picture, prepare, sent_size_and_type, sha256_of
 from medeval.images.resize import PixelBudget, smart_resize
 from medeval.types.geometry import Size
 
@@ -493,71 +492,27 @@ def test_a_budget_that_nothing_can_meet_is_refused(
         PixelBudget(min_px=smallest, max_px=largest, factor=factor)
 
 
-def noted(data: bytes) -> KnownFiles:
-    """What is known after one file was read."""
-    known = KnownFiles()
-    known.note(data, found_in(data))
-    return known
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "turned"])
+def test_the_recorded_size_and_type_are_those_of_what_is_sent(file_format: str, mode: str) -> None:
+    exif = Image.Exif()
+    if mode == "turned":
+        exif[0x0112] = 6
+    image = Image.effect_noise((40, 30), 90).convert("RGB" if mode == "turned" else mode)
+    if (file_format, mode) in {("JPEG", "RGBA"), ("JPEG", "P")}:
+        pytest.skip("a JPEG has neither an alpha channel nor a palette")
+    data = file(image, file_format, exif=exif)
+    sent = prepare(data, name="a file")
+    assert sent_size_and_type(data, name="a file") == (sent.raw, sent.encoded.media_type)
 
 
-def found_in(data: bytes) -> Found:
-    return Found(sha256_of(data), sent_as(data, name="a file"))
-
-
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
-@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
-@pytest.mark.parametrize("edge_px", [8, 300])
-@pytest.mark.parametrize("budget", [None, PixelBudget(min_px=1, max_px=10**6, factor=1), BUDGET])
-def test_a_file_read_again_is_prepared_as_it_was_at_first(
-    file_format: str, mode: str, edge_px: int, budget: PixelBudget | None
-) -> None:
-    if (file_format, mode) == ("JPEG", "RGBA"):
-        pytest.skip("a JPEG has no alpha channel")
-    data = file(Image.effect_noise((edge_px, edge_px + 1), 90).convert(mode), file_format)
-    first = prepare(data, name="a file", budget=budget)
-    again = prepare(data, name="a file", budget=budget, known=noted(data))
-    assert again.encoded == first.encoded
-    assert (again.raw, again.exif_orientation) == (first.raw, first.exif_orientation)
-    assert raster(again.pixels()) == raster(first.pixels())
-
-
-def test_a_file_that_was_prepared_is_known() -> None:
-    data = file(Image.effect_noise((300, 300), 90).convert("RGB"), "PNG")
-    known = KnownFiles()
-    first = prepare(data, name="a file", known=known)
-    assert known.find(data) == found_in(data)
-    assert prepare(data, name="a file", known=known).encoded == first.encoded
-    prepare(data, name="a file", known=known, budget=BUDGET)
-    assert known.find(data) == found_in(data)
-
-
-def test_another_file_is_not_taken_for_a_known_one() -> None:
-    data = file(Image.effect_noise((300, 300), 90).convert("RGB"), "PNG")
-    assert noted(data).find(data) is not None
-    assert noted(data).find(data + b"x") is None
-    assert KnownFiles().find(data) is None
-
-
-def test_only_large_files_are_known() -> None:
-    data = file(Image.new("RGB", (8, 8)), "PNG")
-    assert noted(data).find(data) is None
-
-
-def test_a_known_file_that_is_not_sent_as_it_is_is_prepared_anew() -> None:
-    see_through = Image.effect_noise((300, 300), 90).convert("RGBA")
-    see_through.putalpha(7)
-    data = file(see_through, "PNG")
-    found = noted(data).find(data)
-    assert found is not None
-    assert not found.sent.is_own
-    again = prepare(data, name="a file", known=noted(data))
-    assert again.encoded == prepare(data, name="a file").encoded
-
-
-def test_a_known_file_over_the_bound_is_refused_all_the_same() -> None:
-    data = file(Image.effect_noise((300, 300), 90).convert("RGB"), "PNG")
-    with pytest.raises(DataError, match="over the bound"):
-        prepare(data, name="a file", known=noted(data), max_pixels=300)
+def test_a_png_from_elsewhere_is_sent_in_place_of_one_that_would_be_made() -> None:
+    data = file(Image.effect_noise((300, 200), 90).convert("RGB"), "JPEG")
+    made = prepare(data, name="a file", budget=BUDGET).encoded
+    again = prepare(data, name="a file", budget=BUDGET, re_encode=lambda _: made.data)
+    assert again.encoded == made
+    own = prepare(data, name="a file", re_encode=lambda _: made.data)
+    assert own.encoded.data is data
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG"])

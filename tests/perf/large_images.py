@@ -5,9 +5,9 @@
 For 4096x3072 and 7680x4320 JPEGs, drawn here. `as it is` is compared with reading, hashing and
 base64 alone; `resized` with one decode, one resize and one PNG by Pillow, from which the ratio of
 CPU a sample is taken. CPU of medeval is that of a run of so many samples beyond a run of one; of
-samples sent as they are there are ten times as many, whose files differ in a comment. No file is
-known from an earlier run. `again` is a checkpoint after the first, which finds its images resized
-in the run folder, four times as many, against the same least as `resized`.
+samples sent as they are there are ten times as many, whose files differ in a comment. `again` is a
+checkpoint after the first, which finds its images resized in the run folder, four times as many,
+against the same least as `resized`.
 
 The least is one image after the other. Two things that nobody is spared are told beside it: the
 same with two threads at once, which slow each other down, and the SHA-256 of the file, which the
@@ -32,7 +32,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from medeval.images.cache import FOLDER, PreparedImages
+from medeval.images.cache import FOLDER, ImageCache
 from medeval.images.picture import sha256_of
 from medeval.images.resize import PixelBudget
 from tests.perf.measuring import (
@@ -117,9 +117,9 @@ class Least:
 def prepare_ahead(images: Path, n: int, kept: Path) -> None:
     """Prepare the first images as the first checkpoint of a sweep does."""
     kept.mkdir()
-    prepared = PreparedImages(kept)
+    cache = ImageCache(kept)
     for path in sorted(images.glob("*.jpg"))[:n]:
-        prepared.prepare(path.read_bytes(), name=path.name, budget=BUDGET)
+        cache.prepare(path.read_bytes(), name=path.name, budget=BUDGET)
 
 
 def run_cpu_s(url: str, n: int, images: Path, folder: Path, kept: Path | None) -> float:

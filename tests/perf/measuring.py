@@ -16,7 +16,6 @@ from typing import TypeVar
 
 from PIL import Image, ImageChops
 
-from medeval.images.known_files import CACHE_VARIABLE
 from medeval.images.picture import prepare
 from medeval.tools.base import ToolContext
 from medeval.tools.crop import crop_and_zoom
@@ -68,11 +67,10 @@ def measured(
 ) -> Usage:
     """Run a command to its end, in `folder` with its output in a log there, and say what it took.
 
-    Whatever medeval it imports is the one these programs lie beside; unless the environment says
-    otherwise, it knows no image from an earlier run. Ends this program, with the end of the log,
-    where the command fails.
+    It imports the medeval next to which these programs lie. Ends this program, with the end of the
+    log, where the command fails.
     """
-    ours = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", CACHE_VARIABLE: ""}
+    ours = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     variables = {**ours, **(environment or {})}
     log = Path(os.devnull) if folder is None else folder / "log"
     began_at = time.monotonic()

@@ -10,13 +10,11 @@ Python that has them. Each has its fastest settings for a server: Inspect AI kee
 log, and lmms-eval sends JPEG, not PNG, by its asynchronous client. Any other is named by
 MEDEVAL_OTHER_CLIENT, a command in which {url}, {folder}, {n} and {concurrency} are filled in.
 
-medeval runs twice: the first time it has never seen the images, and computes the SHA-256 of each,
-which plain aiohttp does not, to record what was shown; a processor without instructions for it
-takes four times as long. So "hashing aiohttp" runs as well, which says how much of what medeval
-adds is the hash. "again" is a later run with the same data set, the usual one, which knows the
-images by a checksum. "sweep" is the first run of two checkpoints without and with the tool schema:
-four conversations a sample, all of which end with the first reply, told by the conversation. CPU is
-told as a multiple of the same round's, too.
+medeval computes the SHA-256 of each image, which plain aiohttp does not, to record what was shown;
+a processor without instructions for it takes four times as long. So "hashing aiohttp" runs as well,
+which says how much of what medeval adds is the hash. "sweep" is a run of two checkpoints without
+and with the tool schema: four conversations a sample, all of which end with the first reply, told
+by the conversation. CPU is told as a multiple of the same round's, too.
 
 With `--turns 2` the model first asks for a crop. "cropping aiohttp" takes the hash and makes the
 crop, by medeval's own tool in a thread; plain aiohttp sends one that was made beforehand. What the
@@ -28,7 +26,6 @@ import argparse
 import json
 import os
 import shlex
-import shutil
 import sys
 import tempfile
 import time
@@ -38,7 +35,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from medeval.images.known_files import CACHE_VARIABLE
 from medeval.images.picture import sha256_of
 from tests.perf.measuring import (
     CROP,
@@ -63,7 +59,6 @@ CROPPING = "cropping aiohttp"
 # What plain aiohttp takes that does, beside sending, what medeval has to: by the number of turns.
 DOING_THE_SAME = {1: HASHING, 2: CROPPING}
 OPTIONS = {PLAIN: (), HASHING: ("--hash",), CROPPING: ("--crop",)}
-AGAIN = "medeval again"
 SWEEP = "medeval sweep"
 # A sweep's two checkpoints, each without and with the tool schema.
 CHECKPOINTS = ("early", "late")
@@ -122,10 +117,7 @@ def conversations(client: str) -> int:
 
 def figures_of(client: str, n: int, images: Path, url: str, how: argparse.Namespace) -> Figures:
     folder = images.parent
-    cache = folder / "cache"
     command = command_of(client, n, images, folder, url, how)
-    if client in ("medeval", SWEEP):
-        shutil.rmtree(cache, ignore_errors=True)
     environment = {
         "STUB_API_KEY": "x",
         "STUB_BASE_URL": url,
@@ -133,11 +125,7 @@ def figures_of(client: str, n: int, images: Path, url: str, how: argparse.Namesp
         "OPENAI_API_KEY": "x",
         "LMMS_IMAGE_ENCODE_FORMAT": "JPEG",
         "HF_HOME": str(folder / "hub"),
-        CACHE_VARIABLE: str(cache),
     }
-    if client == AGAIN and not cache.exists():
-        first = command_of(client, how.samples, images, folder, url, how)
-        measured(first, folder=folder, environment=environment)
     timing(url)
     began_at = time.monotonic()
     taken = measured(command, folder=folder, environment=environment)
@@ -162,7 +150,7 @@ def command_of(
     if client in OPTIONS:
         plain = [sys.executable, str(CLIENTS / "plain_aiohttp.py")]
         return [*plain, url, str(images), str(n), places, str(how.turns), *OPTIONS[client]]
-    if client in ("medeval", AGAIN, SWEEP):
+    if client in ("medeval", SWEEP):
         definition = folder / "files.py"
         definition.write_text(DEFINITION)
         arms = ARMS if client == SWEEP else (ARMS[how.turns - 1],)
@@ -213,9 +201,7 @@ def report(
     ideal_s = how.samples * conversations(client) * how.turns * how.latency / how.places
     ours = cpu_s_of(few[client], many[client])
     ratios = ""
-    # medeval does not hash again what it knows, but it crops again
-    compared = (PLAIN, CROPPING if client in (AGAIN, SWEEP) else DOING_THE_SAME[how.turns])
-    for other in compared:
+    for other in (PLAIN, DOING_THE_SAME[how.turns]):
         if other in few and client != other:
             beside = zip(ours, cpu_s_of(few[other], many[other]), strict=True)
             ratios += f", {told([mine / least for mine, least in beside])} x {other}"
@@ -240,7 +226,7 @@ def main() -> None:
     parser.add_argument("--profile", help="where py-spy writes medeval's stacks")
     parser.add_argument("--only", help="one client")
     how = parser.parse_args()
-    clients = [PLAIN, DOING_THE_SAME[how.turns], "medeval", AGAIN]
+    clients = [PLAIN, DOING_THE_SAME[how.turns], "medeval"]
     if how.turns == 1:
         clients.append(SWEEP)
         clients += [peer for peer, variable in PEERS.items() if os.environ.get(variable)]

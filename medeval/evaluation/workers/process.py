@@ -20,7 +20,7 @@ from medeval.evaluation.interrupt import Interrupt
 from medeval.evaluation.plan import resolve
 from medeval.evaluation.plan_file import PlanFile
 from medeval.evaluation.workers.messages import WorkerMessage, WorkerProgress
-from medeval.images.cache import PreparedImages
+from medeval.images.cache import ImageCache
 from medeval.models.checkpoints import Checkpoint
 from medeval.store.run_folder import RunFolder
 
@@ -92,7 +92,7 @@ async def _work(progress: WorkerProgress) -> None:
         progress,
         interrupt,
         writer=first["writer"],
-        prepared=PreparedImages.of_run(folder.path),
+        image_cache=ImageCache.of_run(folder.path),
     )
     reading = asyncio.ensure_future(inbox.read(reader))
     try:

@@ -19,7 +19,7 @@ from medeval.evaluation.interrupt import Interrupt, Interruption
 from medeval.evaluation.plan import resolve
 from medeval.evaluation.plan_file import PlanFile
 from medeval.evaluation.workers.messages import WorkerMessage, WorkerProgress
-from medeval.images.cache import PreparedImages
+from medeval.images.cache import ImageCache
 from medeval.scoring.judge_replies import FILES
 from medeval.store.packed import SampleKey, SampleKeys
 from medeval.store.run_folder import RunFolder
@@ -58,7 +58,7 @@ class RemoteEvaluation:
         given = {**options, "output_dir": self._scratch.name}
         self._plan = resolve(PlanFile.model_validate(given))
         self._folder = RunFolder(self._plan.output_dir)
-        self._prepared = PreparedImages.of_run(Path(options["output_dir"]))
+        self._image_cache = ImageCache.of_run(Path(options["output_dir"]))
         samples = {
             planned.name: planned.samples(self._plan.options) for planned in self._plan.benchmarks
         }
@@ -102,7 +102,7 @@ class RemoteEvaluation:
             WorkerProgress(self._messages.put_nowait),
             self._interrupt,
             judges_what_is_there=False,
-            prepared=self._prepared,
+            image_cache=self._image_cache,
         )
         await evaluation.run(one(), model_opener(self._plan), asks_judges=False)
 

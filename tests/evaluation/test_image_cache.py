@@ -15,7 +15,7 @@ import medeval
 from medeval.evaluation.merge import merge
 from medeval.evaluation.run import carry_out
 from medeval.evaluation.workers.ray_actor import RemoteEvaluation
-from medeval.images.cache import FOLDER, PreparedImages
+from medeval.images.cache import FOLDER, ImageCache
 from medeval.images.resize import PixelBudget
 from medeval.models.base import Model, Request
 from medeval.models.checkpoints import Checkpoint
@@ -228,6 +228,7 @@ def test_what_a_killed_run_left_is_used_and_deleted_although_one_checkpoint_is_l
     run = tmp_path / "b"
     leave_swapped(run)
     (run / FOLDER / "draft.tmp").write_bytes(b"by somebody who was killed")
+    (run / FOLDER / ("5e" * 24)).write_bytes(b"medeval\x01 as an earlier version kept them")
     medeval.run(model="b", output_dir=run, open_model=lambda _: ScriptedModel(play), **options)
     assert is_swapped(run, "b", expected)
     assert not (run / FOLDER).exists()
@@ -244,7 +245,7 @@ def files(n: int = N) -> Iterator[bytes]:
 def leave_swapped(run: Path) -> None:
     """Leave in a run folder what an earlier start would have, each with another's content."""
     (run / FOLDER).mkdir(parents=True)
-    images = PreparedImages(run / FOLDER)
+    images = ImageCache(run / FOLDER)
     budget = PixelBudget(min_px=784, max_px=100 * 80, factor=4)
     for data in files():
         images.prepare(data, name="a file", budget=budget)
