@@ -26,7 +26,7 @@ from medeval.store.records import SampleRecord
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.trajectory import Usage
 
-# One checkpoint's images are kept where this share of them comes again: it saves a tenth of the work.
+# One checkpoint's images are kept where such a share of them comes again.
 LEAST_AGAIN: Final = 0.1
 
 
