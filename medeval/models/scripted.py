@@ -1,4 +1,4 @@
-"""A model that says what it is told to say: replies from a list or a function, for tests."""
+"""A model whose replies are given in advance, as a list or a function: for tests and replay."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence

@@ -1,9 +1,9 @@
-"""Which of a reply's calls a protocol sees, and which it carries out: for rollout and replay."""
+"""Which of a reply's calls a protocol sees, and which it carries out."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
 from medeval.errors import ToolError
 from medeval.rollout.observation import Observed
@@ -17,13 +17,11 @@ from medeval.types.trajectory import (
     NativeCall,
     ParsedCall,
     StopReason,
+    ToolCall,
 )
 
 NOT_PICKED: Final = "the protocol carries out one call of a reply, and this is another"
 AFTER_FAILURE: Final = "not run: an earlier call of the same block failed"
-
-# A replayed call that can only be checked is taken to have been carried out.
-RAN: Final = ("executed", "unchecked: image size unknown")
 
 # Rules that find an answer in any text at all, and so close none.
 WHOLE_TEXTS: Final = ("whole_reply", "raw_reply")
@@ -39,23 +37,9 @@ def calls_of(
     return find_calls(text, native, _syntax_read(protocol), protocol.call_rules, earlier)
 
 
-class Ruled(Protocol):
-    """A call that was ruled on: which reply it stands in, and what became of it."""
-
-    @property
-    def turn(self) -> int:
-        """The number of its reply, from 0."""
-        ...
-
-    @property
-    def status(self) -> str:
-        """What became of it."""
-        ...
-
-
-def said_before(texts: Sequence[str], calls: Sequence[Ruled]) -> tuple[Said, ...]:
+def said_before(texts: Sequence[str], calls: Sequence[ToolCall]) -> tuple[Said, ...]:
     """The replies so far, with how many calls of each were carried out."""
-    ran = Counter(call.turn for call in calls if call.status in RAN)
+    ran = Counter(call.turn for call in calls if call.status == "executed")
     return tuple(Said(text=text, n_ran=ran[turn]) for turn, text in enumerate(texts))
 
 

@@ -1,7 +1,12 @@
-"""What a recording tells of a sample: its images, their sizes, its metadata, or nothing at all."""
+"""A recorded conversation: its replies, and what its line of JSON tells of the sample's images.
+
+A recording may lack the pixels of an image, or its size, or even how many images there are, and
+the sample's metadata. A call that depends on what is missing is recorded as unchecked.
+"""
 
 import base64
 import binascii
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,10 +16,12 @@ from medeval.errors import DataError, MedevalError
 from medeval.images.decode import MAX_PIXELS
 from medeval.images.picture import Picture, made_picture, prepare
 from medeval.images.resize import PixelBudget
+from medeval.models.base import Reply
 from medeval.tools.arguments import MANY_IMAGES
-from medeval.tools.base import FrameKind, ToolContext, ToolResult
-from medeval.types.geometry import IDENTITY, Affine, Size
+from medeval.tools.base import Tool, ToolContext, ToolResult
+from medeval.types.geometry import IDENTITY, Size
 from medeval.types.sample import EncodedImage, JsonValue
+from medeval.types.trajectory import NativeCall
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,29 +30,36 @@ SIZE_UNKNOWN: Final = "image size unknown"
 PIXELS_UNKNOWN: Final = "image pixels unknown"
 METADATA_UNKNOWN: Final = "sample metadata unknown"
 
-Message = Mapping[str, Any]
+# The operation of the image that stands for the result of an unchecked call.
+UNCHECKED_OPERATION: Final = "unchecked"
+
+RecordedMessage = Mapping[str, Any]
 
 
 class UncheckedError(MedevalError):
-    """What a call hangs on, and the recording does not tell; the message says what."""
+    """A call depends on something that the recording does not tell; the message says on what."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """One recorded conversation: its messages, and what the line tells beside them.
+    """One recorded conversation: its messages, and what else its line of JSON holds.
 
-    `metadata` is the sample's, None where it is not told. Medeval's own trajectories tell the
-    `sizes` of images that the messages name by a number, and which replies were `cut_off`.
+    `metadata` is the sample's, None where the line has none. A trajectory that medeval wrote also
+    has the `sizes` of the images that its messages refer to by number, and the numbers of the
+    replies that were `cut_off` at a limit of tokens, both from 0.
     """
 
-    messages: Sequence[Message]
+    messages: Sequence[RecordedMessage]
     metadata: Mapping[str, JsonValue] | None = None
     sizes: Mapping[int, Size] = field(default_factory=dict)
     cut_off: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, value: object) -> "Recording | None":
-        """The conversation that a line of JSON holds, alone or as its `messages`; None without."""
+        """The conversation in a line of JSON: a list of messages, or an object with `messages`.
+
+        None where the line holds no conversation.
+        """
         line = value if isinstance(value, dict) else {"messages": value}
         messages, metadata = line.get("messages"), line.get("metadata")
         if not isinstance(messages, list) or not all(_is_message(item) for item in messages):
@@ -57,30 +71,73 @@ class Recording:
             cut_off=frozenset(_cut_off(line.get("turns"))),
         )
 
-    def images(self, budget: PixelBudget | None) -> "list[RecordedImage] | None":
-        """The sample's own images; None where the messages before the first reply name none."""
+    @property
+    def replies(self) -> tuple[Reply, ...]:
+        """The assistant's messages, as the replies of a model."""
+        said = [message for message in self.messages if message["role"] == "assistant"]
+        return tuple(
+            Reply(
+                text=_text(message),
+                native_calls=_native_calls(message),
+                finish="length" if number in self.cut_off else "stop",
+            )
+            for number, message in enumerate(said)
+        )
+
+    def images(self, budget: PixelBudget | None) -> "tuple[RecordedImage, ...]":
+        """The sample's images: those of the messages before the first reply; may be empty."""
         found: list[RecordedImage] = []
         for message in self.messages:
             if message["role"] == "assistant":
                 break
-            for part in parts_of(message):
+            for part in _parts(message):
                 if str(part.get("type", "")).startswith("image"):
-                    found.append(_original(part, self.sizes, budget))
-        return found or None
+                    found.append(_recorded_image(part, self.sizes, budget))
+        return tuple(found)
 
 
 def _is_message(value: object) -> bool:
     return isinstance(value, dict) and isinstance(value.get("role"), str)
 
 
-def parts_of(message: Message) -> list[Message]:
+def _parts(message: RecordedMessage) -> list[RecordedMessage]:
     """The parts of a message whose content is a list."""
     content = message.get("content")
     return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
 
 
+def _text(message: RecordedMessage) -> str:
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in _parts(message) if isinstance(part.get("text"), str))
+
+
+def _native_calls(message: RecordedMessage) -> tuple[NativeCall, ...]:
+    """The calls outside the text, in the form of OpenAI's messages or of medeval's trajectories."""
+    calls = message.get("tool_calls") or message.get("native_calls")
+    functions = [
+        (str(call.get("id") or f"call_{index}"), call.get("function", call))
+        for index, call in enumerate(calls if isinstance(calls, list) else [])
+        if isinstance(call, dict)
+    ]
+    return tuple(
+        NativeCall(
+            id=call_id,
+            name=str(function.get("name") or ""),
+            arguments=_encoded_arguments(function.get("arguments")),
+        )
+        for call_id, function in functions
+        if isinstance(function, dict)
+    )
+
+
+def _encoded_arguments(arguments: object) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments)
+
+
 def _sizes(images: object) -> Iterator[tuple[int, Size]]:
-    """The sizes that a trajectory of medeval's own lists, by the images' numbers."""
+    """The raw sizes in the `images` of a trajectory that medeval wrote, by the images' numbers."""
     for image in images if isinstance(images, list) else ():
         match image:
             case {"index": int(index), "raw": {"width_px": int(width), "height_px": int(height)}}:
@@ -96,49 +153,45 @@ def _cut_off(turns: object) -> Iterator[int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedImage:
-    """An image of a recording. `picture` is None where its size is unknown.
+    """An image of a recording; `unknown` says what the recording does not tell of it.
 
-    `is_real` where the pixels are its own; all others are blank.
+    None means that `picture` is the image itself. With PIXELS_UNKNOWN `picture` is blank and has
+    the image's size; with SIZE_UNKNOWN it stands in for an image of any size.
     """
 
-    picture: Picture | None = None
-    is_real: bool = False
-    raw_to_root: Affine = IDENTITY
+    picture: Picture
+    unknown: str | None
 
 
-UNKNOWN: Final = RecordedImage()
-
-
-def _original(
-    part: Message, sizes: Mapping[int, Size], budget: PixelBudget | None
+def _recorded_image(
+    part: RecordedMessage, sizes: Mapping[int, Size], budget: PixelBudget | None
 ) -> RecordedImage:
     match part:
         case {"width": int(width), "height": int(height)}:
-            return _blank(Size(width, height), budget)
+            return _blank_image(Size(width, height), budget)
         case {"type": "image", "image": int(index)} if index in sizes:
-            return _blank(sizes[index], budget)
+            return _blank_image(sizes[index], budget)
         case {"image_url": {"url": str(url)}} if url.startswith("data:"):
-            return _decoded(url, budget)
-    return UNKNOWN
+            return _decoded_image(url, budget)
+    return UNKNOWN_IMAGE
 
 
-def _decoded(url: str, budget: PixelBudget | None) -> RecordedImage:
+def _decoded_image(url: str, budget: PixelBudget | None) -> RecordedImage:
     try:
         data = base64.b64decode(url.partition(",")[2], validate=True)
-        return RecordedImage(picture=prepare(data, name="recorded", budget=budget), is_real=True)
+        return RecordedImage(picture=prepare(data, name="recorded", budget=budget), unknown=None)
     except (binascii.Error, DataError):
-        return UNKNOWN
+        return UNKNOWN_IMAGE
 
 
-def _blank(size: Size, budget: PixelBudget | None) -> RecordedImage:
-    """An image of a size that was told; one that no tool would take is as good as untold."""
+def _blank_image(size: Size, budget: PixelBudget | None) -> RecordedImage:
+    """A blank image of a recorded size, which is taken for unknown where no image has it."""
     if min(size.width_px, size.height_px) < 1 or size.width_px * size.height_px > MAX_PIXELS:
-        return UNKNOWN
+        return UNKNOWN_IMAGE
     sent = size if budget is None else budget.size_of(size)
     picture = made_picture(_blank_pixels(sent), budget=None)
-    return RecordedImage(
-        picture=replace(picture, raw=size, read_pixels=partial(_blank_pixels, size))
-    )
+    blank = replace(picture, raw=size, read_pixels=partial(_blank_pixels, size))
+    return RecordedImage(picture=blank, unknown=PIXELS_UNKNOWN)
 
 
 def _blank_pixels(size: Size) -> "Image.Image":
@@ -147,23 +200,100 @@ def _blank_pixels(size: Size) -> "Image.Image":
     return Image.new("RGB", (size.width_px, size.height_px))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedContext(ToolContext):
-    """A context some of whose pictures cannot be looked at: `hidden` says why, by index."""
-
-    hidden: Mapping[int, str] = field(default_factory=dict)
-    all_hidden: bool = False
-
-    def picture(self, index: int) -> Picture:
-        """The image a call names. Raises UncheckedError where the recording does not tell it."""
-        self.check_index(index)
-        if self.all_hidden or index in self.hidden:
-            raise UncheckedError(self.hidden.get(index, SIZE_UNKNOWN))
-        return self.pictures[index]
+UNKNOWN_IMAGE: Final = RecordedImage(
+    picture=Picture(
+        encoded=EncodedImage(data=b"", media_type="image/png", sha256="", width_px=1, height_px=1),
+        raw=Size(1, 1),
+        read_pixels=partial(_blank_pixels, Size(1, 1)),
+    ),
+    unknown=SIZE_UNKNOWN,
+)
 
 
-class _NoMetadata(Mapping[str, JsonValue]):
-    """The metadata of a sample of which nothing is told."""
+class RecordedTools:
+    """Runs a protocol's tools as far as a recording tells what they work on.
+
+    A call that needs more makes an image of unknown size, by UNCHECKED_OPERATION, whose argument
+    `unknown` says what is missing. With no recorded `images` their number is unknown too, and one
+    of unknown size stands in for them.
+    """
+
+    def __init__(
+        self, images: Sequence[RecordedImage], metadata: Mapping[str, JsonValue] | None
+    ) -> None:
+        self._is_counted = bool(images)
+        self._metadata = _UnknownMetadata() if metadata is None else metadata
+        self.pictures = [image.picture for image in images or (UNKNOWN_IMAGE,)]
+        # by the image's number in the conversation; grows by one with each call that is executed
+        self._unknown = [image.unknown for image in images or (UNKNOWN_IMAGE,)]
+        self._has_sizes = SIZE_UNKNOWN not in self._unknown
+
+    def wrap(self, tool: Tool) -> Tool:
+        """The tool, run on what is recorded."""
+        return replace(tool, run=partial(self._run, tool))
+
+    def _run(
+        self, tool: Tool, arguments: Mapping[str, JsonValue], context: ToolContext
+    ) -> ToolResult:
+        tool.check(arguments)
+        try:
+            made = tool.run(arguments, self._context(tool, context))
+        except UncheckedError as error:
+            # missing sizes are named first: they are the easiest to add to a recording
+            made = _unchecked(error.message if self._has_sizes else SIZE_UNKNOWN)
+            self._unknown.append(SIZE_UNKNOWN)
+        else:
+            self._unknown.append(self._unknown[made.parent])
+        return made
+
+    def _context(self, tool: Tool, context: ToolContext) -> ToolContext:
+        """What a call may look at: blank pixels only where the tool does not depend on pixels."""
+        unknown = [None if tool.by_size and why == PIXELS_UNKNOWN else why for why in self._unknown]
+        n_uncounted = 0 if self._is_counted else MANY_IMAGES
+        return replace(
+            context,
+            pictures=_RecordedPictures(context.pictures, unknown, n_uncounted),
+            n_originals=context.n_originals + n_uncounted,
+            metadata=self._metadata,
+            raw_to_root=context.raw_to_root if self._is_counted else (),
+        )
+
+
+def _unchecked(why: str) -> ToolResult:
+    return ToolResult(
+        picture=UNKNOWN_IMAGE.picture,
+        parent=0,
+        operation=UNCHECKED_OPERATION,
+        arguments={"unknown": why},
+        raw_to_parent=IDENTITY,
+    )
+
+
+class _RecordedPictures(Sequence[Picture]):
+    """Images by number, and `n_uncounted` more; raises UncheckedError where too little is known.
+
+    `unknown` says by number what is not known, None where the image may be looked at.
+    """
+
+    def __init__(
+        self, pictures: Sequence[Picture], unknown: Sequence[str | None], n_uncounted: int
+    ) -> None:
+        self._pictures = pictures
+        self._unknown = unknown
+        self._n_uncounted = n_uncounted
+
+    def __len__(self) -> int:
+        return len(self._pictures) + self._n_uncounted
+
+    def __getitem__(self, index: Any) -> Any:
+        why = self._unknown[index] if index < len(self._unknown) else SIZE_UNKNOWN
+        if why is not None:
+            raise UncheckedError(why)
+        return self._pictures[index]
+
+
+class _UnknownMetadata(Mapping[str, JsonValue]):
+    """The metadata of a sample whose recording has none: any look at it raises UncheckedError."""
 
     def __getitem__(self, key: str) -> JsonValue:
         raise UncheckedError(METADATA_UNKNOWN)
@@ -173,100 +303,3 @@ class _NoMetadata(Mapping[str, JsonValue]):
 
     def __len__(self) -> int:
         raise UncheckedError(METADATA_UNKNOWN)
-
-
-class _Uncounted(Sequence[Picture]):
-    """The images of a recording that does not tell how many the sample has, and those made."""
-
-    def __init__(self, n_made: int) -> None:
-        self.n_made = n_made
-
-    def __len__(self) -> int:
-        return MANY_IMAGES + self.n_made
-
-    def __getitem__(self, index: object) -> Any:
-        raise UncheckedError(SIZE_UNKNOWN)
-
-
-@dataclass(slots=True, kw_only=True)
-class RecordedImages:
-    """The images of a conversation while it is replayed; None where their number is unknown."""
-
-    images: list[RecordedImage] | None
-    metadata: Mapping[str, JsonValue] | None
-    n_originals: int = 0
-    n_made: int = 0
-
-    def __post_init__(self) -> None:
-        self.n_originals = len(self.images or ())
-
-    @property
-    def has_sizes(self) -> bool:
-        """Whether the sizes of all the sample's own images are known."""
-        own = (self.images or [UNKNOWN])[: max(1, self.n_originals)]
-        return all(image.picture is not None for image in own)
-
-    def context(
-        self,
-        frame: FrameKind,
-        model_budget: PixelBudget | None,
-        earlier: Sequence[int | None],
-        *,
-        by_size: bool,
-    ) -> RecordedContext:
-        """What a call may look at; unless it is decided `by_size`, blank images are hidden too."""
-        metadata = _NoMetadata() if self.metadata is None else self.metadata
-        if self.images is None:
-            return RecordedContext(
-                pictures=_Uncounted(self.n_made),
-                frame=frame,
-                n_originals=MANY_IMAGES,
-                metadata=metadata,
-                earlier=earlier,
-                all_hidden=True,
-            )
-        hidden: dict[int, str] = {}
-        for index, image in enumerate(self.images):
-            if image.picture is None:
-                hidden[index] = SIZE_UNKNOWN
-            elif not (by_size or image.is_real):
-                hidden[index] = PIXELS_UNKNOWN
-        pictures = [image.picture or NOT_LOOKED_AT for image in self.images]
-        return RecordedContext(
-            pictures=pictures,
-            frame=frame,
-            n_originals=self.n_originals,
-            model_sizes={
-                index: model_budget.size_of(picture.sent)
-                for index, picture in enumerate(pictures)
-                if model_budget is not None
-            },
-            metadata=metadata,
-            raw_to_root=[image.raw_to_root for image in self.images],
-            earlier=earlier,
-            hidden=hidden,
-        )
-
-    def add(self, made: ToolResult | None) -> int:
-        """Take in what a call made, None where that is not known; its index."""
-        self.n_made += 1
-        if self.images is None:
-            return MANY_IMAGES + self.n_made - 1
-        self.images.append(UNKNOWN if made is None else self._made(made, self.images))
-        return len(self.images) - 1
-
-    def _made(self, made: ToolResult, images: Sequence[RecordedImage]) -> RecordedImage:
-        parent = images[made.parent]
-        return RecordedImage(
-            picture=made.picture,
-            is_real=parent.is_real,
-            raw_to_root=parent.raw_to_root.after(made.raw_to_parent),
-        )
-
-
-# In the place of a picture of unknown size, which nothing gets to see.
-NOT_LOOKED_AT: Final = Picture(
-    encoded=EncodedImage(data=b"", media_type="image/png", sha256="", width_px=1, height_px=1),
-    raw=Size(1, 1),
-    read_pixels=partial(_blank_pixels, Size(1, 1)),
-)

@@ -1,62 +1,53 @@
 """Recorded conversations read as a protocol would read them: each call, and where it would stop.
 
-Nothing is generated. A call is carried out only where the sizes of the images are known, on blank
+A recording is driven through the conversation of `medeval.rollout.conversation`: its replies stand
+in for a model's. A call is carried out only where the sizes of the images are known, on blank
 images of those sizes; elsewhere it is checked as far as its arguments alone allow.
 """
 
+import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from medeval.errors import DataError, ToolError
-from medeval.rollout.call_policy import (
-    calls_of,
-    keeps_names,
-    offered_tool,
-    picked_calls,
-    reason_to_refuse,
-    reason_to_skip,
-    refused_as,
-    said_before,
-    seen_calls,
-    winning_answer,
-)
-from medeval.rollout.observation import Observed
+from medeval.errors import DataError
+from medeval.models.base import Reply
+from medeval.models.scripted import ScriptedModel
+from medeval.rollout.conversation import roll_out
 from medeval.rollout.protocol import EvalProtocol
 from medeval.rollout.recorded import (
     SIZE_UNKNOWN,
-    Message,
-    RecordedImages,
+    UNCHECKED_OPERATION,
+    RecordedTools,
     Recording,
-    UncheckedError,
-    parts_of,
 )
-from medeval.tools.base import Tool
-from medeval.tools.calls.find import ends_at_stop
-from medeval.types.trajectory import Answer, FinishReason, NativeCall, ParsedCall, StopReason
+from medeval.types.sample import ImageSource, Sample
+from medeval.types.trajectory import StopReason, ToolCall, Trajectory
 
-UNCHECKED_FOR: Final = "unchecked: "
-UNCHECKED: Final = f"{UNCHECKED_FOR}{SIZE_UNKNOWN}"
+UNCHECKED: Final = f"unchecked: {SIZE_UNKNOWN}"
 
-# What a call would have come to, in this order; and "unchecked: " with what the recording does not
-# tell, where a call hangs on more than the sizes of images.
+# What a call may come to, in the order in which a report counts it. A call that depends on more
+# than the sizes of images may also be "unchecked: " for another reason.
 STATUSES: Final = (
     "executed", "rejected", "malformed", "over_limit", "not_offered", UNCHECKED,
 )  # fmt: skip
 
+# What the model answers once the recording holds no further reply; it ends the conversation.
+NO_MORE: Final = Reply(text="", finish="context")
+
 # How the protocol's end compares with the recorded one.
-Agreement = Literal["agrees", "stops earlier", "goes on", "recording is cut short"]
-AGREEMENTS: Final[tuple[Agreement, ...]] = (
+EndComparison = Literal["agrees", "stops earlier", "goes on", "recording is cut short"]
+END_COMPARISONS: Final[tuple[EndComparison, ...]] = (
     "agrees", "stops earlier", "goes on", "recording is cut short",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayedCall:
-    """A recorded call: which reply it stands in, from 0, and what the protocol makes of it."""
+    """A recorded call: the number of its reply, from 0, and what the protocol makes of it."""
 
     turn: int
     name: str | None
@@ -69,8 +60,9 @@ class ReplayedCall:
 class Replayed:
     """A recorded conversation under a protocol.
 
-    `stop` is why the protocol ends it, None where it would ask for another reply; `stopped_at` is
-    the reply after which it does. `answer` is what it takes for the answer.
+    `number` is the line in the file, from 1. `stop` is why the protocol ends the conversation, None
+    where it would ask for another reply; `stopped_at` is the number, from 0, of the reply after
+    which it does. `answer` is the text that the protocol takes for the answer.
     """
 
     number: int
@@ -79,7 +71,7 @@ class Replayed:
     stop: StopReason | None
     stopped_at: int | None
     answer: str | None
-    agreement: Agreement
+    agreement: EndComparison
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,39 +83,47 @@ class ReplayReport:
 
     @property
     def calls(self) -> dict[str, int]:
-        """Calls found, and how many came to each status of STATUSES, and to any other."""
+        """How many calls were found, and how many of them have each status."""
         counts = Counter(call.status for item in self.conversations for call in item.calls)
         others = sorted(set(counts) - set(STATUSES))
         return {"found": counts.total(), **{name: counts[name] for name in (*STATUSES, *others)}}
 
     @property
     def stops(self) -> dict[str, int]:
-        """How many conversations the protocol ends, by its reason."""
+        """How many conversations the protocol ends for each reason."""
         return dict(Counter(item.stop or "goes on" for item in self.conversations))
 
     @property
     def agreement(self) -> dict[str, int]:
-        """How the protocol's ends compare with the recorded ones."""
+        """How many conversations compare in each way with their recorded end."""
         counts = Counter(item.agreement for item in self.conversations)
-        return {name: counts[name] for name in AGREEMENTS}
+        return {name: counts[name] for name in END_COMPARISONS}
 
 
 def replay_file(path: Path, protocol: EvalProtocol) -> ReplayReport:
-    """Replay every conversation of a file: JSON lines, each with `messages`.
+    """Replay every conversation of a file of JSON lines, each with `messages`.
 
-    A line may hold the sample's `metadata`, and be a trajectory of medeval's own. Raises DataError,
-    naming the line, for what is no such conversation.
+    A line may also hold the sample's `metadata`, and may be a trajectory that medeval wrote. Raises
+    DataError, with the number of the line, for a line without a conversation.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the conversations in {str(path)!r}: {error}") from error
-    replayed = [
-        replay(recording, protocol, number=number) for number, recording in _recordings(text, path)
-    ]
-    if not replayed:
+    recordings = dict(_recordings(text, path))
+    if not recordings:
         raise DataError(f"{str(path)!r} holds no conversation")
-    return ReplayReport(protocol=protocol.name, conversations=tuple(replayed))
+    conversations = asyncio.run(_replay_all(recordings, protocol))
+    return ReplayReport(protocol=protocol.name, conversations=conversations)
+
+
+async def _replay_all(
+    recordings: Mapping[int, Recording], protocol: EvalProtocol
+) -> tuple[Replayed, ...]:
+    """Replay recordings, by the numbers of their lines, one after the other."""
+    return tuple(
+        [await replay(recording, protocol, number) for number, recording in recordings.items()]
+    )
 
 
 def _recordings(text: str, path: Path) -> Iterator[tuple[int, Recording]]:
@@ -143,197 +143,66 @@ def _recordings(text: str, path: Path) -> Iterator[tuple[int, Recording]]:
         yield number, recording
 
 
-def replay(recording: Recording, protocol: EvalProtocol, *, number: int = 1) -> Replayed:
-    """What a protocol would have done at each reply of a recorded conversation."""
-    messages = recording.messages
-    images = recording.images(protocol.pixel_budget)
-    state = _State(
-        protocol=protocol, images=RecordedImages(images=images, metadata=recording.metadata)
+async def replay(recording: Recording, protocol: EvalProtocol, number: int = 1) -> Replayed:
+    """What a protocol would have done at each reply of a recorded conversation.
+
+    `number` is the line of the recording in its file, from 1.
+    """
+    replies = recording.replies
+    tools = RecordedTools(recording.images(protocol.pixel_budget), recording.metadata)
+    model = ScriptedModel([*replies, NO_MORE])
+    rollout = await roll_out(
+        _sample(len(tools.pictures)),
+        tools.pictures,
+        replace(protocol, tools=tuple(tools.wrap(tool) for tool in protocol.tools)),
+        model,
     )
-    replies = [message for message in messages if message["role"] == "assistant"]
-    stop: StopReason | None = None
-    answer: Answer | None = None
-    n_read = 0
-    for reply in replies:
-        finish: FinishReason = "length" if n_read in recording.cut_off else "stop"
-        n_read += 1
-        stop, answer = state.follow(_text(reply), _native_calls(reply), finish)
-        if stop is not None:
-            break
-    ends_on_reply = bool(messages) and messages[-1]["role"] == "assistant"
-    # a result that nobody reads may follow a reply that calls and answers at once
-    unread = any(call.turn == n_read - 1 for call in state.calls) and answer is not None
+    ended = rollout.trajectory
+    goes_on = len(model.requests) > len(replies)
+    answer = None if goes_on else ended.answer
+    n_read = len(replies) if goes_on else len(ended.turns)
+    ends_on_reply = bool(recording.messages) and recording.messages[-1]["role"] == "assistant"
+    # after a reply that both calls and answers, the recording may hold a result that no reply reads
+    unread = any(call.turn == n_read - 1 for call in ended.calls) and answer is not None
     return Replayed(
         number=number,
         n_replies=len(replies),
-        calls=tuple(state.calls),
-        stop=stop,
-        stopped_at=None if stop is None else n_read - 1,
+        calls=tuple(_replayed(call, ended) for call in ended.calls),
+        stop=None if goes_on else ended.stop,
+        stopped_at=None if goes_on else n_read - 1,
         answer=None if answer is None else answer.text,
-        agreement=_agreement(stop, n_read, len(replies), ends_there=ends_on_reply or unread),
+        agreement=_agreement(
+            n_read, len(replies), goes_on=goes_on, ends_there=ends_on_reply or unread
+        ),
     )
 
 
-def _agreement(
-    stop: StopReason | None, n_read: int, n_replies: int, *, ends_there: bool
-) -> Agreement:
-    """Compare the protocol's end with the recorded one, which `ends_there` or has more to come."""
-    if stop is not None:
+def _sample(n_images: int) -> Sample:
+    """A sample that stands in for the recorded one: no model reads its question."""
+    image = ImageSource(name="recorded", read=bytes)
+    return Sample(id="recorded", question="", images=(image,) * n_images, targets=())
+
+
+def _replayed(call: ToolCall, ended: Trajectory) -> ReplayedCall:
+    status: str = call.status
+    image = None if call.image is None else ended.images[call.image]
+    if image is not None and image.operation == UNCHECKED_OPERATION:
+        status = f"unchecked: {image.arguments['unknown']}"
+    return ReplayedCall(
+        turn=call.turn,
+        name=call.name,
+        arguments=call.arguments,
+        status=status,
+        error=call.error,
+    )
+
+
+def _agreement(n_read: int, n_replies: int, *, goes_on: bool, ends_there: bool) -> EndComparison:
+    """Compare the protocol's end with the recorded one.
+
+    `goes_on` means that the protocol would ask for another reply; `ends_there` that nothing which
+    awaits a reply follows the last recorded one.
+    """
+    if not goes_on:
         return "agrees" if n_read == n_replies and ends_there else "stops earlier"
     return "goes on" if ends_there else "recording is cut short"
-
-
-Ended = tuple[StopReason | None, Answer | None]
-
-
-@dataclass(slots=True, kw_only=True)
-class _State:
-    """A conversation while it is replayed, in the steps of `medeval.rollout.conversation`."""
-
-    protocol: EvalProtocol
-    images: RecordedImages
-    texts: list[str] = field(default_factory=list)
-    calls: list[ReplayedCall] = field(default_factory=list)
-    # of each call, the index of the image that it made
-    made: list[int | None] = field(default_factory=list)
-
-    def follow(self, text: str, native: Sequence[NativeCall], finish: FinishReason) -> Ended:
-        """Why the protocol stops after a reply, None where it goes on, and the answer if any."""
-        text = ends_at_stop(text, self.protocol.stop)
-        found = calls_of(text, native, self.protocol, said_before(self.texts, self.calls))
-        self.texts.append(text)
-        seen = seen_calls(found, self.protocol)
-        for call in found:
-            if call not in seen:
-                self._record(call, "malformed", call.error)
-        if not seen:
-            answer = self._extract(text, finish)
-            if answer is not None:
-                return "answered", answer
-            if finish == "length":
-                return "length", None
-            otherwise: StopReason = "malformed_call" if found else "no_answer"
-            return (otherwise if text.strip() else "empty"), None
-        return self._carry_out(seen, text, finish)
-
-    def _extract(self, text: str, finish: FinishReason) -> Answer | None:
-        if self.protocol.answer_over == "all_replies":
-            text = "\n".join(self.texts)
-        return self.protocol.extract(text, complete=finish != "length")
-
-    def _carry_out(self, seen: Sequence[ParsedCall], text: str, finish: FinishReason) -> Ended:
-        picked = picked_calls(seen, self.protocol)
-        last = winning_answer(text, self.protocol)
-        if last and self.protocol.call_rules.answer_wins == "before_calls":
-            for call in seen:
-                self._record(call, "over_limit", call.error)
-            return "answered", last
-        results: list[Observed] = []
-        for position, call in enumerate(seen):
-            skip = reason_to_skip(call, picked, results)
-            if skip is not None:
-                self._record(call, *skip)
-                continue
-            stop = self._reason_to_refuse(call, finish)
-            if stop is not None:
-                for refused in seen[position:]:
-                    self._record(refused, refused_as(refused, stop), refused.error)
-                return self._at_limit(stop, finish)
-            results.append(Observed(native_id=call.native_id, error=self._execute(call)))
-            if results[-1].error is not None and self.protocol.on_error == "end" and not last:
-                return self._at_limit("tool_error", "stop")
-        return ("answered", last) if last else (None, None)
-
-    def _reason_to_refuse(self, call: ParsedCall, finish: FinishReason) -> StopReason | None:
-        n_executed = sum(index is not None for index in self.made)
-        return reason_to_refuse(
-            call,
-            finish,
-            self.protocol,
-            n_turns=len(self.texts),
-            n_executed=n_executed,
-            n_images=max(1, self.images.n_originals) + n_executed,
-        )
-
-    def _at_limit(self, stop: StopReason, finish: FinishReason) -> Ended:
-        if self.protocol.at_limit == "no_answer" or stop == "not_offered":
-            return stop, None
-        said = [text for text in self.texts if text]
-        answer = self._extract(said[-1], finish) if said else None
-        return (stop, None) if answer is None else ("answered", answer)
-
-    def _execute(self, call: ParsedCall) -> str | None:
-        """Carry a call out as far as the recording goes; why it was refused, None otherwise.
-
-        A call that cannot be checked to its end counts as one that made an image.
-        """
-        if call.error is not None and self.protocol.on_malformed == "carry_out":
-            call = replace(call, name=self.protocol.tools[0].name, arguments={}, error=None)
-        if call.error is not None:
-            self._record(call, "malformed", call.error)
-            return call.error
-        try:
-            status, index = self._run(offered_tool(self.protocol, call.name), call)
-        except ToolError as error:
-            self._record(call, "rejected", error.message)
-            return error.message
-        self._record(call, status, made=index)
-        return None
-
-    def _run(self, tool: Tool, call: ParsedCall) -> tuple[str, int]:
-        """What a call would come to and the index of its image, or ToolError."""
-        arguments = call.arguments or {}
-        turn = None if keeps_names(self.protocol) else len(self.texts) - 1
-        made = zip(self.calls, self.made, strict=True)
-        earlier = [index for done, index in made if turn in (None, done.turn)]
-        context = self.images.context(
-            self.protocol.frame, self.protocol.model_budget, earlier, by_size=tool.by_size
-        )
-        tool.check(arguments)
-        try:
-            return "executed", self.images.add(tool.run(arguments, context))
-        except UncheckedError as unknown:
-            # of all that is missing, the sizes are what a recording is first mended by
-            why = unknown.message if self.images.has_sizes else SIZE_UNKNOWN
-            return f"{UNCHECKED_FOR}{why}", self.images.add(None)
-
-    def _record(
-        self, call: ParsedCall, status: str, error: str | None = None, made: int | None = None
-    ) -> None:
-        self.made.append(made)
-        self.calls.append(
-            ReplayedCall(
-                turn=len(self.texts) - 1,
-                name=call.name,
-                arguments=call.arguments,
-                status=status,
-                error=error,
-            )
-        )
-
-
-def _text(message: Message) -> str:
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    return "".join(part["text"] for part in parts_of(message) if isinstance(part.get("text"), str))
-
-
-def _native_calls(message: Message) -> tuple[NativeCall, ...]:
-    """The server's own calls, as OpenAI's messages have them or as medeval's trajectories do."""
-    calls = message.get("tool_calls") or message.get("native_calls")
-    functions = [
-        (str(call.get("id") or f"call_{index}"), call.get("function", call))
-        for index, call in enumerate(calls if isinstance(calls, list) else [])
-        if isinstance(call, dict)
-    ]
-    return tuple(
-        NativeCall(id=call_id, name=str(function.get("name") or ""), arguments=_encoded(function))
-        for call_id, function in functions
-        if isinstance(function, dict)
-    )
-
-
-def _encoded(function: Mapping[str, Any]) -> str:
-    arguments = function.get("arguments")
-    return arguments if isinstance(arguments, str) else json.dumps(arguments)

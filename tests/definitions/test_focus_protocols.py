@@ -422,11 +422,12 @@ def test_a_replay_of_refocus_keeps_names_too() -> None:
             {"role": "user", "content": "OBSERVATION"},
         ]
     messages.pop()
-    done = replay(Recording(messages=messages), REFOCUS.available)
+    done = asyncio.run(replay(Recording(messages=messages), REFOCUS.available))
     assert [call.status for call in done.calls] == ["executed"] * 3
     assert (done.stop, done.answer) == ("answered", "B")
     asked: dict[str, object] = {"role": "user", "content": [{"type": "image"}]}
-    unsized = replay(Recording(messages=[asked, *messages[1:]]), REFOCUS.available)
+    recording = Recording(messages=[asked, *messages[1:]])
+    unsized = asyncio.run(replay(recording, REFOCUS.available))
     assert {call.status for call in unsized.calls} == {UNCHECKED}
 
 

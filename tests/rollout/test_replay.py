@@ -1,5 +1,6 @@
 """Recorded conversations under a protocol: real ones, and each status by hand."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Callable, Sequence
@@ -49,7 +50,7 @@ def conversation(
 
 
 def outcome(protocol: EvalProtocol, messages: Sequence[dict[str, Any]]) -> tuple[object, ...]:
-    replayed = replay(Recording(messages=messages), protocol)
+    replayed = asyncio.run(replay(Recording(messages=messages), protocol))
     return ([call.status for call in replayed.calls], replayed.stop, replayed.agreement)
 
 
@@ -188,7 +189,7 @@ def told(protocol: EvalProtocol, script: list[str]) -> tuple[dict[str, Any], lis
 def replayed(line: object, protocol: EvalProtocol) -> list[object]:
     recording = Recording.of(line)
     assert recording is not None
-    found = replay(recording, protocol)
+    found = asyncio.run(replay(recording, protocol))
     return [*((call.status, call.error) for call in found.calls), found.stop, found.answer]
 
 
@@ -240,6 +241,14 @@ def test_a_reply_that_a_run_cut_off_ends_replay_as_it_ended_the_run() -> None:
     assert replayed(line, NATIVE5)[-2:] == ["length", None]
     line["messages"][-3]["content"] = [{"type": "text", "text": "I look at the"}]
     assert replayed(line, NATIVE5) == ["length", None]
+
+
+def test_a_reply_that_a_stop_string_ends_was_not_cut_off() -> None:
+    line, expected = told(NATIVE5, [TURNED, "<answer>B</answer>"])
+    line["turns"][0]["finish"] = "length"
+    line["messages"][-3]["content"] = [{"type": "text", "text": f"{TURNED} and so on, and"}]
+    assert NATIVE5.stop
+    assert replayed(line, NATIVE5) == expected
 
 
 def unsized(*replies: str, metadata: JsonValue = None) -> dict[str, Any]:
@@ -303,6 +312,14 @@ def test_names_of_regions_are_looked_up_where_the_recording_has_them(
     assert isinstance(call, tuple) and call[0] == status
 
 
+def test_a_block_uses_the_names_of_an_unchecked_block_before_it() -> None:
+    first = focusing("['Year']").replace("display(", "a = (")
+    then = "```python\ndisplay(focus_on_rows_with_draw(a, ['2006'], rows_bbox))\n```"
+    line = {"messages": conversation(first, then, "x", size=(80, 40))}
+    shown = ("executed", None)
+    assert replayed(line, REFOCUS)[:-2] == [(NO_METADATA, None), shown, (NO_METADATA, None)]
+
+
 def half(image: Any, factor: int = 2) -> Any:
     """Show an image smaller.
 
@@ -322,7 +339,7 @@ def test_a_tool_of_one_s_own_is_checked_by_its_hints_and_run_on_real_pixels_alon
         hermes("half", factor=4), hermes("rotate", angle=90, image_index=1), TURNED, "<answer>B",
     ]  # fmt: skip
     statuses = [
-        [call.status for call in replay(Recording(messages=messages), OWN).calls]
+        [call.status for call in asyncio.run(replay(Recording(messages=messages), OWN)).calls]
         for messages in (conversation(*said), conversation(*said, size=(80, 40)))
     ]
     assert statuses == [

@@ -1,5 +1,6 @@
 """No text makes a parser raise, hang or run anything."""
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -94,5 +95,5 @@ def test_any_conversation_can_be_replayed_under_any_preset(replies: list[str], w
     recording = Recording.of(messages)
     assert recording is not None
     for arm in pairs[which % len(pairs)].value.arms:
-        replayed = replay(recording, arm)
+        replayed = asyncio.run(replay(recording, arm))
         assert replayed.n_replies == len(replies)
