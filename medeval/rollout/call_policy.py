@@ -1,4 +1,4 @@
-"""Which of a reply's calls a protocol sees, and which it carries out."""
+"""What a protocol does with the tool calls of a reply: ignore, skip, execute, or stop there."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,70 +6,94 @@ from dataclasses import replace
 from typing import Final
 
 from medeval.errors import ToolError
-from medeval.rollout.observation import Observed
+from medeval.rollout.observation import CallResult
 from medeval.rollout.protocol import EvalProtocol
 from medeval.tools.base import Tool
-from medeval.tools.calls.find import CallSyntax, Said, find_calls, named
+from medeval.tools.calls.find import CallSyntax, EarlierReply, find_calls, named
 from medeval.types.trajectory import (
     Answer,
     CallStatus,
     FinishReason,
-    NativeCall,
     ParsedCall,
     StopReason,
     ToolCall,
+    Turn,
 )
 
-NOT_PICKED: Final = "the protocol carries out one call of a reply, and this is another"
+NOT_CHOSEN: Final = "the protocol carries out one call of a reply, and this is another"
 AFTER_FAILURE: Final = "not run: an earlier call of the same block failed"
 
-# Rules that find an answer in any text at all, and so close none.
-WHOLE_TEXTS: Final = ("whole_reply", "raw_reply")
+# Answer rules that accept any text, so that no reply is marked as final by them.
+RULES_FOR_ANY_TEXT: Final = ("whole_reply", "raw_reply")
 
 
-def calls_of(
-    text: str,
-    native: Sequence[NativeCall],
-    protocol: EvalProtocol,
-    earlier: Sequence[Said] = (),
+def calls_of_last_turn(
+    turns: Sequence[Turn], calls: Sequence[ToolCall], protocol: EvalProtocol
 ) -> tuple[ParsedCall, ...]:
-    """All calls of a reply, in the syntax that the protocol reads, after the `earlier` replies."""
-    return find_calls(text, native, _syntax_read(protocol), protocol.call_rules, earlier)
+    """All calls in the last of the `turns`, in the syntax that the protocol reads.
+
+    `calls` are those of the turns before. A block of Python may use the names that the blocks
+    before it have bound, as far as their calls were executed.
+    """
+    *earlier, last = turns
+    n_executed = Counter(call.turn for call in calls if call.status == "executed")
+    return find_calls(
+        last.text,
+        last.native_calls,
+        _syntax_to_read(protocol),
+        protocol.call_rules,
+        [
+            EarlierReply(text=turn.text, n_executed=n_executed[number])
+            for number, turn in enumerate(earlier)
+        ],
+    )
 
 
-def said_before(texts: Sequence[str], calls: Sequence[ToolCall]) -> tuple[Said, ...]:
-    """The replies so far, with how many calls of each were carried out."""
-    ran = Counter(call.turn for call in calls if call.status == "executed")
-    return tuple(Said(text=text, n_ran=ran[turn]) for turn, text in enumerate(texts))
+def _syntax_to_read(protocol: EvalProtocol) -> CallSyntax:
+    """The syntax of calls in a reply's text.
 
-
-def keeps_names(protocol: EvalProtocol) -> bool:
-    """Whether a block of code may use what the blocks of earlier replies made."""
-    return protocol.call_syntax == "fenced_python" and protocol.call_rules.dialect == "refocus"
-
-
-def _syntax_read(protocol: EvalProtocol) -> CallSyntax:
-    """The syntax of calls in a reply's text: without tools no server takes them out of it."""
+    Without tools in the request, no server takes native calls out of the text, where models write
+    them as Hermes blocks.
+    """
     if protocol.tools or protocol.call_syntax not in ("none", "openai"):
         return protocol.call_syntax
     return "hermes"
 
 
-def seen_calls(found: Sequence[ParsedCall], protocol: EvalProtocol) -> tuple[ParsedCall, ...]:
-    """The calls that a protocol sees: all, or only those that can be read."""
-    blind = protocol.tools and protocol.on_malformed == "ignore"
-    return tuple(call for call in found if not blind or call.error is None)
+def keeps_variables(protocol: EvalProtocol) -> bool:
+    """Whether a block of code may use the variables of earlier replies' blocks."""
+    return protocol.call_syntax == "fenced_python" and protocol.call_rules.dialect == "refocus"
 
 
-def picked_calls(seen: Sequence[ParsedCall], protocol: EvalProtocol) -> tuple[ParsedCall, ...]:
-    """The calls of a reply that are carried out; without tools all are looked at."""
+def is_ignored(call: ParsedCall, protocol: EvalProtocol) -> bool:
+    """Whether the protocol passes over a call that cannot be read as if it were not there."""
+    ignores = bool(protocol.tools) and protocol.on_malformed == "ignore"
+    return ignores and call.error is not None
+
+
+def chosen_calls(calls: Sequence[ParsedCall], protocol: EvalProtocol) -> tuple[ParsedCall, ...]:
+    """The calls of a reply that are to be executed: all, the first or the last."""
     pick = protocol.call_rules.pick if protocol.tools else "all"
     if pick == "all":
-        return tuple(seen)
-    return tuple(seen[:1] if pick == "first" else seen[-1:])
+        return tuple(calls)
+    return tuple(calls[:1] if pick == "first" else calls[-1:])
 
 
-def reason_to_refuse(
+def reason_to_skip(
+    call: ParsedCall, chosen: Sequence[ParsedCall], results: Sequence[CallResult]
+) -> tuple[CallStatus, str] | None:
+    """The status and the error of a call that is passed over; None where it is not.
+
+    `results` are those of the calls before it in the same reply.
+    """
+    if call not in chosen:
+        return "over_limit", NOT_CHOSEN
+    if call.of_block and results and results[-1].error is not None:
+        return "rejected", AFTER_FAILURE
+    return None
+
+
+def reason_to_stop(
     call: ParsedCall,
     finish: FinishReason,
     protocol: EvalProtocol,
@@ -78,67 +102,44 @@ def reason_to_refuse(
     n_executed: int,
     n_images: int,
 ) -> StopReason | None:
-    """Why a call ends the conversation instead of being carried out, or None.
+    """Why the conversation ends before a call is executed; None where it goes on.
 
-    `n_turns` counts the reply that holds it; `n_executed` and `n_images` what came before.
+    `finish` is how the reply with the call ended. `n_turns` counts the replies, this one included;
+    `n_executed` the calls that were executed and `n_images` the images so far.
     """
-    last_turn = n_turns >= protocol.max_generations
+    is_last_turn = n_turns >= protocol.max_generations
     if not protocol.tools:
         return "not_offered"
-    mended = protocol.on_malformed == "carry_out"
-    if call.error is not None and finish == "length" and not mended:
-        return "length"
-    if call.error is not None and not mended and (last_turn or protocol.on_malformed == "end"):
-        return "malformed_call"
+    if call.error is not None and protocol.on_malformed != "carry_out":
+        if finish == "length":
+            return "length"
+        if is_last_turn or protocol.on_malformed == "end":
+            return "malformed_call"
     if n_executed >= protocol.max_calls:
         return "call_limit"
-    if last_turn:
+    if is_last_turn:
         return "turn_limit"
-    full = protocol.max_images is not None and n_images >= protocol.max_images
-    return "image_limit" if full and call.error is None else None
+    is_full = protocol.max_images is not None and n_images >= protocol.max_images
+    return "image_limit" if is_full and call.error is None else None
 
 
-def winning_answer(text: str, protocol: EvalProtocol) -> Answer | None:
-    """The closed answer that ends a conversation although its reply holds calls."""
-    if protocol.call_rules.answer_wins == "never":
-        return None
-    closed = tuple(rule for rule in protocol.answer_rules if rule not in WHOLE_TEXTS)
-    return replace(protocol, answer_rules=closed).extract(text, complete=False)
-
-
-def refused_as(call: ParsedCall, stop: StopReason) -> CallStatus:
-    """The status of a call that was not carried out because the conversation ended."""
+def status_after_stop(call: ParsedCall, stop: StopReason) -> CallStatus:
+    """The status of a call that was not executed because the conversation ended before it."""
     if stop == "not_offered":
         return "not_offered"
     return "over_limit" if call.error is None else "malformed"
 
 
-def reason_to_skip(
-    call: ParsedCall, picked: Sequence[ParsedCall], results: Sequence[Observed]
-) -> tuple[CallStatus, str] | None:
-    """Why a call is passed over, as its status and its error, or None where it is carried out."""
-    if call not in picked:
-        return "over_limit", NOT_PICKED
-    if call.of_block and results and results[-1].error is not None:
-        return "rejected", AFTER_FAILURE
-    return None
-
-
-def put_before_model(ran: Sequence[ParsedCall], results: Sequence[Observed]) -> list[int]:
-    """The places of the results that the model is shown, among those of the calls that ran.
-
-    All of them; but of a block of code only what it shows, or, where a call of it failed, that.
-    """
-    failed = any(result.error is not None for result in results)
-    return [
-        place
-        for place, (call, result) in enumerate(zip(ran, results, strict=True))
-        if not call.of_block or (result.error is not None if failed else call.shown)
-    ]
+def answer_despite_calls(text: str, protocol: EvalProtocol) -> Answer | None:
+    """The closed answer with which a reply ends the conversation although it also holds calls."""
+    if protocol.call_rules.answer_wins == "never":
+        return None
+    rules = tuple(rule for rule in protocol.answer_rules if rule not in RULES_FOR_ANY_TEXT)
+    return replace(protocol, answer_rules=rules).extract(text, complete=False)
 
 
 def offered_tool(protocol: EvalProtocol, name: str | None) -> Tool:
-    """The tool that a call means. Raises ToolError, with the offered names, where there is none."""
+    """The tool that a call names; ToolError, with the names on offer, where there is none."""
     if protocol.call_rules.any_name:
         return protocol.tools[0]
     for tool in protocol.tools:
@@ -146,3 +147,14 @@ def offered_tool(protocol: EvalProtocol, name: str | None) -> Tool:
             return tool
     offered = ", ".join(tool.name for tool in protocol.tools)
     raise ToolError(f"there is no tool {named(name)}; offered: {offered}")
+
+
+def is_shown(call: ParsedCall, result: CallResult, *, any_failed: bool) -> bool:
+    """Whether the model is shown the result of a call that ran.
+
+    Always, except for the calls of a block of code: of these it is shown what the block displays,
+    or only the error where a call of the reply failed (`any_failed`).
+    """
+    if not call.of_block:
+        return True
+    return result.error is not None if any_failed else call.shown

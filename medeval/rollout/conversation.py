@@ -1,7 +1,15 @@
-"""One sample under one protocol: from the opening messages to an answer or a limit.
+"""One sample under one protocol: the conversation of a model with its tools, to its end.
 
-Nothing a model writes raises; every way a conversation can end is a stop reason. Only an engine
-that gives no reply raises ModelError, and the sample then stays without a trajectory.
+A protocol opens the conversation with the sample's question and images. Then, reply by reply:
+
+1. the model writes a reply (`_Conversation.ask_model`);
+2. tool calls are looked for in it (`act_on`); without any it is the last reply, and the protocol
+   reads the answer from it (`_finish`);
+3. the calls are executed in order, as far as the protocol allows (`_carry_out`, `_execute`);
+4. their results, images or errors, are put before the model (`_show`), which replies again.
+
+Nothing that a model writes raises: each way in which a conversation can end is a stop reason.
+Only an engine that gives no reply raises ModelError, and the sample then has no trajectory.
 """
 
 import asyncio
@@ -9,26 +17,26 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from medeval.errors import ToolError
 from medeval.images.memory import ConversationMemory, MemoryBudget, decoding_budget
 from medeval.images.picture import Picture
 from medeval.models.base import Model, Reply, Request, Sampling, TokenHistory
 from medeval.rollout.call_policy import (
-    calls_of,
-    keeps_names,
+    answer_despite_calls,
+    calls_of_last_turn,
+    chosen_calls,
+    is_ignored,
+    is_shown,
+    keeps_variables,
     offered_tool,
-    picked_calls,
-    put_before_model,
-    reason_to_refuse,
     reason_to_skip,
-    refused_as,
-    said_before,
-    seen_calls,
-    winning_answer,
+    reason_to_stop,
+    status_after_stop,
 )
-from medeval.rollout.images import Album
-from medeval.rollout.observation import Observed
+from medeval.rollout.images import ConversationImages
+from medeval.rollout.observation import CallResult
 from medeval.rollout.protocol import EvalProtocol
 from medeval.tools.base import Tool, ToolContext, ToolResult
 from medeval.tools.calls.find import ends_at_stop
@@ -77,10 +85,11 @@ async def roll_out(
     seed: int = 0,
     memory: ConversationMemory | None = None,
 ) -> Rollout:
-    """Put a sample, with its images prepared, to a model and follow the conversation to its end.
+    """Put a sample to a model and follow the conversation to its end.
 
-    `seed` is the run's; what tools make is counted in `memory`. Raises what `model.generate`
-    raises, and DataError where a sample's image turns out to be damaged once a tool decodes it.
+    `pictures` are the sample's images, prepared for sending; `seed` is the run's; `memory` counts
+    the bytes of the images that tools make. Raises what `model.generate` raises, and DataError
+    where a sample's image turns out to be damaged once a tool decodes it.
     """
     started = time.monotonic()
     conversation = _Conversation(
@@ -90,59 +99,78 @@ async def roll_out(
         memory=memory or ConversationMemory(MemoryBudget(0)),
     )
     conversation.open(pictures)
-    stop: StopReason | None = None
-    answer: Answer | None = None
-    while stop is None:
+    end: _End | None = None
+    while end is None:
         turn_seed = request_seed(seed, sample.id, repeat, len(conversation.turns))
-        reply = await conversation.generate(turn_seed)
-        stop, answer = await conversation.follow(reply)
+        reply = await conversation.ask_model(turn_seed)
+        end = await conversation.act_on(reply)
+    images = conversation.images
     return Rollout(
         trajectory=Trajectory(
             sample_id=sample.id,
             repeat=repeat,
             protocol=protocol.name,
             messages=tuple(conversation.messages),
-            images=tuple(conversation.album.recorded),
+            images=tuple(images.recorded),
             turns=tuple(conversation.turns),
             calls=tuple(conversation.calls),
-            answer=answer,
-            stop=stop,
+            answer=end.answer,
+            stop=end.stop,
             seconds=time.monotonic() - started,
         ),
-        made=dict(list(enumerate(conversation.album.pictures))[len(sample.images) :]),
+        made=dict(list(enumerate(images.pictures))[len(sample.images) :]),
     )
+
+
+class _End(NamedTuple):
+    """Why a conversation ended, and its answer: None exactly where `stop` is not "answered"."""
+
+    stop: StopReason
+    answer: Answer | None = None
+
+
+class _TriedCall(NamedTuple):
+    """A call of the last reply, its place among the conversation's calls, and its result."""
+
+    call: ParsedCall
+    place: int
+    result: CallResult
 
 
 @dataclass(slots=True, kw_only=True)
 class _Conversation:
+    """The state of one conversation, and the steps that take it on."""
+
     sample: Sample
     protocol: EvalProtocol
     model: Model
     memory: ConversationMemory
     messages: list[Message] = field(default_factory=list)
-    album: Album = field(default_factory=Album)
+    images: ConversationImages = field(default_factory=ConversationImages)
     turns: list[Turn] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
     history: TokenHistory | None = None
 
     def open(self, pictures: Sequence[Picture]) -> None:
+        """Begin with the protocol's opening messages and the sample's images."""
         self.messages.extend(self.protocol.opening(self.sample))
         for picture in pictures:
-            self.album.add(picture)
+            self.images.add(picture)
 
-    async def generate(self, seed: int) -> Reply:
+    async def ask_model(self, seed: int) -> Reply:
+        """Request one reply, and note it as a turn."""
         native = self.protocol.call_syntax == "openai"
         started = time.monotonic()
         reply = await self.model.generate(
             Request(
                 messages=tuple(self.messages),
-                images=self.album.encoded,
+                images=self.images.encoded,
                 sampling=self._sampling(),
                 seed=seed,
                 tools=tuple(tool.schema for tool in self.protocol.tools) if native else (),
                 stop=self.protocol.stop,
                 history=self.history,
-                is_last=self._is_last_turn(),
+                is_last=self._is_last_request(),
             )
         )
         self.history = reply.history
@@ -163,12 +191,6 @@ class _Conversation:
         )
         return reply
 
-    def _is_last_turn(self) -> bool:
-        """Whether the turn to come cannot be extended: no tools, the last turn, or a rewriting."""
-        protocol = self.protocol
-        last = len(self.turns) + 1 >= protocol.max_generations
-        return last or not protocol.tools or protocol.observation.place == "rewritten"
-
     def _sampling(self) -> Sampling:
         """The protocol's settings, with no more tokens than are left of its budget."""
         sampling, left = self.protocol.sampling, self._tokens_left()
@@ -176,120 +198,121 @@ class _Conversation:
             return sampling
         return replace(sampling, max_tokens=left)
 
-    def _note_model_sizes(self, sizes: tuple[Size, ...] | None) -> None:
-        parts = (part for message in self.messages for part in message.content)
-        places = [part.index for part in parts if isinstance(part, ImageRef)]
-        self.album.note_model_sizes(places, sizes or ())
+    def _is_last_request(self) -> bool:
+        """Whether no later request can extend the tokens of this one."""
+        protocol = self.protocol
+        is_last_turn = len(self.turns) + 1 >= protocol.max_generations
+        return is_last_turn or not protocol.tools or protocol.observation.place == "rewritten"
 
-    async def follow(self, reply: Reply) -> tuple[StopReason | None, Answer | None]:
-        """Act on the last reply: the reason to stop, or None to go on, and the answer if any."""
-        if reply.finish == "context":
-            return self._at_limit("context", complete=False)
+    def _note_model_sizes(self, sizes: tuple[Size, ...] | None) -> None:
+        """Note the sizes that the engine reports, in the order of the images in the messages."""
+        parts = (part for message in self.messages for part in message.content)
+        indices = [part.index for part in parts if isinstance(part, ImageRef)]
+        self.images.note_model_sizes(indices, sizes or ())
+
+    async def act_on(self, reply: Reply) -> _End | None:
+        """Carry out the calls of the reply just noted; the end, or None where it goes on."""
         turn = self.turns[-1]
-        content = (Text(turn.text),) if turn.text else ()
+        if reply.finish == "context":
+            return self._end_at_limit("context", complete=False)
+        self._add_reply(turn)
+        if reply.finish == "refused":
+            return _End("refused")
+        found = calls_of_last_turn(self.turns, self.calls, self.protocol)
+        calls = [call for call in found if not is_ignored(call, self.protocol)]
+        for call in found:
+            if call not in calls:
+                self._record(call, "malformed", error=call.error)
+        if calls:
+            return await self._carry_out(calls, turn)
+        return self._finish(turn, without_answer="malformed_call" if found else "no_answer")
+
+    def _add_reply(self, turn: Turn) -> None:
         self.messages.append(
             Message(
                 role="assistant",
-                content=content,
+                content=(Text(turn.text),) if turn.text else (),
                 reasoning=turn.reasoning,
                 native_calls=turn.native_calls,
                 continues=self.messages[-1].continues,
             )
         )
-        if reply.finish == "refused":
-            return "refused", None
-        earlier = said_before([before.text for before in self.turns[:-1]], self.calls)
-        found = calls_of(turn.text, turn.native_calls, self.protocol, earlier)
-        seen = seen_calls(found, self.protocol)
-        for call in found:
-            if call not in seen:
-                self._record(call, "malformed", error=call.error)
-        if not seen:
-            otherwise: StopReason = "malformed_call" if found else "no_answer"
-            return self._conclude(turn.text, turn.finish, otherwise)
-        return await self._carry_out(seen, turn)
 
-    def _conclude(
-        self, text: str, finish: FinishReason, otherwise: StopReason
-    ) -> tuple[StopReason, Answer | None]:
-        cut_off = finish == "length"
-        answer = self._extract(text, complete=not cut_off)
+    def _finish(self, turn: Turn, without_answer: StopReason) -> _End:
+        """The end after a reply without calls: its answer, or why there is none."""
+        is_cut_off = turn.finish == "length"
+        answer = self._extract(turn.text, complete=not is_cut_off)
         if answer is not None:
-            return "answered", answer
-        if cut_off:
-            return "length", None
-        return (otherwise if text.strip() else "empty"), None
+            return _End("answered", answer)
+        if is_cut_off:
+            return _End("length")
+        return _End(without_answer if turn.text.strip() else "empty")
+
+    def _end_at_limit(self, stop: StopReason, *, complete: bool = True) -> _End:
+        """The end at a limit; an answer only where the protocol takes one from the last reply.
+
+        `complete` says that this reply was not cut off.
+        """
+        texts = [turn.text for turn in self.turns if turn.text]
+        if self.protocol.at_limit == "no_answer" or stop == "not_offered" or not texts:
+            return _End(stop)
+        answer = self._extract(texts[-1], complete=complete, where=f" at {stop}")
+        return _End(stop) if answer is None else _End("answered", answer)
 
     def _extract(self, text: str, *, complete: bool, where: str = "") -> Answer | None:
         if self.protocol.answer_over == "all_replies":
             text = "\n".join(turn.text for turn in self.turns)
         return self.protocol.extract(text, complete=complete, where=where)
 
-    def _at_limit(
-        self, stop: StopReason, *, complete: bool = True
-    ) -> tuple[StopReason, Answer | None]:
-        """The end at a limit: the reason, or what the rules find in the last reply all the same."""
-        if self.protocol.at_limit == "no_answer" or stop == "not_offered" or not self.turns:
-            return stop, None
-        said = [turn for turn in self.turns if turn.text]
-        answer = (
-            self._extract(said[-1].text, complete=complete, where=f" at {stop}") if said else None
-        )
-        return (stop, None) if answer is None else ("answered", answer)
-
-    async def _carry_out(
-        self, found: Sequence[ParsedCall], turn: Turn
-    ) -> tuple[StopReason | None, Answer | None]:
-        """Execute a reply's calls in order until one of them ends the conversation."""
+    async def _carry_out(self, calls: Sequence[ParsedCall], turn: Turn) -> _End | None:
+        """Execute a reply's calls in order and show the results, unless one of them ends it."""
         protocol = self.protocol
-        picked = picked_calls(found, protocol)
-        last = winning_answer(turn.text, protocol)
-        if self._is_over_context() or (last and protocol.call_rules.answer_wins == "before_calls"):
-            for call in found:
+        answer = answer_despite_calls(turn.text, protocol)
+        is_overruled = answer is not None and protocol.call_rules.answer_wins == "before_calls"
+        if self._is_context_full() or is_overruled:
+            for call in calls:
                 self._record(call, "over_limit", error=call.error)
-            return ("answered", last) if last else self._at_limit("context")
-        ran: list[ParsedCall] = []
-        results: list[Observed] = []
-        places: list[int] = []
-        for position, call in enumerate(found):
-            skip = reason_to_skip(call, picked, results)
+            return _End("answered", answer) if answer else self._end_at_limit("context")
+        chosen = chosen_calls(calls, protocol)
+        tried: list[_TriedCall] = []
+        for position, call in enumerate(calls):
+            skip = reason_to_skip(call, chosen, [one.result for one in tried])
             if skip is not None:
                 self._record(call, skip[0], error=skip[1])
                 continue
-            stop = self._reason_to_refuse(call, turn.finish)
+            stop = self._reason_to_stop(call, turn.finish)
             if stop is not None:
-                for refused in found[position:]:
-                    self._record(refused, refused_as(refused, stop), error=refused.error)
-                return self._at_limit(stop, complete=turn.finish != "length")
-            ran.append(call)
-            places.append(len(self.calls))
-            results.append(await self._execute(call))
-            if results[-1].error is not None and protocol.on_error == "end" and not last:
-                return self._at_limit("tool_error")
-        if last:
-            return "answered", last
-        self._show(put_before_model(ran, results), results, places)
-        return self._at_limit("length") if self._tokens_left() == 0 else (None, None)
+                for left in calls[position:]:
+                    self._record(left, status_after_stop(left, stop), error=left.error)
+                return self._end_at_limit(stop, complete=turn.finish != "length")
+            place = len(self.calls)
+            result = await self._execute(call)
+            tried.append(_TriedCall(call, place, result))
+            if result.error is not None and protocol.on_error == "end" and answer is None:
+                return self._end_at_limit("tool_error")
+        if answer is not None:
+            return _End("answered", answer)
+        self._show(tried)
+        return self._end_at_limit("length") if self._tokens_left() == 0 else None
 
-    def _show(
-        self, shown: Sequence[int], results: Sequence[Observed], places: Sequence[int]
-    ) -> None:
-        """Put some of the results before the model, where the protocol has them stand."""
-        told = [results[at] for at in shown]
-        self.messages = list(self.protocol.after_calls(self.messages, told, self.sample.question))
-        if self.protocol.observation.place == "rewritten":
-            self.history = None
-        for place in (places[at] for at in shown):
-            self.calls[place] = replace(self.calls[place], observed=True)
+    def _reason_to_stop(self, call: ParsedCall, finish: FinishReason) -> StopReason | None:
+        return reason_to_stop(
+            call,
+            finish,
+            self.protocol,
+            n_turns=len(self.turns),
+            n_executed=sum(done.status == "executed" for done in self.calls),
+            n_images=len(self.images),
+        )
 
-    def _is_over_context(self) -> bool:
-        """Whether the last turn left no room for another, where the engine counts tokens."""
+    def _is_context_full(self) -> bool:
+        """Whether the last turn left no tokens for another, where the engine counts them."""
         usage, limit = self.turns[-1].usage, self.protocol.max_context_tokens
         used = (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
         return bool(self.protocol.tools) and limit is not None and used >= limit
 
     def _tokens_left(self) -> int | None:
-        """What is left of the tokens that may follow the first prompt; None for no bound."""
+        """How many tokens may still follow the first prompt; None for no bound."""
         budget = self.protocol.max_response_tokens
         if budget is None or not self.turns:
             return budget
@@ -299,23 +322,14 @@ class _Conversation:
         used = last.prompt_tokens + (last.completion_tokens or 0) - first.prompt_tokens
         return max(0, budget - used)
 
-    def _reason_to_refuse(self, call: ParsedCall, finish: FinishReason) -> StopReason | None:
-        return reason_to_refuse(
-            call,
-            finish,
-            self.protocol,
-            n_turns=len(self.turns),
-            n_executed=sum(made.status == "executed" for made in self.calls),
-            n_images=len(self.album),
-        )
-
-    async def _execute(self, call: ParsedCall) -> Observed:
+    async def _execute(self, call: ParsedCall) -> CallResult:
+        """Run the tool of a call and record the call: the new image, or why there is none."""
         turn = len(self.turns) - 1
         if call.error is not None and self.protocol.on_malformed == "carry_out":
             call = replace(call, name=self.protocol.tools[0].name, arguments={}, error=None)
         if call.error is not None:
             self._record(call, "malformed", error=call.error)
-            return Observed(native_id=call.native_id, error=call.error, malformed=True, turn=turn)
+            return CallResult(native_id=call.native_id, error=call.error, malformed=True, turn=turn)
         started = time.monotonic()
         try:
             tool = offered_tool(self.protocol, call.name)
@@ -323,11 +337,11 @@ class _Conversation:
         except ToolError as error:
             seconds = time.monotonic() - started
             self._record(call, "rejected", error=error.message, seconds=seconds)
-            return Observed(native_id=call.native_id, error=error.message, turn=turn)
-        index = self.album.add(result.picture, result)
+            return CallResult(native_id=call.native_id, error=error.message, turn=turn)
+        index = self.images.add(result.picture, result)
         seconds = time.monotonic() - started
         self._record(call, "executed", image=index, seconds=seconds)
-        return Observed(
+        return CallResult(
             native_id=call.native_id,
             image=index,
             turn=turn,
@@ -337,7 +351,7 @@ class _Conversation:
         )
 
     async def _make(self, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolResult:
-        reserved_bytes, taken_bytes = await self.memory.reserve(self.album.largest_px), 0
+        reserved_bytes, taken_bytes = await self.memory.reserve(self.images.largest_px), 0
         try:
             # decoding and resizing a large image must not hold up the other conversations
             result = await asyncio.to_thread(self._run, tool, arguments)
@@ -347,20 +361,21 @@ class _Conversation:
             self.memory.image_made(reserved_bytes, taken_bytes)
 
     def _run(self, tool: Tool, arguments: Mapping[str, JsonValue]) -> ToolResult:
-        with decoding_budget().taken(self.album.largest_px):
+        with decoding_budget().taken(self.images.largest_px):
             return tool.run(arguments, self._context())
 
     def _context(self) -> ToolContext:
+        """What the tool of the last reply's calls may work on."""
         budget = self.protocol.model_budget
-        turn = None if keeps_names(self.protocol) else len(self.turns) - 1
+        turns = None if keeps_variables(self.protocol) else len(self.turns) - 1
         return ToolContext(
-            pictures=tuple(self.album.pictures),
+            pictures=tuple(self.images.pictures),
             frame=self.protocol.frame,
             n_originals=len(self.sample.images),
-            model_sizes={} if budget is None else self.album.model_sizes(budget),
+            model_sizes={} if budget is None else self.images.model_sizes(budget),
             metadata=self.sample.metadata,
-            raw_to_root=tuple(self.album.raw_to_root),
-            earlier=[call.image for call in self.calls if turn in (None, call.turn)],
+            raw_to_root=tuple(self.images.raw_to_root),
+            earlier=[call.image for call in self.calls if turns in (None, call.turn)],
         )
 
     def _record(
@@ -384,3 +399,16 @@ class _Conversation:
                 seconds=seconds,
             )
         )
+
+    def _show(self, tried: Sequence[_TriedCall]) -> None:
+        """Put the results before the model, in the place that the protocol gives them."""
+        any_failed = any(one.result.error is not None for one in tried)
+        shown = [one for one in tried if is_shown(one.call, one.result, any_failed=any_failed)]
+        results = [one.result for one in shown]
+        self.messages = list(
+            self.protocol.after_calls(self.messages, results, self.sample.question)
+        )
+        if self.protocol.observation.place == "rewritten":
+            self.history = None
+        for one in shown:
+            self.calls[one.place] = replace(self.calls[one.place], observed=True)

@@ -1,4 +1,4 @@
-"""The images of one conversation, as tools see them and as the trajectory records them."""
+"""The images of one conversation: as tools get them, and as the trajectory records them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,10 +12,11 @@ from medeval.types.trajectory import TrajectoryImage
 
 
 @dataclass(slots=True)
-class Album:
+class ConversationImages:
     """Images by their index in the conversation: the sample's own, then those that calls made.
 
-    `raw_to_root` maps the raw pixels of each to those of the sample's image it came from.
+    For each image, `raw_to_root` maps its raw pixels to raw pixels of its root, the sample's image
+    from which it was made.
     """
 
     pictures: list[Picture] = field(default_factory=list)
@@ -36,17 +37,20 @@ class Album:
         return max((picture.raw.area_px for picture in self.pictures), default=0)
 
     def model_sizes(self, budget: PixelBudget) -> dict[int, Size]:
-        """The size at which the model sees each image: as its engine told, else by the budget."""
-        return {one.index: one.model or budget.size_of(one.sent) for one in self.recorded}
+        """The size of each image after the engine's processor, by index.
 
-    def note_model_sizes(self, places: Sequence[int], sizes: Sequence[Size]) -> None:
-        """Record the sizes that an engine told of the images at the messages' places, in order."""
-        for index, size in zip(places, sizes, strict=False):
+        It is the size that the engine reported, or else what `budget` makes of the size sent.
+        """
+        return {image.index: image.model or budget.size_of(image.sent) for image in self.recorded}
+
+    def note_model_sizes(self, indices: Sequence[int], sizes: Sequence[Size]) -> None:
+        """Record the size after the engine's processor of each image in `indices`, in order."""
+        for index, size in zip(indices, sizes, strict=False):
             if self.recorded[index].model != size:
                 self.recorded[index] = replace(self.recorded[index], model=size)
 
     def add(self, picture: Picture, made: ToolResult | None = None) -> int:
-        """Take an image in, the sample's own or what a call made; returns its index."""
+        """Add one of the sample's images, or one that a call made; returns its index."""
         index = len(self.pictures)
         raw_to_root = (
             IDENTITY if made is None else self.raw_to_root[made.parent].after(made.raw_to_parent)

@@ -1,4 +1,4 @@
-"""The parts a protocol is put together from: observations, wordings, and their rules."""
+"""What a protocol is made of: how tool results are shown, how wordings are drawn, and the rules."""
 
 import hashlib
 import json
@@ -16,21 +16,21 @@ from medeval.types.geometry import Size
 from medeval.types.sample import JsonValue, Sample
 from medeval.types.trajectory import Content, ImageRef, Message, Role, Text
 
-# Where an observation stands: in a turn of its own, in the reply's turn, or told as if it had been
-# there before the reply ended.
-Place: TypeAlias = Literal["new_turn", "same_turn", "rewritten"]
+# Where tool results stand: in a turn after the reply, in the reply's own turn, or in messages
+# rewritten as if the results had been there before.
+ObservationPlace: TypeAlias = Literal["new_turn", "same_turn", "rewritten"]
 
-# How an answer is found: in a reply's text, or as the argument of an action that ends it all.
+# How an answer is found: in a reply's text, or as the argument of OpenThinkIMG's final action.
 AnswerRule: TypeAlias = TextRule | Literal["terminate"]
 
-# Which calls count as a use of the tool in a published figure; medeval records all three.
+# Which calls a published figure counts as a use of the tool; medeval records all three.
 Used: TypeAlias = Literal["attempted", "executed", "observed"]
 
-# What becomes of a call that cannot be read, and of one that cannot be carried out.
+# What a protocol does with a call that cannot be read, and with one that a tool refuses.
 OnMalformed: TypeAlias = Literal["end", "observe", "ignore", "carry_out"]
 OnError: TypeAlias = Literal["end", "observe"]
 
-# What a conversation that a limit ends gives: nothing, or what the rules find in its last reply.
+# The answer of a conversation that ends at a limit: none, or what the rules find in its last reply.
 AtLimit: TypeAlias = Literal["no_answer", "last_reply"]
 
 OBSERVED_PLACEHOLDERS = frozenset(
@@ -50,31 +50,32 @@ OBSERVED_PLACEHOLDERS = frozenset(
 
 FENCE = "```"
 
-# Where an observation shows the sample's first image once more.
+# The placeholder for the sample's first image, shown once more.
 ORIGINAL = re.compile(r"(?<!\$)\$(?:original\b|\{original\})")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """How a tool's result is put before the model: `before`, the image, `after`, as one turn.
+    """How the model is shown a tool's result: the text `before`, the image, the text `after`.
 
-    That turn is a new one of `role`; or, with `place` "same_turn", the result follows in the
-    reply's own turn, which is not closed, and the model goes on in it. With "rewritten" nothing
-    follows the reply: it is cut after its last code block and ends with `before` and `after`, the
-    images stand behind those of the question, as if they had always been there, and the model is
-    asked for another reply.
+    `place` says where. "new_turn": in a new turn of `role`. "same_turn": in the reply's own turn,
+    which stays open, and the model goes on in it. "rewritten": in the messages so far. The reply
+    is cut after its last code block and ends with `before` and `after`, the images follow those of
+    the question, and the model writes another reply.
 
-    In `error`, `$message` stands for the reason of a refused call, and in `malformed` (where it
-    is empty, `error` is used) for why a call cannot be read. In `before` and `after`: `$index` is
-    the new image's index in the conversation and `$made` counts the images that calls made, from
-    1; `$turn` counts replies from 0 and `$observation` from 1, refused calls included; `$width`
-    and `$height` are the image's sides as it is sent, `$raw_width` and `$raw_height` before;
-    `$question` is the sample's. In `after`, `$original` is the place of the sample's first image,
-    where that is shown once more. `between` stands between the results of several calls.
+    An error is shown as the text `error`, or as `malformed` where the call cannot be read and
+    `malformed` is not empty. `between` separates the results of several calls.
+
+    Placeholders in `error` and `malformed`: `$message` is the reason. In all texts but `between`:
+    `$turn` is the number of the reply from 0, `$observation` the same from 1. In `before` and
+    `after`: `$index` is the new image's index in the conversation, `$made` its number among the
+    images that calls made, from 1; `$width` and `$height` are its sides in pixels as it is sent,
+    `$raw_width` and `$raw_height` before any resize; `$question` is the sample's. In `after`
+    alone: `$original` shows the sample's first image once more.
     """
 
     role: Role = "user"
-    place: Place = "new_turn"
+    place: ObservationPlace = "new_turn"
     before: str = "<tool_response>\n"
     after: str = "\n</tool_response>"
     error: str = "<tool_response>\nError: $message\n</tool_response>"
@@ -82,7 +83,10 @@ class Observation:
     between: str = ""
 
     def check(self, owner: str) -> None:
-        """Raise DefinitionError for a placeholder that is not filled in."""
+        """Raise DefinitionError for an unknown placeholder, or a turn that must end with text.
+
+        `owner` names the protocol in the message.
+        """
         known = (
             ("before", OBSERVED_PLACEHOLDERS),
             ("after", OBSERVED_PLACEHOLDERS | {"original"}),
@@ -100,12 +104,12 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
-    """What one call of a reply led to: a new image by its index, or an error.
+class CallResult:
+    """The result of one call: the index of the new `image`, or an `error`.
 
-    `native_id` is the id of a native call, None for one written in the text. `turn` is the
-    reply's number, from 0; `made` how many images calls had made, this one included. `raw` and
-    `sent` are the image's sizes.
+    `native_id` is the id of a native call, None for a call written in the text. `malformed` says
+    that the call could not be read. `turn` is the reply's number, from 0; `made` counts the images
+    that calls have made, this one included. `raw` and `sent` are the image's sizes.
     """
 
     native_id: str | None
@@ -120,10 +124,10 @@ class Observed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wording:
-    """One of several texts, drawn for each sample by a hash of its id.
+    """Several texts, of which one is drawn for each sample by a hash of its id.
 
-    Upstream draws at random; here both arms and every checkpoint read the same words. `choices`
-    are the texts for samples with options, where they differ.
+    The published environments draw at random; here both arms and every checkpoint read the same
+    text. `choices` are the texts for samples with options; empty where `texts` serve for all.
     """
 
     texts: tuple[str, ...]
@@ -134,19 +138,20 @@ class Wording:
             raise DefinitionError("a wording has at least one text")
 
     def drawn(self, name: str, sample: Sample) -> str:
-        """The text for a sample: each is as likely, whatever the other wordings drew."""
+        """The text for a sample. Wordings of different names draw independently."""
         texts = self.choices if sample.options and self.choices else self.texts
         digest = hashlib.sha256(f"{name}|{sample.id}".encode()).digest()
         return texts[int.from_bytes(digest[:8]) % len(texts)]
 
 
 def observation_messages(
-    observation: Observation, results: Sequence[Observed], question: str = ""
+    observation: Observation, results: Sequence[CallResult], question: str = ""
 ) -> tuple[Message, ...]:
-    """The messages that put the results of one reply's calls before the model.
+    """The messages that show the model the results of one reply's calls.
 
-    A native call is answered by a tool message of text, as every server accepts it; the
-    images follow in one message of the observation's role.
+    `question` is the sample's. A native call is answered by a tool message of text alone, since
+    not every server accepts images there; the images follow in one message of the observation's
+    role.
     """
     answers: list[Message] = []
     content: list[Content] = []
@@ -166,55 +171,58 @@ def observation_messages(
             answers.append(_tool_message(result.native_id, [done]))
             content.extend(parts)
     if content:
-        goes_on = observation.place == "same_turn"
-        role: Role = "assistant" if goes_on else observation.role
-        answers.append(Message(role=role, content=tuple(content), continues=goes_on))
+        same_turn = observation.place == "same_turn"
+        role: Role = "assistant" if same_turn else observation.role
+        answers.append(Message(role=role, content=tuple(content), continues=same_turn))
     return tuple(answers)
 
 
 def rewritten(messages: Sequence[Message], observed: Sequence[Message]) -> tuple[Message, ...]:
-    """A conversation in which what was observed stands in the last reply and in the question.
+    """The messages with the text of `observed` in the last reply, and its images in the question.
 
-    Source: VTool-R1/VTool-R1, `tu_build_message` and `trim_to_action_end`; the question's text
-    loses the blanks before it once images stand beside each other there.
+    The new images follow those of the question, and the text after them loses its leading blanks.
+    Source: VTool-R1/VTool-R1, `tu_build_message` and `trim_to_action_end`.
     """
     parts = [part for message in observed for part in message.content]
-    told = "".join(part.text for part in parts if isinstance(part, Text))
-    images = [part for part in parts if isinstance(part, ImageRef)]
+    new_text = "".join(part.text for part in parts if isinstance(part, Text))
+    new_images = [part for part in parts if isinstance(part, ImageRef)]
     *earlier, reply = messages
     at = next(index for index, message in enumerate(earlier) if message.role == "user")
     question = list(earlier[at].content)
-    places = [place for place, part in enumerate(question) if isinstance(part, ImageRef)]
-    end = places[-1] + 1 if places else 0
+    image_places = [place for place, part in enumerate(question) if isinstance(part, ImageRef)]
+    end = image_places[-1] + 1 if image_places else 0
     after = [Text(part.text.lstrip()) for part in question[end : end + 1] if isinstance(part, Text)]
-    moved = (*question[:end], *images, *after, *question[end + 1 :])
-    earlier[at] = replace(earlier[at], content=moved)
-    said = Text(to_last_fence(reply.text) + told)
-    return (*earlier, replace(reply, content=(said,)))
+    content = (*question[:end], *new_images, *after, *question[end + 1 :])
+    earlier[at] = replace(earlier[at], content=content)
+    reply_text = Text(to_last_fence(reply.text) + new_text)
+    return (*earlier, replace(reply, content=(reply_text,)))
 
 
 def to_last_fence(text: str) -> str:
-    """The text up to and with its last code fence; all of it where there is no block."""
+    """The text up to and including its last code fence; all of it where it holds no code block."""
     end = text.rfind(FENCE)
     opened = text.rfind(FENCE, 0, end) if end >= 0 else -1
     return text[: end + len(FENCE)] if opened >= 0 else text
 
 
 def found_answer(reply: str, rule: AnswerRule, *, complete: bool) -> str | None:
-    """The answer of a reply by one rule, or None where the rule finds none."""
+    """The answer that one rule finds in a reply, or None.
+
+    `complete` is False for a reply that was cut off.
+    """
     if rule == "terminate":
         return terminate_argument(reply)
     return find_answer(reply, rule, complete=complete)
 
 
-def _error_text(observation: Observation, result: Observed) -> str:
+def _error_text(observation: Observation, result: CallResult) -> str:
     template = observation.malformed if result.malformed else ""
     return Template(template or observation.error).substitute(
         message=result.error, turn=result.turn, observation=result.turn + 1
     )
 
 
-def _image_parts(observation: Observation, result: Observed, question: str) -> list[Content]:
+def _image_parts(observation: Observation, result: CallResult, question: str) -> list[Content]:
     assert result.image is not None, "a call without an error made an image"
     sent, raw = result.sent or Size(0, 0), result.raw or Size(0, 0)
     before, *after = (
@@ -242,7 +250,7 @@ def _tool_message(call_id: str, content: Sequence[Content]) -> Message:
 
 
 def as_json(value: object) -> JsonValue:
-    """The JSON form of a protocol's field: dataclasses become objects, tuples lists."""
+    """The JSON form of a protocol's field: a dataclass becomes an object, a tuple a list."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, tuple):
@@ -255,5 +263,5 @@ def as_json(value: object) -> JsonValue:
 
 
 def schemas_text(schemas: Sequence[Mapping[str, JsonValue]]) -> str:
-    """Tools' schemas as a prompt holds them, one JSON object a line."""
+    """The tools' schemas as a prompt holds them: one JSON object a line."""
     return "\n".join(json.dumps(schema, ensure_ascii=False) for schema in schemas)

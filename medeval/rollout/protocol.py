@@ -1,4 +1,4 @@
-"""A protocol: how a sample is put to a model; and a pair of them, the arms of a comparison."""
+"""A protocol says how a sample is put to a model; a pair of protocols is two arms to compare."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -11,8 +11,8 @@ from medeval.models.base import Sampling
 from medeval.rollout.observation import (
     AnswerRule,
     AtLimit,
+    CallResult,
     Observation,
-    Observed,
     OnError,
     OnMalformed,
     Used,
@@ -31,7 +31,7 @@ from medeval.tools.focus_regions import REGION_NAMES, region_names
 from medeval.types.sample import JsonValue, Sample
 from medeval.types.trajectory import Answer, Content, ImageRef, Message, Text
 
-# Where a pair's free arm comes from: the model's authors, made here from theirs, or all ours.
+# Who wrote a pair's free arm: the model's authors; medeval, from their available arm; or medeval.
 FreeSource: TypeAlias = Literal["published", "derived", "ours"]
 
 USER_PLACEHOLDERS = frozenset({"question", "options", "instruction", "images", *REGION_NAMES})
@@ -39,35 +39,34 @@ USER_PLACEHOLDERS = frozenset({"question", "options", "instruction", "images", *
 
 @dataclass(frozen=True, kw_only=True)
 class EvalProtocol:
-    """How a sample is put to a model.
+    """How a sample is put to a model, from the prompt to the answer.
 
-    `system` and `user` are `string.Template` texts. In `user`: `$question`, `$options` (one
-    line an option, each after a newline; empty without options), `$instruction` (after a
-    newline; empty without one) and the names of `wordings`; `$columns`, `$rows`, `$x_values` and
-    `$y_values`, the names of the sample's regions as a Python list; and `$images`, which is where
-    the images stand, if not as said below. In `system`: `$tools`, one JSON
-    schema a line. A dollar sign is written `$$`. `user_open` is the text for samples without
-    options, "" where it is the same. Images stand before the text, or with `images_after` behind.
+    **Prompt.** `system` and `user` are `string.Template` texts, where `$$` is a dollar sign.
+    `user_open` replaces `user` for samples without options, unless it is empty. Images stand before
+    the text, after it with `images_after`, or at `$images`. Placeholders in `user`: `$question`;
+    `$options`, each on a line of its own after a newline; `$instruction`, after a newline;
+    `$columns`, `$rows`, `$x_values` and `$y_values`, the names of the sample's regions as a Python
+    list; and the names of `wordings`. In `system`: `$tools`, one JSON schema a line.
+    `pixel_budget` resizes a sample's images before they are sent; None sends the original bytes.
 
-    With tools, calls are read as `call_syntax` and `call_rules` say. Without, they are looked for
-    in the same syntax, or as Hermes blocks where that reads none in text: recorded, and the
-    trajectory ends.
+    **Calls.** `tools` are on offer. Calls are read as `call_syntax` and `call_rules` say; without
+    tools in the same syntax, or as Hermes blocks where that one reads no text, and then a call is
+    recorded and ends the trajectory. `frame` is what coordinates mean; "pixels_model" is the image
+    after the engine's processor, in the size that the engine reports or else by `model_budget`.
+    `observation` says how results are shown. `on_malformed` says what happens to a call that cannot
+    be read: the model is shown the error ("observe"), the trajectory ends ("end"), the call is
+    passed over ("ignore"), or the first tool runs without arguments ("carry_out"). `on_error` says
+    the same of a call that a tool refuses. `used` is which calls the published figures count as a
+    use of the tool; all are recorded.
 
-    `frame` is what coordinates mean; in "pixels_model" those of the image after the engine's
-    processor, which is what the engine tells, or else what `model_budget` makes of it.
+    **Limits.** `max_generations` bounds the replies, `max_calls` the executed calls, `max_images`
+    all images of a conversation, `max_context_tokens` prompt and reply of one turn, and
+    `max_response_tokens` all tokens after the first prompt; None for no bound. Limits of tokens
+    hold only where the engine counts tokens. `stop` strings end a reply right after them.
 
-    `max_calls` bounds executed calls; `max_images` all images of a conversation,
-    `max_context_tokens` prompt and reply of one turn, `max_response_tokens` all that follows the
-    first prompt; None for no bound, and the last two hold only where the engine counts. At a limit
-    there is no answer, or with `at_limit` "last_reply" what the rules find in the last reply.
-
-    `on_malformed` says whether a call that cannot be read is answered with an error, ends the
-    trajectory, is passed over as if it were not there, or is carried out by the first tool without
-    arguments; `on_error` whether a refused call is
-    answered or ends it. `answer_rules` are tried in order on a reply that holds no call, or, with
-    `answer_over` "all_replies", on all replies in one. `stop` strings end a reply right after
-    them. `pixel_budget` resizes a sample's images before they are sent; None sends the original
-    bytes. `used` is what the published figures count as a use of the tool; all are recorded.
+    **Answer.** `answer_rules` are tried in order on the reply without a call, or with `answer_over`
+    "all_replies" on all replies joined. At a limit there is no answer, or with `at_limit`
+    "last_reply" the one that the rules find in the last reply.
     """
 
     name: str
@@ -129,7 +128,7 @@ class EvalProtocol:
         if self.tools and self.frame == "pixels_model" and self.model_budget is None:
             raise DefinitionError(
                 f"{owner}: the frame 'pixels_model' needs a model_budget",
-                hint="not every engine tells the size after its processor",
+                hint="not every engine reports the size after its processor",
             )
 
     def with_tools(
@@ -142,7 +141,7 @@ class EvalProtocol:
         max_images: int | None = None,
         title: str = "",
     ) -> "EvalProtocol":
-        """The same protocol with tools on offer: `prompt` is put after the system text."""
+        """The same protocol with tools on offer, and with `prompt` after the system text."""
         return replace(
             self,
             name=name,
@@ -155,7 +154,7 @@ class EvalProtocol:
         )
 
     def opening(self, sample: Sample) -> tuple[Message, ...]:
-        """The messages before the first reply: the system text, then images and question."""
+        """The messages before the first reply: the system text, then the question with images."""
         system = Template(self.system).substitute(tools=self.tools_text)
         options = "".join(
             f"\n{option_letter(index)}. {option}" for index, option in enumerate(sample.options)
@@ -185,17 +184,17 @@ class EvalProtocol:
         """The tools' schemas, one JSON object a line."""
         return schemas_text([tool.schema.as_json() for tool in self.tools])
 
-    def observe(self, results: Sequence[Observed], question: str = "") -> tuple[Message, ...]:
-        """The messages that put the results of one reply's calls before the model.
+    def observe(self, results: Sequence[CallResult], question: str = "") -> tuple[Message, ...]:
+        """The messages that show the model the results of one reply's calls.
 
         `question` is the sample's, for protocols that ask it again.
         """
         return observation_messages(self.observation, results, question)
 
     def after_calls(
-        self, messages: Sequence[Message], results: Sequence[Observed], question: str = ""
+        self, messages: Sequence[Message], results: Sequence[CallResult], question: str = ""
     ) -> tuple[Message, ...]:
-        """The conversation once the results of its last reply's calls are put before the model."""
+        """All messages, once the model is shown the results of the last reply's calls."""
         observed = self.observe(results, question)
         if self.observation.place == "rewritten" and observed:
             return rewritten(messages, observed)
@@ -204,8 +203,8 @@ class EvalProtocol:
     def extract(self, reply: str, *, complete: bool = True, where: str = "") -> Answer | None:
         """The final answer of a reply, or None where no rule finds one.
 
-        `complete` is False for a reply that was cut off: then only an answer that was closed
-        counts. `where` is told in `how_found` after the rule.
+        `complete` is False for a reply that was cut off, in which only a closed answer counts.
+        `where` is added to the rule's name in `how_found`.
         """
         for rule in self.answer_rules:
             text = found_answer(reply, rule, complete=complete)
@@ -214,7 +213,7 @@ class EvalProtocol:
         return None
 
     def describe(self) -> dict[str, JsonValue]:
-        """All that can change a number, as JSON: fields, tools' settings, BEHAVIOUR."""
+        """All that can change a number, as JSON: the fields, the tools' settings, BEHAVIOUR."""
         described: dict[str, JsonValue] = {
             item.name: as_json(getattr(self, item.name))
             for item in fields(self)
@@ -226,7 +225,7 @@ class EvalProtocol:
         return {**described, "behaviour": BEHAVIOUR}
 
 
-# What offering a tool changes by itself; any other difference between arms must be declared.
+# The fields in which a pair's arms may differ without saying so: those that offering tools changes.
 TOOL_FIELDS = frozenset(
     {"name", "title", "tools", "max_generations", "max_calls", "max_images", "source", "licence"}
 )
@@ -234,12 +233,11 @@ TOOL_FIELDS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two protocols that differ by the tools: the arms of a comparison.
+    """The two arms of a comparison: protocols that differ in the tools on offer.
 
-    `differences` lists whatever else the published protocol changes between its arms, by field
-    name with the reason; a difference that is not listed raises DefinitionError. `free_source`
-    says where the free arm comes from: "published" with the model, "derived" here from the
-    published available arm, or "ours" like the whole pair.
+    `differences` maps each other field in which the arms differ to the reason; a difference that
+    is not listed raises DefinitionError. `free_source` says where the free arm comes from:
+    "published" with the model, "derived" by medeval from the published available arm, or "ours".
     """
 
     name: str

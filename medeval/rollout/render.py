@@ -1,4 +1,4 @@
-"""What a model would read: the opening messages of a protocol as plain text, and their diff."""
+"""The opening messages of a protocol as plain text, and the difference between a pair's arms."""
 
 import difflib
 from collections.abc import Sequence
@@ -25,9 +25,10 @@ EXAMPLE = Sample(
 def render_opening(
     protocol: EvalProtocol, sample: Sample, pictures: Sequence[Picture] | None = None
 ) -> str:
-    """The messages before the first reply, each under its role; images are described.
+    """The messages before the first reply, each under its role.
 
-    Native tools, which a server renders itself, are listed after the messages.
+    An image is described in a line: by its name, or, with the prepared `pictures`, by its sizes
+    and bytes. Native tools, which a server renders itself, follow the messages.
     """
     blocks = []
     for message in protocol.opening(sample):
@@ -46,11 +47,9 @@ def _describe(index: int, sample: Sample, pictures: Sequence[Picture] | None) ->
         return f"<image {index}: {sample.images[index].name}>"
     picture = pictures[index]
     raw, sent = picture.raw, picture.sent
-    turned = (
-        ""
-        if picture.exif_orientation is None
-        else (f", turned upright by EXIF orientation {picture.exif_orientation}")
-    )
+    turned = ""
+    if picture.exif_orientation is not None:
+        turned = f", turned upright by EXIF orientation {picture.exif_orientation}"
     return (
         f"<image {index}: {raw.width_px}x{raw.height_px}{turned}, "
         f"sent as {sent.width_px}x{sent.height_px} {picture.encoded.media_type}, "
@@ -59,7 +58,7 @@ def _describe(index: int, sample: Sample, pictures: Sequence[Picture] | None) ->
 
 
 def shown_mark(mark: Box | AxisLine | Point) -> str:
-    """A target in the image, with the unit of its coordinates.
+    """The target box, line or point of a sample as text, with the unit of its coordinates.
 
     >>> from medeval.types.geometry import PERMILLE
     >>> shown_mark(AxisLine("x", 120.5, PERMILLE))

@@ -21,7 +21,7 @@ from medeval.evaluation.loader import load
 from medeval.images.picture import made_picture
 from medeval.images.resize import smart_resize
 from medeval.models.processor import ChatProcessor, Prompt
-from medeval.rollout.observation import Observed
+from medeval.rollout.observation import CallResult
 from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.tools.crop import DEFAULT_BUDGET
 from medeval.types.geometry import Size
@@ -108,7 +108,7 @@ def training_texts() -> list[str]:
     shown = [
         message.text
         for arm in arms
-        for message in arm.observe([Observed(native_id=_call_id(arm), image=1)])
+        for message in arm.observe([CallResult(native_id=_call_id(arm), image=1)])
     ]
     answers = [answer_text(colour) for colour in COLOURS]
     return [*prompts, *shown, call_text(0, 0), *answers * 4]
@@ -191,7 +191,7 @@ def _conversation(
 
 
 def _call_and_crop(protocol: EvalProtocol) -> Sequence[Message]:
-    observed = Observed(native_id=_call_id(protocol), image=1)
+    observed = CallResult(native_id=_call_id(protocol), image=1)
     said = Message(role="assistant", content=(Text(call_text(0, 0)),))
     return (said, *protocol.observe([observed]))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from medeval.errors import DataError, DefinitionError
 from medeval.images.resize import PixelBudget
 from medeval.models.base import Sampling
-from medeval.rollout.observation import Observation, Observed, Wording
+from medeval.rollout.observation import CallResult, Observation, Wording
 from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.scoring.judge import Judge
 from medeval.tools.calls.find import BEHAVIOUR, CallRules
@@ -196,8 +196,8 @@ def test_a_pair_needs_one_arm_without_and_one_with_tools(
 
 def test_results_of_text_calls_are_one_message() -> None:
     results = [
-        Observed(native_id=None, image=1),
-        Observed(native_id=None, error="pay $5, not $message"),
+        CallResult(native_id=None, image=1),
+        CallResult(native_id=None, error="pay $5, not $message"),
     ]
     assert AVAILABLE.observe(results) == (
         Message(
@@ -211,13 +211,13 @@ def test_results_of_text_calls_are_one_message() -> None:
 
 def test_an_observation_may_be_an_image_alone() -> None:
     bare = replace(AVAILABLE, observation=Observation(role="tool", before="", after=""))
-    assert bare.observe([Observed(native_id=None, image=2)]) == (
+    assert bare.observe([CallResult(native_id=None, image=2)]) == (
         Message(role="tool", content=(ImageRef(2),)),
     )
 
 
 OBSERVED = st.builds(
-    Observed,
+    CallResult,
     native_id=st.uuids().map(str),
     image=st.integers(1, 9),
     error=st.none() | st.text(min_size=1),
@@ -225,7 +225,7 @@ OBSERVED = st.builds(
 
 
 @given(st.lists(OBSERVED, min_size=1, max_size=5))
-def test_native_calls_are_answered_as_openai_servers_demand(results: list[Observed]) -> None:
+def test_native_calls_are_answered_as_openai_servers_demand(results: list[CallResult]) -> None:
     """Each call by one tool message of text, in order and right after it; images by the user."""
     messages = AVAILABLE.observe(results)
     answers, rest = messages[: len(results)], messages[len(results) :]

@@ -21,7 +21,7 @@ from medeval.evaluation.loader import load
 from medeval.images.picture import Picture, made_picture
 from medeval.models.base import Request
 from medeval.models.transformers.model import TransformersModel
-from medeval.rollout.observation import Observed
+from medeval.rollout.observation import CallResult
 from medeval.rollout.protocol import Pair
 from medeval.tools.base import ToolContext
 from medeval.tools.calls.find import find_calls
@@ -88,7 +88,7 @@ def _after(index: int, crop: Picture) -> Request:
     """The request after a call of the gold box, whatever the crop that it gave."""
     opening = marker_request(index, PAIR.available)
     called = Message(role="assistant", content=(Text(_gold_call(marker(index)[0])),))
-    shown = PAIR.available.observe([Observed(native_id=None, image=1)])
+    shown = PAIR.available.observe([CallResult(native_id=None, image=1)])
     made = _with_images(opening, *opening.images, crop.encoded)
     return Request(
         messages=(*made.messages, called, *shown),

@@ -14,9 +14,9 @@ from medeval.models.base import Reply, TokenHistory
 from medeval.models.scripted import ScriptedModel
 from medeval.rollout.conversation import Rollout, roll_out
 from medeval.rollout.observation import (
+    CallResult,
     Observation,
-    Observed,
-    Place,
+    ObservationPlace,
     observation_messages,
     rewritten,
     to_last_fence,
@@ -50,7 +50,7 @@ SAMPLE = Sample(
 )
 
 
-def placed(place: Place) -> EvalProtocol:
+def placed(place: ObservationPlace) -> EvalProtocol:
     observation = Observation(
         place=place, before="<seen>", after="</seen>", error="<error>$message</error>"
     )
@@ -113,7 +113,9 @@ def test_a_result_that_is_rewritten_stands_in_the_question_and_at_the_reply_s_en
 
 
 @pytest.mark.parametrize("place", ["new_turn", "same_turn", "rewritten"])
-def test_a_trajectory_of_each_kind_can_be_written_down_and_read_back(place: Place) -> None:
+def test_a_trajectory_of_each_kind_can_be_written_down_and_read_back(
+    place: ObservationPlace,
+) -> None:
     done, _ = rolled(placed(place), CALL, ANSWER)
     line = TrajectoryRecord.from_trajectory(done.trajectory).model_dump_json()
     assert TrajectoryRecord.model_validate_json(line).trajectory() == done.trajectory
@@ -121,7 +123,9 @@ def test_a_trajectory_of_each_kind_can_be_written_down_and_read_back(place: Plac
 
 def test_rewriting_takes_the_blank_before_the_question_once_images_stand_together() -> None:
     asked = Message(role="user", content=(ImageRef(0), Text(" # USER REQUEST #: a ")))
-    told = observation_messages(Observation(place="rewritten"), [Observed(native_id=None, image=1)])
+    told = observation_messages(
+        Observation(place="rewritten"), [CallResult(native_id=None, image=1)]
+    )
     again = rewritten((asked, assistant(Text("x"), continues=False)), told)
     assert again[0].content == (ImageRef(0), ImageRef(1), Text("# USER REQUEST #: a "))
 
@@ -155,7 +159,7 @@ def test_an_observation_in_the_same_turn_must_end_with_text(after: str, error: s
 
 
 @pytest.mark.parametrize("place", ["same_turn", "rewritten"])
-def test_native_calls_are_answered_in_turns_of_their_own(place: Place) -> None:
+def test_native_calls_are_answered_in_turns_of_their_own(place: ObservationPlace) -> None:
     native = load("crop_zoom_native", Pair).value.available
     with pytest.raises(DefinitionError, match="native calls are answered in turns of their own"):
         replace(native, observation=Observation(place=place))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from medeval.tools.calls.python_block import BlockCall, BlockReader, Kernel
-from medeval.tools.calls.syntax import CallRules, Dialect, MalformedError, Said
+from medeval.tools.calls.syntax import CallRules, Dialect, EarlierReply, MalformedError
 from medeval.types.trajectory import ParsedCall
 
 FENCE: Final = "```python"
@@ -35,7 +35,9 @@ class _Block:
     is_closed: bool
 
 
-def python_calls(text: str, rules: CallRules, earlier: Sequence[Said] = ()) -> list[ParsedCall]:
+def python_calls(
+    text: str, rules: CallRules, earlier: Sequence[EarlierReply] = ()
+) -> list[ParsedCall]:
     """The calls of a reply's first block in the order they would run; none where it is an answer.
 
     Every call names its image: `image_1` is the sample's first, `result_1` what the first call
@@ -64,14 +66,14 @@ def _calls(
     return [_parsed(call, block) for call in calls]
 
 
-def _after(said: Said, rules: CallRules, kernel: Kernel) -> Kernel:
+def _after(said: EarlierReply, rules: CallRules, kernel: Kernel) -> Kernel:
     """The kernel after an earlier reply, whose block bound what it bound before a call failed."""
     found = _calls(said.text, rules, kernel.reader)
     n_calls = kernel.n_calls + len(found)
     block = _first_block(said.text)
     if block is None or not found or found[0].error is not None:
         return replace(kernel, n_calls=n_calls)
-    ran = kernel.reader(block.code, rules.dialect, said.n_ran)
+    ran = kernel.reader(block.code, rules.dialect, said.n_executed)
     ran.calls()
     return Kernel(names=ran.names, n_calls=n_calls)
 

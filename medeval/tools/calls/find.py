@@ -11,8 +11,8 @@ from medeval.tools.calls.hermes import hermes_calls, tagged_calls
 from medeval.tools.calls.syntax import KINDS as KINDS
 from medeval.tools.calls.syntax import CallRules as CallRules
 from medeval.tools.calls.syntax import CallSyntax as CallSyntax
+from medeval.tools.calls.syntax import EarlierReply as EarlierReply
 from medeval.tools.calls.syntax import MalformedError, Parser, as_object, loaded
-from medeval.tools.calls.syntax import Said as Said
 from medeval.tools.calls.syntax import named as named
 from medeval.types.sample import JsonValue
 from medeval.types.trajectory import NativeCall, ParsedCall
@@ -22,7 +22,9 @@ from medeval.types.trajectory import NativeCall, ParsedCall
 BEHAVIOUR: Final = 3
 
 
-def _python_calls(text: str, rules: CallRules, earlier: Sequence[Said] = ()) -> list[ParsedCall]:
+def _python_calls(
+    text: str, rules: CallRules, earlier: Sequence[EarlierReply] = ()
+) -> list[ParsedCall]:
     # Python's own parser takes a while to import, and most protocols have no use for it
     from medeval.tools.calls.fenced_python import python_calls
 
@@ -55,7 +57,7 @@ def find_calls(
     native: Sequence[NativeCall],
     syntax: CallSyntax,
     rules: CallRules = DEFAULT_RULES,
-    earlier: Sequence[Said] = (),
+    earlier: Sequence[EarlierReply] = (),
 ) -> tuple[ParsedCall, ...]:
     """The calls of one reply in order, those in its text before the server's own.
 

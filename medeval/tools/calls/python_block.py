@@ -67,9 +67,9 @@ class Kernel:
     names: dict[str, _Value] = field(default_factory=dict)
     n_calls: int = 0
 
-    def reader(self, code: str, dialect: Dialect, n_ran: int | None = None) -> "BlockReader":
+    def reader(self, code: str, dialect: Dialect, n_executed: int | None = None) -> "BlockReader":
         """The reader of the next block, which changes a copy of the names."""
-        return BlockReader(code, dialect, deepcopy(self.names), self.n_calls, n_ran)
+        return BlockReader(code, dialect, deepcopy(self.names), self.n_calls, n_executed)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,15 +88,15 @@ class BlockReader:
 
     As published, mask and draw change the image that they are given and return the same object,
     so that `image_1` carries an earlier edit; highlight returns a new one. `names` are those that
-    earlier blocks have bound, and `n_before` is how many calls those held. With `n_ran` the block
-    is followed only as far as it ran.
+    earlier blocks have bound, and `n_before` is how many calls those held. With `n_executed` the
+    block is followed only up to the call that failed after so many.
     """
 
     code: str
     dialect: Dialect
     names: dict[str, _Value] = field(default_factory=dict)
     n_before: int = 0
-    n_ran: int | None = None
+    n_executed: int | None = None
     _calls: list[BlockCall] = field(default_factory=list)
     _displayed: list[tuple[_Image, str] | None] = field(default_factory=list)
     _last_made: _Image | None = None
@@ -200,7 +200,7 @@ class BlockReader:
             raise self._refused(node, f"gives {name} no list of names")
         if isinstance(boxes, _Image):
             raise self._refused(node, f"gives {name} no boxes")
-        if len(self._calls) == self.n_ran:
+        if len(self._calls) == self.n_executed:
             raise _FailedHereError
         if len(self._calls) >= MAX_CALLS:
             raise self._refused(node, f"is more than the {MAX_CALLS} calls a block may hold")

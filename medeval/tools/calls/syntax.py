@@ -68,11 +68,11 @@ class CallRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class EarlierReply:
     """An earlier reply of the conversation, and how many of its calls were carried out."""
 
     text: str
-    n_ran: int
+    n_executed: int
 
 
 Parser: TypeAlias = Callable[[str, CallRules], list[ParsedCall]]

@@ -20,7 +20,7 @@ from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.processor import ChatProcessor
 from medeval.models.transformers.model import TransformersModel
 from medeval.rollout.conversation import Rollout, roll_out
-from medeval.rollout.observation import Observation, Place
+from medeval.rollout.observation import Observation, ObservationPlace
 from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.tools.base import ToolSchema
 from medeval.types.geometry import Size
@@ -195,7 +195,7 @@ def rendered(processor: ChatProcessor, ids: Any) -> str:
     return str(processor._tokenizer.decode(list(ids))).replace("<|image_pad|>", "")
 
 
-def placed(place: Place) -> EvalProtocol:
+def placed(place: ObservationPlace) -> EvalProtocol:
     observation = Observation(place=place, before="<seen>", after="</seen>")
     return replace(load("crop_zoom", Pair).value.available, observation=observation)
 
