@@ -27,14 +27,14 @@ from medeval.scoring.answers import option_letter
 from medeval.tools.arguments import check_template
 from medeval.tools.base import FrameKind, Tool
 from medeval.tools.calls.find import BEHAVIOUR, PARSERS, CallRules, CallSyntax
-from medeval.tools.focus_regions import REGION_NAMES, region_names
+from medeval.tools.focus_regions import NAME_PLACEHOLDERS, region_names
 from medeval.types.sample import JsonValue, Sample
 from medeval.types.trajectory import Answer, Content, ImageRef, Message, Text
 
 # Who wrote a pair's free arm: the model's authors; medeval, from their available arm; or medeval.
 FreeSource: TypeAlias = Literal["published", "derived", "ours"]
 
-USER_PLACEHOLDERS = frozenset({"question", "options", "instruction", "images", *REGION_NAMES})
+USER_PLACEHOLDERS = frozenset({"question", "options", "instruction", "images", *NAME_PLACEHOLDERS})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The visual tools, and how an image that one of them made is made again."""
+"""The visual tools. `remake` makes an image again from the recipe that a trajectory records."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from medeval.images.picture import Picture
     from medeval.types.sample import JsonValue
 
-# Each operation that images are made by, and the function that makes one from its recipe.
+# Each operation by which tools make images, and the function that makes one from its recipe.
 REMAKERS = {
-    "crop": ("medeval.tools.crop_recipe", "remake_crop"),
+    "crop": ("medeval.tools.crop", "remake_crop"),
     "rotate": ("medeval.tools.rotate_flip", "remake_rotate"),
     "flip": ("medeval.tools.rotate_flip", "remake_flip"),
     "draw_line": ("medeval.tools.draw", "remake_line"),
@@ -23,9 +23,9 @@ OPERATIONS = tuple(REMAKERS)
 
 
 def remake(operation: str, arguments: "Mapping[str, JsonValue]", parent: "Picture") -> "Picture":
-    """The image that an operation once made from its parent, byte for byte.
+    """The image that an operation made from `parent`, byte for byte.
 
-    `arguments` is the recipe as a trajectory records it. Raises DataError for an operation or a
+    `arguments` is the recipe that a trajectory records. Raises DataError for an operation or a
     recipe that no tool writes.
     """
     if operation == "function":

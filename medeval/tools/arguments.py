@@ -1,4 +1,4 @@
-"""Reading a call's arguments: what is there, or a ToolError that tells the model what to mend."""
+"""Reads the arguments of a call; a ToolError tells the model how to correct them."""
 
 import json
 import math
@@ -11,15 +11,15 @@ from medeval.errors import DefinitionError, ToolError
 from medeval.tools.calls.find import KINDS, named
 from medeval.types.sample import JsonValue
 
-# No conversation holds as many; a longer number would fill the error that the model reads.
+# No conversation holds so many images, and an error should not quote a longer number.
 MANY_IMAGES: Final = 1_000_000
 
-# JSON that may stand in an error: the model reads it, so it can hold no special token.
+# JSON that an error may quote: the model reads the error, so that it must hold no special token.
 SAFE_JSON: Final = re.compile(r'[\w .,:"\[\]{}+-]*')
 
 
 def check_names(arguments: Mapping[str, JsonValue], known: Sequence[str]) -> None:
-    """Raise ToolError, with the known names, for an argument that a tool does not have."""
+    """Raise ToolError, with the `known` names, for an argument that is not one of them."""
     for argument in arguments:
         if argument not in known:
             raise ToolError(
@@ -30,7 +30,7 @@ def check_names(arguments: Mapping[str, JsonValue], known: Sequence[str]) -> Non
 
 
 def read_index(value: JsonValue, argument: str) -> int:
-    """An image's index, which may be negative or too large, or ToolError."""
+    """The integer of an image's index, whether or not there is such an image; else ToolError."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < MANY_IMAGES:
@@ -39,7 +39,7 @@ def read_index(value: JsonValue, argument: str) -> int:
 
 
 def read_number(value: JsonValue, argument: str) -> float:
-    """A finite number, alone or in a list of numbers, or ToolError."""
+    """A finite number; else ToolError."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ToolError(f"{argument!r} holds numbers only, not {seen(value)}")
     try:
@@ -52,26 +52,26 @@ def read_number(value: JsonValue, argument: str) -> float:
 
 
 def read_image(arguments: Mapping[str, JsonValue], argument: str) -> int:
-    """The index of the image that a call is about: 0, the first, where it names none."""
+    """The index of the image that a call names: 0, the first, without the argument."""
     return read_index(arguments.get(argument, 0), argument)
 
 
 def read_choice(value: JsonValue, argument: str, choices: Sequence[str]) -> str:
-    """One of a few words, or ToolError."""
+    """One of the `choices`; else ToolError."""
     if isinstance(value, str) and value in choices:
         return value
     raise ToolError(f"{argument!r} is {_either(choices)}, not {seen(value)}")
 
 
 def required(arguments: Mapping[str, JsonValue], argument: str, what: str) -> JsonValue:
-    """An argument that a call must have; `what` tells the model what it is."""
+    """An argument that a call must have; else ToolError. `what` tells the model what it is."""
     if argument not in arguments:
         raise ToolError(f"{argument!r} is missing; it is {what}")
     return arguments[argument]
 
 
 def image_parameter(task: str) -> JsonValue:
-    """The schema of the argument that names an image; `task` is "turn", "draw on"."""
+    """The schema of the argument that names an image; `task` is such as "turn" or "draw on"."""
     return {
         "type": "integer",
         "minimum": 0,
@@ -85,7 +85,7 @@ def image_parameter(task: str) -> JsonValue:
 
 
 def seen(value: JsonValue) -> str:
-    """A value as it may stand in a message that the model reads."""
+    """A value as an error may quote it: its JSON, cut at 80 characters, or else its type."""
     shown = json.dumps(value, ensure_ascii=False)
     if not SAFE_JSON.fullmatch(shown):
         return KINDS.get(type(value), "an object")
@@ -103,7 +103,10 @@ def _either(words: Sequence[str]) -> str:
 
 
 def check_template(owner: str, name: str, text: str, allowed: Set[str]) -> None:
-    """Raise DefinitionError unless every placeholder of a text is one that will be filled in."""
+    """Raise DefinitionError unless every placeholder of a text is one of those `allowed`.
+
+    `owner` and `name` say in the message whose text it is.
+    """
     template = Template(text)
     if not template.is_valid():
         raise DefinitionError(

@@ -1,7 +1,7 @@
-"""What a tool is: a schema the model reads, and a function from images to a new image.
+"""What a tool is: a schema that the model reads, and a function that makes a new image.
 
-A tool never changes an image in place and never sees the model; a call that cannot be carried
-out raises ToolError with a message the model can act on.
+A tool changes no image in place and does not see the model. A call that it cannot carry out raises
+ToolError, with a message that the model can act on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from medeval.types.sample import JsonValue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolSchema:
-    """A tool as a model is told of it; `parameters` is a JSON Schema object."""
+    """The description of a tool that a model reads; `parameters` is a JSON Schema object."""
 
     name: str
     description: str
@@ -35,15 +35,15 @@ class ToolSchema:
         }
 
 
-# The guesses are those of published environments, reproduced to evaluate as trained: see
-# `medeval.tools.guessed_frames`. Every other frame is declared, and never looks at the values.
+# Some published environments guess the frame from the values; a model trained there is evaluated
+# with the same guess (`medeval.tools.guessed_frames`). All other frames ignore the values.
 FrameGuess = Literal["guess_med", "guess_med_older", "guess_pixel_reasoner"]
 FrameKind = (
     Literal["relative", "permille", "percent", "pixels_raw", "pixels_sent", "pixels_model"]
     | FrameGuess
 )
 
-# The declared frames that are the same for images of every size.
+# The frames that are the same for images of every size.
 SIZELESS: Final[Mapping[FrameKind, Frame]] = {
     "relative": RELATIVE,
     "permille": PERMILLE,
@@ -55,11 +55,12 @@ SIZELESS: Final[Mapping[FrameKind, Frame]] = {
 class ToolContext:
     """What a call may work on: the conversation's images in order, and the declared frame.
 
-    The first `n_originals` images are the sample's own. `model_sizes` are the sizes of images
-    after the engine's processor, by index, where they are known. `metadata` is the sample's.
-    `raw_to_root` maps raw pixels of each picture to those of the sample's image it comes from;
-    empty where that is not known. `earlier` are the images that the calls before this one made,
-    None for one that made none: those of the same reply, or of all where blocks share their names.
+    The first `n_originals` of the `pictures` are the sample's own. `model_sizes` holds, by index,
+    the sizes of images after the engine's processor, where they are known. `metadata` is the
+    sample's. `raw_to_root` maps raw pixels of each picture to raw pixels of the sample's image from
+    which it was made; empty where that is not known. `earlier` holds, for each call before this
+    one, the index of the image that it made, or None: for the calls of the same reply, or of all
+    replies where blocks of code share their variables.
     """
 
     pictures: Sequence[Picture]
@@ -71,27 +72,24 @@ class ToolContext:
     earlier: Sequence[int | None] = ()
 
     def check_index(self, index: int) -> None:
-        """Raise ToolError, with the valid range, where there is no image of an index."""
+        """Raise ToolError, with the valid range, where no image has this index."""
         if not 0 <= index < len(self.pictures):
             raise ToolError(
                 f"there is no image {index}; images are numbered 0 to {len(self.pictures) - 1}"
             )
 
     def picture(self, index: int) -> Picture:
-        """The image a call names by its index, counted from 0.
-
-        Raises ToolError, with the valid range, where there is none.
-        """
+        """The image of an index, from 0; ToolError, with the valid range, where there is none."""
         self.check_index(index)
         return self.pictures[index]
 
     def frame_of(
         self, index: int, values: Sequence[float] = (), cut_from: Size | None = None
     ) -> Frame:
-        """The frame that coordinates about the given image are in.
+        """The frame in which a call gives coordinates of the image of an index.
 
-        `values` are the coordinates themselves, and `cut_from` the size of the pixels that the
-        tool works on: a published guess looks at them, a declared frame never does.
+        Only a guessed frame looks at `values`, the coordinates themselves, and at `cut_from`, the
+        size of the pixels that the tool works on (None: the raw size).
         """
         self.check_index(index)
         if self.frame in SIZELESS:
@@ -111,10 +109,11 @@ class ToolContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult:
-    """The image a call made, the index of the image it was made from, and the exact recipe.
+    """The image that a call made, the index of its parent, and the recipe that made it.
 
-    `operation` and `arguments` are what re-makes the image: resolved numbers, not the model's.
-    `raw_to_parent` maps raw pixels of the new image to raw pixels of its parent.
+    `operation` and `arguments` are the recipe, from which `medeval.tools.remake` makes the image
+    again: resolved numbers, not the model's. `raw_to_parent` maps raw pixels of the new image to
+    raw pixels of its parent.
     """
 
     picture: Picture
@@ -124,20 +123,20 @@ class ToolResult:
     raw_to_parent: Affine
 
 
-def _unchecked(arguments: Mapping[str, JsonValue]) -> None:
-    """A tool that can say nothing about its arguments without an image."""
+def _accept_all(arguments: Mapping[str, JsonValue]) -> None:
+    """The check of a tool that can judge no arguments without an image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
     """A visual tool.
 
-    `parameters` is a JSON Schema object, shown to the model word for word. `run` validates the
-    arguments itself and raises ToolError where it refuses them; `check` does so as far as that
-    goes without any image, for conversations whose images are not at hand. `settings` are
-    whatever else decides what a call gives; they are part of a cell's fingerprint. With
-    `by_size` arguments, metadata and the sizes of images decide whether a call is carried out and
-    how large the image it makes is; without, the pixels may.
+    `parameters` is a JSON Schema object, which the model reads word for word. `run` validates the
+    arguments and raises ToolError where it refuses them; `check` raises for arguments that are
+    wrong whatever the image, for recordings without images. `settings` are all else that decides
+    what a call gives, and part of a cell's fingerprint. `by_size` says that arguments, metadata and
+    the sizes of images alone decide whether a call is refused and how large its image is; without
+    it, pixels may decide.
     """
 
     name: str
@@ -145,10 +144,10 @@ class Tool:
     parameters: Mapping[str, JsonValue]
     run: Callable[[Mapping[str, JsonValue], ToolContext], ToolResult] = field(repr=False)
     settings: Mapping[str, JsonValue] = field(default_factory=dict)
-    check: Callable[[Mapping[str, JsonValue]], None] = field(default=_unchecked, repr=False)
+    check: Callable[[Mapping[str, JsonValue]], None] = field(default=_accept_all, repr=False)
     by_size: bool = False
 
     @property
     def schema(self) -> ToolSchema:
-        """The tool as a model is told of it."""
+        """The description of the tool that a model reads."""
         return ToolSchema(name=self.name, description=self.description, parameters=self.parameters)

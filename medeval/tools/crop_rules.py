@@ -1,4 +1,4 @@
-"""Which pixels a box means: the rules that published environments cut by, as parameters."""
+"""Which pixels a box means: the rules of published environments, as settings of the crop tool."""
 
 import math
 from collections.abc import Iterator
@@ -18,30 +18,31 @@ Corners = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CropRules:
-    """How a box becomes whole pixels, and what is done with boxes that are none.
+    """How a box becomes whole pixels, and what happens to a box that is not valid.
 
-    In this order: `swap_corners` puts inverted corners right. With `must_be_inside` a box that
-    leaves the image is refused. `pad` grows it by a share of the image on every side, `enlarge`
-    about its centre by a factor; a box without extent is then refused. `clamp` cuts it to the
-    "image", or to its "last_pixel", which loses a row and a column; "none" leaves what is outside,
-    and shows it black. Corners are rounded "out" to whole pixels, to the "nearest" (half to even,
-    as PIL's crop does) or "cut" to integers.
+    **From box to pixels**, in this order. `swap_corners` puts inverted corners right. With
+    `must_be_inside` a box that leaves the image is refused. `pad` grows the box by a share of the
+    image on every side, `enlarge` by a factor about its centre; a box without extent is then
+    refused. `clamp` cuts the box to the "image", or to its "last_pixel", which loses a row and a
+    column; "none" keeps what is outside, as black pixels. `rounding` takes corners "out" to whole
+    pixels, to the "nearest" (half to even, as PIL's crop does), or "cut" to integers.
 
-    `small` says what becomes of a side under `minimum_side_px`: the side grows about its centre
-    ("grow"), the box grows in proportion until its shorter side has the minimum
-    ("grow_in_proportion"), it stays ("keep"), or the call is refused ("refuse"; a side of exactly
-    the minimum is then refused too where `minimum_excluded`). `maximum_ratio` refuses boxes that
-    are longer than so many times their width, or wider. With
-    `limits_before_rounding` both look at the clamped box itself, not at its whole pixels.
+    **Limits.** `small` says what happens to a side under `minimum_side_px`: it grows about its
+    centre ("grow"), the whole box grows in proportion until its shorter side has the minimum
+    ("grow_in_proportion"), it stays ("keep"), or the call is refused ("refuse"). With "refuse" and
+    `minimum_excluded`, a side of exactly the minimum is refused too. `maximum_ratio` refuses a box
+    whose longer side is more than so many times the shorter. With `limits_before_rounding` the
+    limits look at the clamped box, otherwise at its whole pixels.
 
-    `source` is what is cut: the raw pixels, the image as it was sent, or raw pixels of the
-    sample's own images and what was sent of any other. `jpeg_quality` says
-    that it passes through a JPEG first. The cut is enlarged `upscale` times before the pixel
-    budget applies, which measures the whole pixels, or the "box" before it was rounded. With
-    `invalid` "whole_image" a box that would be refused gives the whole source instead.
+    **The cut.** `source` is what is cut: "raw" pixels, the image as it was "sent", or
+    "raw_of_originals": raw pixels of the sample's own images and the sent form of any other.
+    `jpeg_quality` passes it through a JPEG first. The cut is enlarged `upscale` times before the
+    pixel budget applies; `measure` says whether the budget measures its whole "pixels" or the "box"
+    before rounding. `resample` is the filter where there is no budget.
 
-    `refusal` replaces the error of what is no list of four numbers (`$seen`), `small_refusal` that
-    of a small box (`$width`, `$height`), and `box_refusal` that of any box that is refused.
+    **Refusals.** With `invalid` "whole_image", a box that would be refused gives the whole source.
+    `refusal` replaces the error for a value that is no list of four numbers (`$seen`),
+    `small_refusal` that for a small box (`$width`, `$height`), `box_refusal` that for any box.
     """
 
     pad: float = 0.0
@@ -78,8 +79,8 @@ class CropRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Region:
-    """What is cut out: whole pixels, and the extent of the box before it was rounded."""
+class CutRegion:
+    """What is cut out: the box in whole pixels, and its width and height before rounding."""
 
     box: PixelBox
     width: float
@@ -87,36 +88,40 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a box is: the image's frame and size, and what errors call the argument and image."""
+class CropImage:
+    """The image that a box is cut from.
+
+    `frame` is what the coordinates mean and `size` the size in pixels. Errors name the image by its
+    `index` and the box by its `argument`.
+    """
 
     frame: Frame
     size: Size
+    index: int
     argument: str
-    image: int
 
     @property
     def extent(self) -> str:
-        """Where coordinates may lie, in words."""
+        """The range of coordinates, in words for an error."""
         return f"coordinates go from [0, 0] to [{self.frame.width:g}, {self.frame.height:g}]"
 
 
-def region(corners: Corners, place: Place, rules: CropRules) -> Region:
-    """The whole pixels that a box means, or ToolError."""
+def cut_region(corners: Corners, image: CropImage, rules: CropRules) -> CutRegion:
+    """The whole pixels that a box means; ToolError where the rules refuse it."""
     with _one_refusal(rules):
-        box = _placed(corners, place, rules)
+        box = _box_on_image(corners, image, rules)
         if rules.small == "grow_in_proportion":
-            box = grown_in_proportion(box, rules.minimum_side_px, place.size)
+            box = grown_in_proportion(box, rules.minimum_side_px, image.size)
         if rules.limits_before_rounding:
-            _check_minimum(box[2] - box[0], box[3] - box[1], place.argument, rules)
-            _check_ratio(box[2] - box[0], box[3] - box[1], place.argument, rules)
-        whole = _sized(_rounded(box, rules), place, rules)
-    return Region(box=whole, width=box[2] - box[0], height=box[3] - box[1])
+            _check_minimum(box[2] - box[0], box[3] - box[1], image.argument, rules)
+            _check_ratio(box[2] - box[0], box[3] - box[1], image.argument, rules)
+        whole = _sized(_rounded(box, rules), image, rules)
+    return CutRegion(box=whole, width=box[2] - box[0], height=box[3] - box[1])
 
 
 @contextmanager
 def _one_refusal(rules: CropRules) -> Iterator[None]:
-    """Every refusal inside says what the rules answer any of them with, if they do."""
+    """Give every ToolError raised inside the message `box_refusal`, where the rules have one."""
     try:
         yield
     except ToolError as error:
@@ -125,34 +130,35 @@ def _one_refusal(rules: CropRules) -> Iterator[None]:
         raise
 
 
-def check_place(
-    corners: Corners, frame: Frame, argument: str, image: int, rules: CropRules
+def check_box_in_frame(
+    corners: Corners, frame: Frame, argument: str, index: int, rules: CropRules
 ) -> None:
     """Raise ToolError for a box that is refused whatever the size of its image.
 
-    The frame is one of images of every size, such as per-mille.
+    `frame` is one that images of every size share, such as per-mille.
     """
     whole = Size(round(frame.width), round(frame.height))
-    # a pixel less is of no weight here: how much of the frame it is hangs on the size
+    # "last_pixel" is not checked: how much of the frame a pixel takes depends on the image's size
     lenient = replace(rules, clamp="image" if rules.clamp == "last_pixel" else rules.clamp)
     with _one_refusal(rules):
-        _placed(corners, Place(frame=frame, size=whole, argument=argument, image=image), lenient)
+        image = CropImage(frame=frame, size=whole, index=index, argument=argument)
+        _box_on_image(corners, image, lenient)
 
 
-def _placed(corners: Corners, place: Place, rules: CropRules) -> Corners:
-    """The box on the image before its corners are rounded, or ToolError."""
-    across = place.size.width_px / place.frame.width
-    down = place.size.height_px / place.frame.height
+def _box_on_image(corners: Corners, image: CropImage, rules: CropRules) -> Corners:
+    """The box in pixels of the image, before rounding; ToolError where the rules refuse it."""
+    across = image.size.width_px / image.frame.width
+    down = image.size.height_px / image.frame.height
     x1, y1, x2, y2 = corners
     box = (x1 * across, y1 * down, x2 * across, y2 * down)
     if rules.swap_corners:
         box = (min(box[0], box[2]), min(box[1], box[3]), max(box[0], box[2]), max(box[1], box[3]))
-    if rules.must_be_inside and not _is_inside(box, place.size):
-        raise ToolError(f"{place.argument!r} leaves image {place.image}, whose {place.extent}")
-    box = _padded(box, place.size, rules)
+    if rules.must_be_inside and not _is_inside(box, image.size):
+        raise ToolError(f"{image.argument!r} leaves image {image.index}, whose {image.extent}")
+    box = _padded(box, image.size, rules)
     if not rules.swap_corners:
-        check_extent(box, corners, place.argument)
-    return _clamped(box, place, rules)
+        check_extent(box, corners, image.argument)
+    return _clamped(box, image, rules)
 
 
 def _is_inside(box: Corners, size: Size) -> bool:
@@ -168,7 +174,7 @@ def _padded(box: Corners, size: Size, rules: CropRules) -> Corners:
 
 
 def check_extent(box: Corners, written: Corners, argument: str) -> None:
-    """Raise where a box has no extent, in the numbers that were written where they show it."""
+    """Raise ToolError for a box without extent; the message quotes the `written` numbers."""
     if box[0] < box[2] and box[1] < box[3]:
         return
     for name, (start, end) in (("x", written[::2]), ("y", written[1::2])):
@@ -183,20 +189,20 @@ def check_extent(box: Corners, written: Corners, argument: str) -> None:
     )
 
 
-def _clamped(box: Corners, place: Place, rules: CropRules) -> Corners:
+def _clamped(box: Corners, image: CropImage, rules: CropRules) -> Corners:
     if rules.clamp == "none":
         return box
     edge = 1 if rules.clamp == "last_pixel" else 0
-    width, height = place.size.width_px - edge, place.size.height_px - edge
+    width, height = image.size.width_px - edge, image.size.height_px - edge
     left, right = max(0.0, box[0]), min(float(width), box[2])
     top, bottom = max(0.0, box[1]), min(float(height), box[3])
     if rules.swap_corners:
-        # a side that lies outside becomes a stretch at its place, as Med does it
+        # a side that lies outside becomes a stretch of the minimum length, as in GAIR-NLP/Med
         left, right = _with_extent(left, right, rules.minimum_side_px, width)
         top, bottom = _with_extent(top, bottom, rules.minimum_side_px, height)
     if left >= right or top >= bottom:
         raise ToolError(
-            f"{place.argument!r} lies entirely outside image {place.image}, whose {place.extent}"
+            f"{image.argument!r} lies entirely outside image {image.index}, whose {image.extent}"
         )
     return left, top, right, bottom
 
@@ -209,9 +215,9 @@ def _with_extent(start: float, end: float, minimum: int, limit: int) -> tuple[fl
 
 
 def grown_in_proportion(box: Corners, minimum: int, size: Size) -> Corners:
-    """The box scaled about its centre until its shorter side has the minimum.
+    """The box scaled about its centre until its shorter side has the minimum length, in pixels.
 
-    Where the image ends before both sides are longer than the minimum, the box stays as it is.
+    A box that the image's edge would keep from this stays as it is.
     Source: `_ensure_valid_bbox` of GAIR-NLP/Med and `maybe_resize_bbox` of Qwen-Agent.
     """
     left, top, right, bottom = box
@@ -247,19 +253,19 @@ def _rounded(box: Corners, rules: CropRules) -> PixelBox:
     )
 
 
-def _sized(box: PixelBox, place: Place, rules: CropRules) -> PixelBox:
+def _sized(box: PixelBox, image: CropImage, rules: CropRules) -> PixelBox:
     if rules.small == "grow":
-        box = grown(box, rules.minimum_side_px, place.size)
+        box = grown(box, rules.minimum_side_px, image.size)
     elif not rules.limits_before_rounding:
-        _check_minimum(box.width, box.height, place.argument, rules)
+        _check_minimum(box.width, box.height, image.argument, rules)
     if box.width < 1 or box.height < 1:
         raise ToolError(
-            f"{place.argument!r} holds no whole pixel: it is {box.width} x {box.height}"
+            f"{image.argument!r} holds no whole pixel: it is {box.width} x {box.height}"
         )
     if box.width * box.height > MAX_PIXELS:
-        raise ToolError(f"{place.argument!r} is larger than any image")
+        raise ToolError(f"{image.argument!r} is larger than any image")
     if not rules.limits_before_rounding:
-        _check_ratio(box.width, box.height, place.argument, rules)
+        _check_ratio(box.width, box.height, image.argument, rules)
     return box
 
 
@@ -269,9 +275,9 @@ def _check_minimum(width: float, height: float, argument: str, rules: CropRules)
     if enough or rules.small != "refuse":
         return
     bound = "more than" if rules.minimum_excluded else "at least"
-    told = f"{argument!r} is too small: $width x $height pixels; each side has {bound} {least}"
+    message = f"{argument!r} is too small: $width x $height pixels; each side has {bound} {least}"
     sides = {"width": f"{width:g}", "height": f"{height:g}"}
-    raise ToolError(Template(rules.small_refusal or told).substitute(sides))
+    raise ToolError(Template(rules.small_refusal or message).substitute(sides))
 
 
 def _check_ratio(width: float, height: float, argument: str, rules: CropRules) -> None:
@@ -281,14 +287,14 @@ def _check_ratio(width: float, height: float, argument: str, rules: CropRules) -
 
 
 def grown(box: PixelBox, minimum: int, limit: Size) -> PixelBox:
-    """The box with each side grown to the minimum, as far as the image goes."""
+    """The box with each side grown to the minimum length, as far as the image reaches."""
     left, right = _grown_side(box.left, box.right, minimum, limit.width_px)
     top, bottom = _grown_side(box.top, box.bottom, minimum, limit.height_px)
     return PixelBox(left, top, right, bottom)
 
 
 def _grown_side(start: int, end: int, minimum: int, limit: int) -> tuple[int, int]:
-    """Grow a stretch to the minimum about its centre, moved inwards where the image ends."""
+    """Grow one side to the minimum about its centre, and move it inwards where the image ends."""
     length = max(end - start, min(minimum, limit))
     start -= (length - (end - start)) // 2
     start = min(max(start, 0), limit - length)

@@ -1,4 +1,4 @@
-"""Which image a call works on: named by an index or a source, always the first, or the newest."""
+"""Which image a crop is cut from: the one that the call names, the first, or the newest."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from medeval.types.sample import JsonValue
 
 TargetRule: TypeAlias = Literal["index", "first", "source", "latest"]
 
-LENIENT: Final = re.compile(r"[+-]?[0-9]{1,9}")
+INTEGER_TEXT: Final = re.compile(r"[+-]?[0-9]{1,9}")
 SOURCE: Final = re.compile(r"original_image|observation_([0-9]{1,6})")
 
 
@@ -22,12 +22,13 @@ SOURCE: Final = re.compile(r"original_image|observation_([0-9]{1,6})")
 class Target:
     """How a call says which image it works on.
 
-    "index" reads an integer from `argument`, counted from `base` over `over`; a call without one
-    means `default`, and is refused where that is None. "source" reads `original_image` or
-    `observation_i`, the i-th image that a call made. "first" is always the sample's first image,
-    "latest" the newest of the conversation; both read no argument. `lenient` takes an integer
-    written as text, and cuts off fractions. `refusal` replaces the error of an image that is not
-    there: `$seen` is the value, `$last` the highest index.
+    `rule` "index": `argument` holds an integer, counted from `base` over all images or over the
+    sample's "originals" (`over`). A call without it means `default`, and is refused where that is
+    None. `lenient` also accepts an integer written as text, and drops fractions. "source":
+    `argument` holds `original_image`, or `observation_i` for the i-th image that a call made.
+    "first" is the sample's first image and "latest" the newest of the conversation, without an
+    argument. `refusal` replaces the error for an image that is not there: `$seen` is the value,
+    `$last` the highest index.
     """
 
     rule: TargetRule = "index"
@@ -43,11 +44,11 @@ class Target:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """The names of the arguments that it reads."""
+        """The names of the arguments that the rule reads."""
         return (self.argument,) if self.rule in ("index", "source") else ()
 
     def index(self, arguments: Mapping[str, JsonValue], context: ToolContext) -> int:
-        """The image of the conversation that a call means, or ToolError."""
+        """The index of the image that a call means; ToolError where there is none."""
         match self.rule:
             case "first":
                 return 0
@@ -103,14 +104,16 @@ class Target:
 
 
 def whole_number(value: JsonValue, *, lenient: bool = False) -> int | None:
-    """A JSON number without a fraction as an integer, None for anything else.
+    """A JSON number without a fraction as an integer; None for anything else.
+
+    With `lenient` also a text of digits, and a number without its fraction.
 
     >>> whole_number(1.0), whole_number("1"), whole_number("1", lenient=True)
     (1, None, 1)
     """
     if isinstance(value, bool):
         return None
-    if lenient and isinstance(value, str) and LENIENT.fullmatch(value.strip()):
+    if lenient and isinstance(value, str) and INTEGER_TEXT.fullmatch(value.strip()):
         return int(value)
     if isinstance(value, float) and (value.is_integer() or (lenient and math.isfinite(value))):
         return int(value)

@@ -1,4 +1,4 @@
-"""Draw line and draw point: a red mark on a copy of an image, to read a value off or to count."""
+"""Draw line and draw point: the tools that draw a red mark on a copy of an image."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -31,11 +31,11 @@ AXIS: Final = '"x" or "y"'
 RED: Final = (255, 0, 0)
 WHITE: Final = (255, 255, 255)
 
-# A mark's size, as a share of the image's shorter side, and the least that is still seen.
+# The size of a mark, as a share of the image's shorter side, and the minimum in pixels.
 LINE_SHARE: Final = 1 / 200
-LEAST_LINE_PX: Final = 2
+MINIMUM_LINE_PX: Final = 2
 RADIUS_SHARE: Final = 1 / 100
-LEAST_RADIUS_PX: Final = 3
+MINIMUM_RADIUS_PX: Final = 3
 
 PERMILLE_UNIT: Final = "in thousandths of that image's width (x) or height (y), from 0 to 1000"
 
@@ -49,10 +49,10 @@ def draw_line(
     unit: str = PERMILLE_UNIT,
     budget: PixelBudget | None = None,
 ) -> Tool:
-    """The tool that draws a red line across an image, along one of its axes.
+    """The tool that draws a red line across an image, at one value of one axis.
 
-    A value is read in the frame that the protocol declares; `unit` must tell the model the same.
-    The line is as wide as 1/200 of the shorter side, at least 2 pixels.
+    The value is read in the frame that the protocol declares; `unit` must state the same in the
+    schema. The line is 1/200 of the shorter side wide, at least 2 pixels.
     """
     return Tool(
         name=name,
@@ -101,8 +101,8 @@ def draw_point(
 ) -> Tool:
     """The tool that draws a red point with a white edge on an image.
 
-    Coordinates are read in the frame that the protocol declares; `unit` must tell the model the
-    same. The radius is 1/100 of the shorter side, at least 3 pixels.
+    Coordinates are read in the frame that the protocol declares; `unit` must state the same in the
+    schema. The radius is 1/100 of the shorter side, at least 3 pixels.
     """
     place = f"{unit}, measured from the top-left corner of the image"
     return Tool(
@@ -139,10 +139,10 @@ def _draw_line(
     index = read_image(arguments, image_argument)
     context.check_index(index)
     axis = read_choice(required(arguments, axis_argument, AXIS), axis_argument, AXES)
-    place = _place(arguments, value_argument, axis, index, context)
+    coordinate = _coordinate(arguments, value_argument, axis, index, context)
     parent = context.picture(index)
-    value = _in_pixels(place, parent.raw.width_px if axis == "x" else parent.raw.height_px)
-    width = max(LEAST_LINE_PX, round(_shorter_side(parent.raw) * LINE_SHARE))
+    value = _in_pixels(coordinate, parent.raw.width_px if axis == "x" else parent.raw.height_px)
+    width = max(MINIMUM_LINE_PX, round(_shorter_side(parent.raw) * LINE_SHARE))
     return ToolResult(
         picture=_with_line(parent, axis, value, width, budget),
         parent=index,
@@ -167,12 +167,12 @@ def _draw_point(
     check_names(arguments, names)
     index = read_image(arguments, image_argument)
     context.check_index(index)
-    across = _place(arguments, x_argument, "x", index, context)
-    down = _place(arguments, y_argument, "y", index, context)
+    across = _coordinate(arguments, x_argument, "x", index, context)
+    down = _coordinate(arguments, y_argument, "y", index, context)
     parent = context.picture(index)
     x = _in_pixels(across, parent.raw.width_px)
     y = _in_pixels(down, parent.raw.height_px)
-    radius = max(LEAST_RADIUS_PX, round(_shorter_side(parent.raw) * RADIUS_SHARE))
+    radius = max(MINIMUM_RADIUS_PX, round(_shorter_side(parent.raw) * RADIUS_SHARE))
     return ToolResult(
         picture=_with_point(parent, x, y, radius, budget),
         parent=index,
@@ -186,14 +186,14 @@ def _shorter_side(size: Size) -> int:
     return min(size.width_px, size.height_px)
 
 
-def _place(
+def _coordinate(
     arguments: Mapping[str, JsonValue],
     argument: str,
     axis: str,
     index: int,
     context: ToolContext,
 ) -> tuple[float, float]:
-    """A coordinate along an axis and where the axis ends, or ToolError where it is outside."""
+    """A coordinate and the end of its axis, in the protocol's frame; ToolError for one outside."""
     frame = context.frame_of(index)
     end = frame.width if axis == "x" else frame.height
     number = read_number(required(arguments, argument, f"a number from 0 to {end:g}"), argument)
@@ -205,8 +205,8 @@ def _place(
     return number, end
 
 
-def _in_pixels(place: tuple[float, float], side_px: int) -> float:
-    number, end = place
+def _in_pixels(coordinate: tuple[float, float], side_px: int) -> float:
+    number, end = coordinate
     return number * side_px / end
 
 
@@ -241,7 +241,7 @@ def _point_pixels(parent: Picture, x: float, y: float, radius: int) -> "Image.Im
 
     image = parent.pixels()
     draw = ImageDraw.Draw(image)
-    # The pixel that the place lies in; the far edges of the image belong to its last pixels.
+    # the pixel in which the point lies; the far edges of the image belong to its last pixels
     across, down = min(int(x), image.width - 1), min(int(y), image.height - 1)
     for reach, colour in ((radius + max(1, radius // 3), WHITE), (radius, RED)):
         draw.ellipse((across - reach, down - reach, across + reach, down + reach), fill=colour)
@@ -249,7 +249,7 @@ def _point_pixels(parent: Picture, x: float, y: float, radius: int) -> "Image.Im
 
 
 def remake_line(arguments: Mapping[str, JsonValue], parent: Picture) -> Picture:
-    """The line that a recipe describes, byte for byte; raises DataError for any other recipe."""
+    """The image with the line of a recipe, byte for byte; DataError for an invalid recipe."""
     match arguments:
         case {
             "axis": "x" | "y" as axis,
@@ -259,13 +259,13 @@ def remake_line(arguments: Mapping[str, JsonValue], parent: Picture) -> Picture:
             **rest,
         } if not rest:
             side = parent.raw.width_px if axis == "x" else parent.raw.height_px
-            if 0 <= value <= side and width >= LEAST_LINE_PX:
+            if 0 <= value <= side and width >= MINIMUM_LINE_PX:
                 return _with_line(parent, str(axis), value, width, read_budget(limits))
     raise no_recipe("a line", arguments, parent)
 
 
 def remake_point(arguments: Mapping[str, JsonValue], parent: Picture) -> Picture:
-    """The point that a recipe describes, byte for byte; raises DataError for any other recipe."""
+    """The image with the point of a recipe, byte for byte; DataError for an invalid recipe."""
     match arguments:
         case {
             "x_px": int() | float() as x,
@@ -275,6 +275,6 @@ def remake_point(arguments: Mapping[str, JsonValue], parent: Picture) -> Picture
             **rest,
         } if not rest:
             inside = 0 <= x <= parent.raw.width_px and 0 <= y <= parent.raw.height_px
-            if inside and radius >= LEAST_RADIUS_PX:
+            if inside and radius >= MINIMUM_RADIUS_PX:
                 return _with_point(parent, x, y, radius, read_budget(limits))
     raise no_recipe("a point", arguments, parent)

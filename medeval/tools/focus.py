@@ -1,12 +1,13 @@
-"""Focus on named columns, rows or values of a chart: highlight them, mask the others, or box them.
+"""Focus on named columns, rows or values of a chart: highlight them, box them, or mask the others.
 
-The tools of ReFocus (zeyofu/ReFocus_Code at 8412b5f, src/tools.py), of VTool-R1 (VTool-R1/VTool-R1,
-"v1") and of its second training code (VTool-R1/training-v2 at 563ef92, recipe/vtool/
-refocus_tools.py, "v2"), which IAPO uses too. The three agree in what a tool shows and differ in
-insets, strokes and in what an unknown name does: see FocusRules. Upstream, mask and draw change
-their input; here an image is never changed, and the reader of Python calls follows the names.
+These are the tools of ReFocus (zeyofu/ReFocus_Code at 8412b5f, src/tools.py), of VTool-R1
+(VTool-R1/VTool-R1, "v1") and of its second training code (VTool-R1/training-v2 at 563ef92,
+recipe/vtool/refocus_tools.py, "v2"), which IAPO uses too. The three differ in insets, strokes and
+what happens to an unknown name: see FocusRules. The published tools mask and draw change their
+input; here no image is changed, and the reader of Python calls keeps track of the variables.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,10 +16,16 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from medeval.errors import ToolError
 from medeval.images.picture import Picture, made_picture
 from medeval.images.resize import PixelBudget
-from medeval.tools.arguments import check_names, image_parameter, required, seen
+from medeval.tools.arguments import check_names, image_parameter, read_index, required, seen
 from medeval.tools.base import Tool, ToolContext, ToolResult
-from medeval.tools.focus_images import named_image
-from medeval.tools.focus_regions import VARIABLES, Sides, boxes_of, in_pixels, regions_of, sides_of
+from medeval.tools.focus_regions import (
+    BOX_VARIABLES,
+    Sides,
+    boxes_of,
+    in_pixels,
+    regions_of,
+    sides_of,
+)
 from medeval.tools.recipes import budget_recipe, no_recipe, read_budget
 from medeval.types.geometry import IDENTITY
 from medeval.types.sample import JsonValue
@@ -28,22 +35,25 @@ if TYPE_CHECKING:
 
 FOCUS: Final = "focus"
 
-Mode: TypeAlias = Literal["mask", "draw", "highlight", "show"]
-Axis: TypeAlias = Literal["columns", "rows", "x_values", "y_values"]
-Rectangle: TypeAlias = tuple[int, int, int, int]
+FocusMode: TypeAlias = Literal["mask", "draw", "highlight", "show"]
+FocusAxis: TypeAlias = Literal["columns", "rows", "x_values", "y_values"]
+PaintedRectangle: TypeAlias = tuple[int, int, int, int]
 
-MODES: Final[tuple[Mode, ...]] = ("mask", "draw", "highlight")
-TABLE_AXES: Final[tuple[Axis, ...]] = ("columns", "rows")
-CHART_AXES: Final[tuple[Axis, ...]] = ("x_values", "y_values")
+MODES: Final[tuple[FocusMode, ...]] = ("mask", "draw", "highlight")
+TABLE_AXES: Final[tuple[FocusAxis, ...]] = ("columns", "rows")
+CHART_AXES: Final[tuple[FocusAxis, ...]] = ("x_values", "y_values")
 
-# The highlight replaces pixels by this red on a copy that is then laid over the image.
+# The colour of the highlight, on a copy that is blended with the image.
 HIGHLIGHT: Final = (255, 0, 0, 50)
 
-# Further outside than any stroke is wide, in pixels.
+# Pixels outside the image beyond which a corner's place no longer matters: no stroke is as wide.
 FAR: Final = 100
 
-# What a tool of each mode does; the mode "show", which paints nothing, is `display` alone.
-SHOWN: Final[Mapping[Mode, str]] = {
+# Names of images in programs: `image_1` is the sample's first, `result_1` the first call's.
+IMAGE_NAME: Final = re.compile(r"(image|result)_([1-9][0-9]{0,5})")
+
+# How a tool of each mode focuses, for its description; "show" paints nothing and is `display`'s.
+SHOWN: Final[Mapping[FocusMode, str]] = {
     "mask": "painting all others white",
     "draw": "drawing a red box around each",
     "highlight": "laying a light transparent red over each",
@@ -54,20 +64,20 @@ SHOWN: Final[Mapping[Mode, str]] = {
 class FocusRules:
     """What differs between the published versions of the tools.
 
-    `unit` is that of boxes a program writes out itself. `outset_px` is how far the painted
-    rectangle reaches beyond a box, in each mode; negative is an inset, applied before sides are
-    cut to whole pixels, and then nothing keeps the rectangle inside the image. `unknown` is what
-    becomes of a name that has no box, where the mode is not mask: the call fails, or the name is
-    passed over. `first_match` says which of several boxes a name is close to counts.
+    `unit` is the unit of boxes that a program writes out itself. `outset_px` is how far, in each
+    mode, the painted rectangle reaches beyond the box; a negative one is an inset, after which the
+    rectangle may leave the image. `stroke_px` is the width of a drawn box. `unknown` says what a
+    name without a box does in the modes other than mask: it fails the call, or it is skipped.
+    `first_match` takes the first of several boxes whose names are close to a name, else the last.
     """
 
     unit: Literal["relative", "pixels"]
-    outset_px: Mapping[Mode, int]
+    outset_px: Mapping[FocusMode, int]
     stroke_px: int
     unknown: Literal["refuse", "skip"]
     first_match: bool
 
-    def rectangle(self, mode: Mode, box: Sides, width: int, height: int) -> Rectangle:
+    def rectangle(self, mode: FocusMode, box: Sides, width: int, height: int) -> PaintedRectangle:
         """The first and the last pixel, along both axes, of what is painted for a box."""
         reach = self.outset_px[mode]
         x1, y1 = int(box[0] - reach), int(box[1] - reach)
@@ -76,15 +86,15 @@ class FocusRules:
             return max(0, x1), max(0, y1), min(width, x2), min(height, y2)
         return (*_near(x1, y1, width, height), *_near(x2, y2, width, height))
 
-    def skips(self, mode: Mode, axis: Axis) -> bool:
-        """Whether a name without a box, or with one too small, is passed over."""
-        # The two functions with a `try` around their loop.
+    def skips(self, mode: FocusMode, axis: FocusAxis) -> bool:
+        """Whether a name without a box, or with too small a box, is skipped."""
+        # in the published code these two functions have a `try` around their loop
         lenient = (mode, axis) in (("draw", "y_values"), ("highlight", "x_values"))
         return self.unknown == "skip" or lenient
 
 
 def _near(x: int, y: int, width: int, height: int) -> tuple[int, int]:
-    """A corner, moved to where it paints the same pixels if it is far outside the image."""
+    """A corner; one far outside the image is moved nearer, where it paints the same pixels."""
     return min(max(x, -FAR), width + FAR), min(max(y, -FAR), height + FAR)
 
 
@@ -113,18 +123,18 @@ VTOOL_V2: Final = FocusRules(
 
 def focus_tools(
     rules: FocusRules,
-    axes: Sequence[Axis] = TABLE_AXES,
+    axes: Sequence[FocusAxis] = TABLE_AXES,
     *,
     budget: PixelBudget | None = None,
 ) -> tuple[Tool, ...]:
-    """The focus tools along some axes: `focus_on_<axis>_with_<mode>`, for each axis and mode."""
+    """The focus tools `focus_on_<axis>_with_<mode>`, for each of the axes and each mode."""
     return tuple(focus_tool(axis, mode, rules, budget=budget) for mode in MODES for axis in axes)
 
 
 def focus_tool(
-    axis: Axis, mode: Mode, rules: FocusRules, *, budget: PixelBudget | None = None
+    axis: FocusAxis, mode: FocusMode, rules: FocusRules, *, budget: PixelBudget | None = None
 ) -> Tool:
-    """One focus tool, whose boxes are the sample's (`medeval.tools.focus_regions`) or its own."""
+    """One focus tool. A call's boxes are the sample's regions, or written out in the call."""
     what = axis.replace("_", " ")
     return Tool(
         name=f"focus_on_{axis}_with_{mode}",
@@ -152,7 +162,7 @@ def focus_tool(
 
 
 def display(*, budget: PixelBudget | None = None) -> Tool:
-    """The tool behind `display(image_1)` in a program: the image once more, as it is."""
+    """The tool behind `display(image_1)` in a program: it shows an image once more, unchanged."""
     return Tool(
         name="display",
         description="Show an image once more, as it is.",
@@ -172,7 +182,7 @@ def _display(
     budget: PixelBudget | None, arguments: Mapping[str, JsonValue], context: ToolContext
 ) -> ToolResult:
     check_names(arguments, ("image",))
-    index = named_image(arguments.get("image", 0), "image", context)
+    index = _named_image(arguments.get("image", 0), "image", context)
     return ToolResult(
         picture=_focused(context.picture(index), "show", [], 0, budget),
         parent=index,
@@ -190,20 +200,38 @@ def _display(
     )
 
 
+def _named_image(value: JsonValue, argument: str, context: ToolContext) -> int:
+    """The index of the image that a call means by an index or a name; ToolError without one."""
+    if not isinstance(value, str):
+        return read_index(value, argument)
+    name = IMAGE_NAME.fullmatch(value)
+    if name is None:
+        raise ToolError(f"{argument!r} is an image, not {seen(value)}")
+    place = int(name[2]) - 1
+    if name[1] == "image":
+        if place >= context.n_originals:
+            raise ToolError(f"there is no {value}; the last is image_{context.n_originals}")
+        return place
+    made = context.earlier[place] if place < len(context.earlier) else None
+    if made is None:
+        raise ToolError("the call that was to make this image made none")
+    return made
+
+
 def _rules_recipe(rules: FocusRules) -> dict[str, JsonValue]:
     return {**asdict(rules), "outset_px": dict(rules.outset_px)}
 
 
 def _run(
-    axis: Axis,
-    mode: Mode,
+    axis: FocusAxis,
+    mode: FocusMode,
     rules: FocusRules,
     budget: PixelBudget | None,
     arguments: Mapping[str, JsonValue],
     context: ToolContext,
 ) -> ToolResult:
     check_names(arguments, ("image", "names", "boxes"))
-    index = named_image(arguments.get("image", 0), "image", context)
+    index = _named_image(arguments.get("image", 0), "image", context)
     context.check_index(index)
     if context.raw_to_root and context.raw_to_root[index] != IDENTITY:
         raise ToolError(
@@ -235,11 +263,11 @@ def _run(
     )
 
 
-def _names(value: JsonValue, mode: Mode, rules: FocusRules) -> list[str]:
+def _names(value: JsonValue, mode: FocusMode, rules: FocusRules) -> list[str]:
     if not isinstance(value, list):
         raise ToolError(f"'names' is a list of names, not {seen(value)}")
     names = [name for name in value if isinstance(name, str)]
-    # What is no string is the name of no box, and treated as such.
+    # a name that is no string has no box, and counts as an unknown name
     if len(names) < len(value) and mode != "mask" and rules.unknown == "refuse":
         raise ToolError(f"'names' is a list of strings, not {seen(value)}")
     return names
@@ -248,16 +276,16 @@ def _names(value: JsonValue, mode: Mode, rules: FocusRules) -> list[str]:
 def _boxes(
     value: JsonValue, rules: FocusRules, context: ToolContext
 ) -> tuple[dict[str, Sides], bool]:
-    """The boxes that a call works with, and whether they are shares of its image or pixels."""
-    if isinstance(value, str) and value in VARIABLES:
+    """The boxes of a call by name, and whether their sides are shares of the image, not pixels."""
+    if isinstance(value, str) and value in BOX_VARIABLES:
         return boxes_of(value, regions_of(context.metadata)), True
     if not isinstance(value, dict):
-        raise ToolError(f"'boxes' is one of {', '.join(VARIABLES)}, not {seen(value)}")
+        raise ToolError(f"'boxes' is one of {', '.join(BOX_VARIABLES)}, not {seen(value)}")
     return {name: _written(box) for name, box in value.items()}, rules.unit == "relative"
 
 
 def _written(box: JsonValue) -> Sides:
-    """A box as a program writes it out."""
+    """The sides of a box that a program wrote out; ToolError for anything else."""
     corners = ("x1", "y1", "x2", "y2")
     given = [box.get(corner) for corner in corners] if isinstance(box, dict) else []
     sides = sides_of(given)
@@ -267,13 +295,13 @@ def _written(box: JsonValue) -> Sides:
 
 
 def _chosen(
-    axis: Axis,
-    mode: Mode,
+    axis: FocusAxis,
+    mode: FocusMode,
     rules: FocusRules,
     names: Sequence[str],
     boxes: Mapping[str, Sides],
 ) -> tuple[list[str], list[str]]:
-    """The names that are focused on, and those whose boxes are painted for it."""
+    """The names that the call focuses on, and the names whose boxes it paints for that."""
     if not names or not boxes:
         return [], []
     if mode == "mask":
@@ -293,37 +321,40 @@ def _chosen(
 
 
 def _masked(
-    axis: Axis, names: Sequence[str], boxes: Mapping[str, Sides]
+    axis: FocusAxis, names: Sequence[str], boxes: Mapping[str, Sides]
 ) -> tuple[list[str], list[str]]:
-    """All but the named boxes, and but the first row, which is the header; none where all are."""
-    open_to_mask = list(boxes)[1:] if axis == "rows" else list(boxes)
-    hidden = [name for name in open_to_mask if name not in names]
+    """The names that stay visible, and all others, which are masked.
+
+    The first row is the header and is not masked. Where no name has a box, nothing is masked.
+    """
+    maskable = list(boxes)[1:] if axis == "rows" else list(boxes)
+    masked = [name for name in maskable if name not in names]
     focused = [name for name in boxes if name in names]
-    return (focused, hidden) if len(hidden) < len(open_to_mask) else ([], [])
+    return (focused, masked) if len(masked) < len(maskable) else ([], [])
 
 
 def _close_to(name: str, boxes: Mapping[str, Sides], rules: FocusRules) -> str:
-    """The name of a box that holds a name or is part of it; the name itself where none is."""
+    """The name of a box that contains a name or is contained in it; else the name itself."""
     if rules.first_match:
         if name in boxes:
             return name
         return next((other for other in boxes if name in other or other in name), name)
     for other in boxes:
-        # As published: each match is what the next is compared with.
+        # as published: later names are compared with the match, not with the name of the call
         if name in other or other in name:
             name = other
     return name
 
 
 def _rectangles(
-    axis: Axis, mode: Mode, rules: FocusRules, boxes: Sequence[Sides], parent: Picture
-) -> list[Rectangle]:
-    found: list[Rectangle] = []
+    axis: FocusAxis, mode: FocusMode, rules: FocusRules, boxes: Sequence[Sides], parent: Picture
+) -> list[PaintedRectangle]:
+    found: list[PaintedRectangle] = []
     for box in boxes:
         rectangle = rules.rectangle(mode, box, parent.raw.width_px, parent.raw.height_px)
         if rectangle[0] <= rectangle[2] and rectangle[1] <= rectangle[3]:
             found.append(rectangle)
-        # Pillow refuses to draw a rectangle that ends before it starts.
+        # the published tools fail here: Pillow draws no rectangle that ends before it starts
         elif not (rules.unknown == "refuse" and rules.skips(mode, axis)):
             raise ToolError("a box is too small to be painted")
     return found
@@ -331,8 +362,8 @@ def _rectangles(
 
 def _focused(
     parent: Picture,
-    mode: Mode,
-    rectangles: Sequence[Rectangle],
+    mode: FocusMode,
+    rectangles: Sequence[PaintedRectangle],
     stroke_px: int,
     budget: PixelBudget | None,
 ) -> Picture:
@@ -341,7 +372,7 @@ def _focused(
 
 
 def _pixels(
-    parent: Picture, mode: Mode, rectangles: Sequence[Rectangle], stroke_px: int
+    parent: Picture, mode: FocusMode, rectangles: Sequence[PaintedRectangle], stroke_px: int
 ) -> "Image.Image":
     from PIL import Image, ImageDraw
 
@@ -365,7 +396,7 @@ def _pixels(
 
 
 def remake_focus(arguments: Mapping[str, JsonValue], parent: Picture) -> Picture:
-    """The focused image that a recipe describes, byte for byte; DataError for any other recipe."""
+    """The focused image of a recipe, byte for byte; DataError for an invalid recipe."""
     match arguments:
         case {
             "mode": "mask" | "draw" | "highlight" | "show" as mode,
@@ -384,7 +415,7 @@ def remake_focus(arguments: Mapping[str, JsonValue], parent: Picture) -> Picture
     raise no_recipe("a focused image", arguments, parent)
 
 
-def _painted(entry: JsonValue) -> Rectangle | None:
+def _painted(entry: JsonValue) -> PaintedRectangle | None:
     match entry:
         case [int(x1), int(y1), int(x2), int(y2)] if x1 <= x2 and y1 <= y2:
             return x1, y1, x2, y2

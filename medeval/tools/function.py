@@ -1,4 +1,4 @@
-"""A tool from one Python function: its schema from the type hints and the docstring."""
+"""Makes a tool of a Python function, with a schema from its type hints and its docstring."""
 
 import hashlib
 import inspect
@@ -40,22 +40,23 @@ KINDS: Final[Mapping[object, str]] = {
     bool: "boolean",
 }
 
-# "factor: how many times as bright", also where it is indented under "Args:" with a type.
-DESCRIBED: Final = re.compile(r"^\s*(\w+)(?:\s*\([^)]*\))?:\s+(\S.*)$")
+# A docstring's line on an argument: "factor: how many times as bright", or "factor (int): ...".
+ARGUMENT_LINE: Final = re.compile(r"^\s*(\w+)(?:\s*\([^)]*\))?:\s+(\S.*)$")
 
 
 def tool(function: "Callable[..., Image.Image]", *, budget: PixelBudget | None = None) -> Tool:
-    """The tool that runs a function of an image and gives back the image it makes.
+    """The tool that runs a function on an image, and shows the image that the function returns.
 
-    The first parameter gets the image that a call names by `image_index`, at its raw size, in RGB
-    and the function's own to change. The others are the tool's arguments, each of int, float, str,
-    bool, a Literal of strings or a list of one of these; one with a default may be left out.
-    Numbers arrive as the model wrote them, in whatever frame the docstring tells it of. The name
-    is the function's; the description is its docstring, of which lines "name: text" describe the
-    arguments. ToolError and ValueError refuse a call, and the model reads the message.
+    The first parameter gets the image that a call names by `image_index`, in RGB and at its raw
+    size; the function may change it. Each further parameter is an argument of the tool, with the
+    hint int, float, str, bool, a Literal of strings or a list of one of these; one with a default
+    may be left out. Numbers arrive as the model wrote them, in the frame that the docstring names.
+    The tool has the function's name. Its description is the docstring, in which lines "name: text"
+    describe the arguments. A ToolError or ValueError that the function raises refuses the call, and
+    the model reads the message.
 
-    An image of another size is taken for the whole of its parent, scaled. It is sent within
-    `budget` (None: as it is). Raises DefinitionError for a function that this cannot describe.
+    An image of another size is taken for its whole parent, scaled. It is sent within `budget`
+    (None: not resized). Raises DefinitionError for a function that these rules cannot describe.
     """
     name = function.__name__
     parameters = _parameters(function)
@@ -63,7 +64,7 @@ def tool(function: "Callable[..., Image.Image]", *, budget: PixelBudget | None =
     if not description:
         raise DefinitionError(
             f"tool {name!r}: its function has no docstring",
-            hint="the docstring is what the model is told",
+            hint="the docstring is the description that the model reads",
         )
     properties: dict[str, JsonValue] = {
         key: {**parameter.schema(), **({"description": texts[key]} if key in texts else {})}
@@ -85,7 +86,7 @@ def tool(function: "Callable[..., Image.Image]", *, budget: PixelBudget | None =
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parameter:
-    """One argument: a kind that KINDS knows, the words it may be, and whether it is a list."""
+    """One argument: its type (a key of KINDS), its `choices` if any, and whether it is a list."""
 
     name: str
     kind: object
@@ -105,7 +106,7 @@ class _Parameter:
         return whole if self.is_required else {**whole, "default": _default(self.default)}
 
     def read(self, value: JsonValue) -> object:
-        """The value as the function gets it, or ToolError."""
+        """The value that the function gets; ToolError for a value of another type."""
         if not self.is_list:
             return self._read_one(value)
         if not isinstance(value, list):
@@ -145,7 +146,7 @@ def _parameters(function: Callable[..., object]) -> dict[str, _Parameter]:
 
 
 def _hints(function: Callable[..., object], names: list[str]) -> dict[str, object]:
-    """The evaluated hints of some parameters; the image's own hint is never looked at."""
+    """The evaluated type hints of the named parameters; the image's is not evaluated."""
     written = inspect.get_annotations(function)
     hinted = types.SimpleNamespace(
         __annotations__={name: written[name] for name in names if name in written}
@@ -177,20 +178,20 @@ def _parameter(owner: str, parameter: inspect.Parameter, hint: object) -> _Param
 
 
 def _described(docstring: str, names: set[str]) -> tuple[str, dict[str, str]]:
-    """The description, in one paragraph, and the texts of the arguments."""
+    """The description in one paragraph, and the texts of the arguments by `names`."""
     texts: dict[str, str] = {}
-    told: list[str] = []
+    description: list[str] = []
     for line in docstring.splitlines():
-        found = DESCRIBED.match(line)
+        found = ARGUMENT_LINE.match(line)
         if found and found[1] in names:
             texts[found[1]] = found[2].strip()
         elif line.strip() not in ("", "Args:"):
-            told.append(line.strip())
-    return " ".join(told), texts
+            description.append(line.strip())
+    return " ".join(description), texts
 
 
 def _source_hash(function: Callable[..., object]) -> str:
-    """What makes a changed function another tool: a hash of its source."""
+    """The SHA-256 of the function's source, so that a changed function is another tool."""
     try:
         source = inspect.getsource(function).encode()
     except (OSError, TypeError):

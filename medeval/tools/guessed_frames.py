@@ -1,7 +1,7 @@
-"""Published environments that guess the unit of coordinates from the values, guess by guess.
+"""Frames that published environments guess from the values of the coordinates.
 
-Nothing else in medeval infers a frame. Each rule follows the code that it names, so that a
-checkpoint is evaluated in the environment it was trained in.
+Each guess follows the code that it names, so that a checkpoint is evaluated in the environment in
+which it was trained. Nothing else in medeval infers a frame.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,16 @@ PERMILLE_LIMIT: Final = 1000.0
 
 
 def guessed_frame(guess: Guess, values: Sequence[float], raw: Size) -> Frame:
-    """The frame that a published environment takes coordinates of a raw image to be in.
+    """The frame that a published environment takes the coordinates of a box to be in.
 
-    `guess_med` (GAIR-NLP/Med, recipe/med/vision_tool_fn.py): all magnitudes up to 1000 are
-    per-mille, so that 0..1 fractions become a tiny box; larger ones are pixels where all lie
-    inside the image, and otherwise thousandths of the largest. `guess_med_older` (the same
-    repository's first tool) takes values within 0..1 as fractions before that, and larger ones
-    always as pixels. `guess_pixel_reasoner` (TIGER-AI-Lab/Pixel-Reasoner, experience_maker.py):
-    fractions where every value is below 1, else pixels; so a coordinate of exactly 1.0 turns the
-    whole box into pixels.
+    `guess_med` (GAIR-NLP/Med, recipe/med/vision_tool_fn.py): per-mille where no value exceeds 1000,
+    so that fractions from 0 to 1 become a tiny box; otherwise pixels where all values lie inside
+    the image, and shares of the largest value where they do not.
+    `guess_med_older` (the first tool of the same repository): fractions where all values are from 0
+    to 1, otherwise per-mille where none exceeds 1000, otherwise pixels.
+    `guess_pixel_reasoner` (TIGER-AI-Lab/Pixel-Reasoner, experience_maker.py): fractions where every
+    value is below 1, otherwise pixels; so a coordinate of exactly 1.0 turns the whole box into
+    pixels.
     """
     in_pixels = pixels(raw.width_px, raw.height_px)
     largest = max((abs(value) for value in values), default=0.0)

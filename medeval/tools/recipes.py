@@ -1,4 +1,4 @@
-"""The recipe of an image that a tool made: written as JSON, read back with care."""
+"""The recipe of an image that a tool made: the parts that all tools write and read alike."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def budget_recipe(budget: PixelBudget | None) -> "JsonValue":
-    """A pixel budget as a recipe holds it, unusual settings last; None where nothing is resized."""
+    """A pixel budget as a recipe holds it: its limits, then settings that are not the default."""
     if budget is None:
         return None
     recipe: dict[str, JsonValue] = {
@@ -28,7 +28,7 @@ def budget_recipe(budget: PixelBudget | None) -> "JsonValue":
 
 
 def read_budget(limits: "JsonValue") -> PixelBudget | None:
-    """The pixel budget of a recipe. Raises DataError for what is none."""
+    """The pixel budget of a recipe, None for no resize; DataError for anything else."""
     match limits:
         case None:
             return None
@@ -40,7 +40,7 @@ def read_budget(limits: "JsonValue") -> PixelBudget | None:
                     {**unknown},
                 ) if not unknown:
                     return _budget(smallest, largest, factor, rule, resample)
-    raise DataError(f"no pixel budget: {limits!r}", hint="the record was changed")
+    raise DataError(f"{limits!r} is no pixel budget", hint="the record was changed")
 
 
 def _budget(
@@ -55,9 +55,9 @@ def _budget(
 
 
 def no_recipe(what: str, arguments: "Mapping[str, JsonValue]", parent: "Picture") -> DataError:
-    """The error for a recipe that no tool wrote for this image; `what` is "a crop"."""
+    """The error for a recipe that no tool wrote for this image; `what` is such as "a crop"."""
     return DataError(
-        f"no recipe of {what} from an image of {parent.raw.width_px} x {parent.raw.height_px} "
-        f"pixels: {dict(arguments)!r}",
+        f"{dict(arguments)!r} is no recipe of {what} from an image of "
+        f"{parent.raw.width_px} x {parent.raw.height_px} pixels",
         hint="the record was changed, or its image is not the one that the tool worked on",
     )

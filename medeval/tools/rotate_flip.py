@@ -1,4 +1,4 @@
-"""Rotate and flip: an image turned by right angles or mirrored; pixels move, none changes."""
+"""Rotate and flip: the tools that turn an image by right angles, or mirror it."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -42,8 +42,8 @@ def rotate(
 ) -> Tool:
     """The tool that turns an image by 90, 180 or 270 degrees; a positive angle is clockwise.
 
-    Any whole angle is taken modulo 360, so that -90 is 270; 0 and what is no right angle is
-    refused. The image is turned at its raw size and sent within `budget` (None: as it is).
+    An angle is taken modulo 360, so that -90 is 270; 0 and any other angle are refused. The image
+    is turned at its raw size, and sent within `budget` (None: not resized).
     """
     return Tool(
         name=name,
@@ -82,7 +82,7 @@ def flip(
 ) -> Tool:
     """The tool that mirrors an image: left to right ("horizontal") or top to bottom ("vertical").
 
-    The image is mirrored at its raw size and sent within `budget` (None: as it is).
+    The image is mirrored at its raw size, and sent within `budget` (None: not resized).
     """
     return Tool(
         name=name,
@@ -165,7 +165,7 @@ def _flip(
 
 
 def rotated_to_upright(degrees_clockwise: int, upright: Size) -> Affine:
-    """The map from a turned image to the image of size `upright` that was turned, edge to edge.
+    """The map from pixels of a turned image to those of the original, of the size `upright`.
 
     >>> rotated_to_upright(90, Size(30, 10)).apply(10, 0)
     (0.0, 0.0)
@@ -181,7 +181,7 @@ def rotated_to_upright(degrees_clockwise: int, upright: Size) -> Affine:
 
 
 def flipped_to_upright(direction: str, upright: Size) -> Affine:
-    """The map from a mirrored image to the image of size `upright` that was mirrored.
+    """The map from pixels of a mirrored image to those of the original, of the size `upright`.
 
     >>> flipped_to_upright("horizontal", Size(30, 10)).apply(30, 4)
     (0.0, 4.0)
@@ -221,7 +221,7 @@ def _pixels(parent: Picture, transposition: "Image.Transpose") -> "Image.Image":
 
 
 def remake_rotate(arguments: Mapping[str, JsonValue], parent: Picture) -> Picture:
-    """The rotation that a recipe describes, byte for byte; DataError for any other recipe."""
+    """The turned image that a recipe describes, byte for byte; DataError for an invalid recipe."""
     match arguments:
         case {"degrees_clockwise": int(angle), "budget": limits, **rest} if not rest:
             if angle in ANGLES:
@@ -230,7 +230,7 @@ def remake_rotate(arguments: Mapping[str, JsonValue], parent: Picture) -> Pictur
 
 
 def remake_flip(arguments: Mapping[str, JsonValue], parent: Picture) -> Picture:
-    """The mirroring that a recipe describes, byte for byte; DataError for any other recipe."""
+    """The mirrored image of a recipe, byte for byte; DataError for an invalid recipe."""
     match arguments:
         case {"direction": str(direction), "budget": limits, **rest} if not rest:
             if direction in DIRECTIONS:

@@ -13,7 +13,7 @@ from medeval.images.resize import PixelBudget
 from medeval.tools import remake
 from medeval.tools.base import ToolContext
 from medeval.tools.crop import crop_and_zoom
-from medeval.tools.crop_rules import CropRules, Place, grown_in_proportion, region
+from medeval.tools.crop_rules import CropImage, CropRules, cut_region, grown_in_proportion
 from medeval.tools.crop_target import Target, whole_number
 from medeval.tools.guessed_frames import Guess, guessed_frame
 from medeval.tools.recipes import budget_recipe, read_budget
@@ -22,11 +22,11 @@ from medeval.types.sample import JsonValue
 from tests.definitions.golden_transcripts import DATA
 
 SIZE = Size(100, 80)
-PLACE = Place(frame=pixels(100, 80), size=SIZE, argument="bbox_2d", image=0)
+IMAGE = CropImage(frame=pixels(100, 80), size=SIZE, index=0, argument="bbox_2d")
 
 
 def whole(box: tuple[float, float, float, float], **rules: Any) -> PixelBox:
-    return region(box, PLACE, CropRules(minimum_side_px=4, **rules)).box
+    return cut_region(box, IMAGE, CropRules(minimum_side_px=4, **rules)).box
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,13 @@ from medeval.tools.focus import (
     TABLE_AXES,
     VTOOL_V1,
     VTOOL_V2,
-    Axis,
+    FocusAxis,
+    FocusMode,
     FocusRules,
-    Mode,
     focus_tool,
     focus_tools,
 )
-from medeval.tools.focus_regions import Region, boxes_of, regions_of
+from medeval.tools.focus_regions import NamedRegion, boxes_of, regions_of
 from medeval.types.geometry import IDENTITY, Affine
 from medeval.types.sample import JsonValue
 from tests.tools.numbered import plain, rows
@@ -59,8 +59,8 @@ def metadata(regions: Regions) -> dict[str, JsonValue]:
 
 
 def focus(
-    axis: Axis,
-    mode: Mode,
+    axis: FocusAxis,
+    mode: FocusMode,
     names: JsonValue,
     rules: FocusRules = REFOCUS,
     *,
@@ -127,7 +127,7 @@ def test_masking_rows_never_masks_the_first_which_is_the_header(rules: FocusRule
     ("axis", "names"), [("columns", ["Z"]), ("rows", ["Z"]), ("rows", ["Y"]), ("columns", [])]
 )
 def test_a_mask_that_would_hide_all_leaves_the_image_as_it_is(
-    rules: FocusRules, axis: Axis, names: JsonValue
+    rules: FocusRules, axis: FocusAxis, names: JsonValue
 ) -> None:
     result = focus(axis, "mask", names, rules)
     assert shown(result) == ["." * WIDE] * HIGH
@@ -143,7 +143,9 @@ def test_a_mask_passes_over_unknown_names_beside_known_ones(rules: FocusRules) -
 
 @pytest.mark.parametrize("mode", ["draw", "highlight"])
 @pytest.mark.parametrize("rules", [REFOCUS, VTOOL_V1])
-def test_an_unknown_name_fails_in_the_first_two_versions(mode: Mode, rules: FocusRules) -> None:
+def test_an_unknown_name_fails_in_the_first_two_versions(
+    mode: FocusMode, rules: FocusRules
+) -> None:
     with pytest.raises(ToolError, match='no box for "Z"; there are boxes for \\["A", "B", "C"\\]'):
         focus("columns", mode, ["A", "Z"], rules)
     with pytest.raises(ToolError, match="'names' is a list of strings"):
@@ -151,7 +153,7 @@ def test_an_unknown_name_fails_in_the_first_two_versions(mode: Mode, rules: Focu
 
 
 @pytest.mark.parametrize("mode", ["draw", "highlight"])
-def test_vtool_v2_passes_over_unknown_names(mode: Mode) -> None:
+def test_vtool_v2_passes_over_unknown_names(mode: FocusMode) -> None:
     assert shown(focus("columns", mode, ["A", "Z", 7], VTOOL_V2)) == shown(
         focus("columns", mode, ["A"], VTOOL_V2)
     )
@@ -168,7 +170,7 @@ def test_vtool_v2_passes_over_unknown_names(mode: Mode) -> None:
     ],
 )
 def test_two_chart_functions_have_a_try_around_their_loop(
-    axis: Axis, mode: Mode, fails: bool
+    axis: FocusAxis, mode: FocusMode, fails: bool
 ) -> None:
     regions = [(axis[0], name, box) for _, name, box in BARS_X]
     if fails:
@@ -204,9 +206,9 @@ def test_y_values_with_draw_takes_a_name_that_is_close(
 
 def test_a_name_twice_keeps_the_later_box_in_the_earlier_place() -> None:
     regions = [
-        Region("column", "Score", (0.0, 0.0, 0.1, 1.0)),
-        Region("column", "Team", (0.1, 0.0, 0.2, 1.0)),
-        Region("column", "Score", (0.2, 0.0, 0.5, 1.0)),
+        NamedRegion("column", "Score", (0.0, 0.0, 0.1, 1.0)),
+        NamedRegion("column", "Team", (0.1, 0.0, 0.2, 1.0)),
+        NamedRegion("column", "Score", (0.2, 0.0, 0.5, 1.0)),
     ]
     assert list(boxes_of("columns_bbox", regions).items()) == [
         ("Score", (0.2, 0.0, 0.5, 1.0)),
@@ -217,7 +219,7 @@ def test_a_name_twice_keeps_the_later_box_in_the_earlier_place() -> None:
 @pytest.mark.parametrize("variable", ["columns_bbox", "rows_bbox"])
 @pytest.mark.parametrize("axis", ["x", "y"])
 def test_of_a_chart_both_variables_hold_its_values(variable: str, axis: str) -> None:
-    regions = [Region(axis, "A", (0.0, 0.0, 0.5, 1.0))]
+    regions = [NamedRegion(axis, "A", (0.0, 0.0, 0.5, 1.0))]
     assert boxes_of(variable, regions) == {"A": (0.0, 0.0, 0.5, 1.0)}
 
 
@@ -251,7 +253,7 @@ def test_no_boxes_leave_the_image_as_it_is() -> None:
     [("columns", "mask", True), ("columns", "draw", True), ("x_values", "highlight", False)],
 )
 def test_a_box_smaller_than_its_insets_fails_as_pillow_does(
-    axis: Axis, mode: Mode, fails: bool
+    axis: FocusAxis, mode: FocusMode, fails: bool
 ) -> None:
     region = "column" if axis == "columns" else "x"
     regions: Regions = [(region, "A", (0.0, 0.0, 0.1, 1.0)), (region, "B", (0.1, 0.0, 0.2, 1.0))]
@@ -322,7 +324,11 @@ names = st.lists(st.sampled_from(["A", "B", "C", "Y", "1", "2", "Z"]), max_size=
     st.sampled_from([None, PixelBudget(min_px=784, max_px=7840, factor=28)]),
 )
 def test_a_focused_image_is_remade_from_its_recipe_and_its_parent_is_as_it_was(
-    axis: Axis, mode: Mode, chosen: JsonValue, rules: FocusRules, budget: PixelBudget | None
+    axis: FocusAxis,
+    mode: FocusMode,
+    chosen: JsonValue,
+    rules: FocusRules,
+    budget: PixelBudget | None,
 ) -> None:
     before = TABLE.pixels().tobytes()
     where = ToolContext(

@@ -1,4 +1,4 @@
-"""Calls as OpenThinkIMG writes them: one JSON object with a thought and a list of actions."""
+"""Reads the calls of OpenThinkIMG: one JSON object with a thought and a list of actions."""
 
 import json
 from typing import Final
@@ -11,12 +11,12 @@ ACTIONS_FORM: Final = '{"thought": "...", "actions": [{"name": ..., "arguments":
 MARK: Final = '"actions"'
 FINAL_ACTION: Final = "Terminate"
 
-# An object that starts further than this before its "actions" is another one.
+# How many opening braces before "actions" are tried as the start of the object.
 MAX_STARTS: Final = 64
 
 
 def actions_calls(text: str, rules: CallRules) -> list[ParsedCall]:
-    """The actions of the first object that has some; ending the conversation is none of them."""
+    """The actions of the first object with actions, without the one that ends the conversation."""
     mark = text.find(MARK)
     if mark < 0:
         return []
@@ -31,7 +31,7 @@ def actions_calls(text: str, rules: CallRules) -> list[ParsedCall]:
 
 
 def terminate_argument(text: str) -> str | None:
-    """What a reply that ends the conversation gives as its answer, or None where it gives none."""
+    """The answer in the action that ends the conversation; None where there is none."""
     mark = text.find(MARK)
     found = _enclosing(text, mark) if mark >= 0 else None
     actions = found[2] if found else None
@@ -45,7 +45,7 @@ def terminate_argument(text: str) -> str | None:
 
 
 def _enclosing(text: str, mark: int) -> tuple[int, int, JsonValue] | None:
-    """The object around the mark: where it starts and ends, and its actions."""
+    """The start, the end and the actions of the object around the mark; None without one."""
     decoder = json.JSONDecoder()
     start = mark
     for _ in range(MAX_STARTS):

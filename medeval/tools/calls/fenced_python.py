@@ -1,8 +1,8 @@
-"""Calls written as Python in the first ```python block of a reply; nothing of it is ever run.
+"""Reads calls written as Python in the first ```python block of a reply; no code is ever run.
 
-The family of ReFocus and VTool-R1: a block of assignments and calls of the focus functions, of
-which `display` shows one result. The block is read with `ast` and followed name by name; whatever
-else a block holds makes it a call that is refused, with the reason. Source of the rules: the
+ReFocus and VTool-R1 write blocks of assignments and calls of the focus functions; `display` shows
+one of the results. A block is read with `ast`, and its variables are followed. A block that holds
+anything else becomes one call that cannot be read, with the reason. Source of the rules: the
 parsers in zeyofu/ReFocus_Code at 8412b5f and VTool-R1/training-v2 at 563ef92
 (recipe/vtool/refocus_tools.py, eval/vtool_eval_loop.py).
 """
@@ -19,7 +19,7 @@ from medeval.types.trajectory import ParsedCall
 FENCE: Final = "```python"
 END: Final = "```"
 
-# Without any of these, VTool-R1's second version takes a block for part of an answer.
+# VTool-R1's second version takes a block without any of these for part of an answer.
 SIGNS: Final = ("focus_on_", "display(", "image_1", "columns_bbox", "rows_bbox")
 ANSWER: Final = re.compile(r"\b(?:FINAL ANSWER|ANSWER)\s*:", re.IGNORECASE)
 TERMINATE: Final = "TERMINATE"
@@ -27,7 +27,7 @@ TERMINATE: Final = "TERMINATE"
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """The first block of a reply, its place in the text, and whether it is closed."""
+    """The first code block of a reply, its place in the text, and whether it is closed."""
 
     code: str
     start: int
@@ -38,16 +38,17 @@ class _Block:
 def python_calls(
     text: str, rules: CallRules, earlier: Sequence[EarlierReply] = ()
 ) -> list[ParsedCall]:
-    """The calls of a reply's first block in the order they would run; none where it is an answer.
+    """The calls of a reply's first block, in the order in which they would run.
 
-    Every call names its image: `image_1` is the sample's first, `result_1` what the first call
-    makes. The calls belong together (`of_block`): one that fails is the last to run, and only the
-    result with `shown` is put before the model. In ReFocus' dialect, whose blocks share a kernel,
-    the names that `earlier` blocks bound are known, and results are counted from the first of them.
+    There are none where the reply is an answer. Each call names its image: `image_1` is the first
+    of the sample, `result_1` what the first call makes. The calls belong together (`of_block`):
+    after one that fails none runs, and the model is shown only the result with `shown`. In ReFocus'
+    dialect blocks share a kernel: the variables of the `earlier` replies' blocks are bound, and
+    results are counted from the first of these blocks.
     """
     kernel = Kernel()
-    for said in earlier if rules.dialect == "refocus" else ():
-        kernel = _after(said, rules, kernel)
+    for reply in earlier if rules.dialect == "refocus" else ():
+        kernel = _after(reply, rules, kernel)
     return _calls(text, rules, kernel.reader)
 
 
@@ -66,20 +67,20 @@ def _calls(
     return [_parsed(call, block) for call in calls]
 
 
-def _after(said: EarlierReply, rules: CallRules, kernel: Kernel) -> Kernel:
-    """The kernel after an earlier reply, whose block bound what it bound before a call failed."""
-    found = _calls(said.text, rules, kernel.reader)
+def _after(reply: EarlierReply, rules: CallRules, kernel: Kernel) -> Kernel:
+    """The kernel after an earlier reply, whose block ran up to the call that failed, if any."""
+    found = _calls(reply.text, rules, kernel.reader)
     n_calls = kernel.n_calls + len(found)
-    block = _first_block(said.text)
+    block = _first_block(reply.text)
     if block is None or not found or found[0].error is not None:
         return replace(kernel, n_calls=n_calls)
-    ran = kernel.reader(block.code, rules.dialect, said.n_executed)
+    ran = kernel.reader(block.code, rules.dialect, reply.n_executed)
     ran.calls()
     return Kernel(names=ran.names, n_calls=n_calls)
 
 
 def _first_block(text: str) -> _Block | None:
-    """The block as upstream finds it: all backslashes are taken out of the text first."""
+    """The first block; as in the published parsers, all backslashes are taken out first."""
     kept = [at for at, letter in enumerate(text) if letter != "\\"]
     plain = text.replace("\\", "")
     start = plain.find(FENCE)
@@ -94,7 +95,7 @@ def _first_block(text: str) -> _Block | None:
 
 
 def _is_answer(text: str, block: _Block, dialect: Dialect) -> bool:
-    """Whether upstream takes a reply for an answer although it holds a block."""
+    """Whether the published parser takes a reply for an answer although it holds a block."""
     if dialect == "refocus":
         return TERMINATE in text
     if dialect == "vtool_v1":

@@ -1,4 +1,4 @@
-"""Find the tool calls in a reply. Nothing a model writes raises, and the time is linear in it."""
+"""Finds the tool calls in a reply. No reply makes it raise, and its time is linear in the text."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,21 +17,21 @@ from medeval.tools.calls.syntax import named as named
 from medeval.types.sample import JsonValue
 from medeval.types.trajectory import NativeCall, ParsedCall
 
-# Part of every fingerprint. Raise it with any change to the parser, the stop rule, the rules that
-# find an answer or a tool's pixels that can change a number: old cells are then not resumed.
+# Part of every fingerprint. Raise it with each change of a parser, the stop rule, an answer rule or
+# a tool's pixels that can change a number, so that cells of the older code are not resumed.
 BEHAVIOUR: Final = 3
 
 
 def _python_calls(
     text: str, rules: CallRules, earlier: Sequence[EarlierReply] = ()
 ) -> list[ParsedCall]:
-    # Python's own parser takes a while to import, and most protocols have no use for it
+    # imported here because Python's own parser loads slowly, and most protocols do not need it
     from medeval.tools.calls.fenced_python import python_calls
 
     return python_calls(text, rules, earlier)
 
 
-# One reader of written calls a syntax; the others are read by the server alone.
+# The parser of calls in a reply's text, for each syntax that writes them there.
 PARSERS: Final[Mapping[CallSyntax, Parser]] = MappingProxyType(
     {
         "hermes": hermes_calls,
@@ -42,7 +42,7 @@ PARSERS: Final[Mapping[CallSyntax, Parser]] = MappingProxyType(
     }
 )
 
-# What a general Python sandbox would run: DeepEyesV2 and Thyme write their calls so.
+# A program for a general Python sandbox, as DeepEyesV2 and Thyme write it.
 SANDBOX_CODE: Final = re.compile(r"<code>\s*(?:```python)?")
 SANDBOX_REFUSAL: Final = (
     "this is a program for a Python sandbox (DeepEyesV2, Thyme); "
@@ -59,24 +59,23 @@ def find_calls(
     rules: CallRules = DEFAULT_RULES,
     earlier: Sequence[EarlierReply] = (),
 ) -> tuple[ParsedCall, ...]:
-    """The calls of one reply in order, those in its text before the server's own.
+    """The calls of one reply in order: those in its `text`, then the `native` ones.
 
-    In the syntax "hermes", `<tool_call>` blocks with one JSON object in each. The last may lack
-    its closing tag, which a stop string or the end of the reply took; code fences around the
-    object are allowed, and arguments written as a JSON string of an object are decoded once.
-    A block inside reasoning that was closed with `</think>` (where the reply starts in the midst
-    of reasoning, from its start) quotes the syntax and is no call; an open `<think>` hides nothing.
-    A block that cannot be read is a call with an `error`, written for the model.
+    Native calls count in every syntax, since a server may have taken them out of the text. A call
+    that cannot be read has an `error`, written for the model. `rules.pick` is left to the caller.
 
-    "tagged_json" is the same with the arguments alone between `<tag>` and `</tag>`; "glm_xml" has
-    a name and then keys and values in tags of their own; "actions_json" an object with a list of
-    actions; "fenced_python" the calls of the first block of Python, which is read and never run.
-    In "none" and "openai" text holds no calls. Native calls count in every syntax, since a server
-    may have taken them out of the text. `rules.pick` is left to the caller.
+    "hermes": `<tool_call>` blocks with one JSON object each. The last block may lack its closing
+    tag, which a stop string or the end of the reply cuts off. A code fence around the object is
+    allowed, and arguments written as a JSON string of an object are decoded once. A block inside
+    reasoning that is closed with `</think>` is a quotation and no call; the reasoning begins at
+    `<think>`, or at the start of a reply without it. An open `<think>` hides nothing.
+    "tagged_json": the same, with the arguments alone between `<tag>` and `</tag>`.
+    "glm_xml": a name, then keys and values in tags of their own.
+    "actions_json": one JSON object with a list of actions.
+    "fenced_python": the calls of the first block of Python, which is read and never run; it may use
+    variables of the `earlier` replies. "none" and "openai": text holds no calls.
 
-    `earlier` are the replies before this one, whose names a block of Python may use.
-
-    A program for a general Python sandbox is a call that is always refused.
+    A program for a general Python sandbox counts as a call that cannot be read.
     """
     parser = PARSERS.get(syntax)
     if syntax == "fenced_python":
@@ -91,7 +90,7 @@ def find_calls(
 
 
 def ends_at_stop(text: str, stops: Sequence[str]) -> str:
-    """The text up to and including the stop string that is complete first; all of it without one.
+    """The text up to and including the first stop string; all of it without one.
 
     >>> ends_at_stop("<answer>A</answer> and more", ("</tool_call>", "</answer>"))
     '<answer>A</answer>'
@@ -116,7 +115,7 @@ def _native_call(call: NativeCall) -> ParsedCall:
 
 
 def _sandbox_call(text: str) -> list[ParsedCall]:
-    """The first program that a reply wants run, as a call that cannot be carried out."""
+    """The first program for a sandbox in a reply, as a call that cannot be read."""
     opening = SANDBOX_CODE.search(text)
     if opening is None:
         return []

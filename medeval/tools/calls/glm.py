@@ -1,7 +1,7 @@
-"""Calls as GLM-4.5 writes them: a name, then keys and values, each between tags of its own.
+"""Reads the calls of GLM-4.5: a name, then keys and values, each between tags of its own.
 
-Values are JSON where they can be read so, and plain text otherwise, as the published parsers
-decode them. Newlines between the parts are optional.
+As in the published parsers, a value is read as JSON where it is JSON, and as plain text otherwise.
+Newlines between the parts are optional.
 """
 
 import re
@@ -19,7 +19,7 @@ GLM_FORM: Final = (
 
 
 def glm_calls(text: str, rules: CallRules) -> list[ParsedCall]:
-    """`<tool_call>` blocks with a tool's name and its arguments as keys and values."""
+    """The `<tool_call>` blocks with a tool's name and its arguments as keys and values."""
     return [
         _glm_call(text[block.start : block.end], text[block.inside : block.stop], block.start)
         for block in blocks(text, "tool_call", in_reasoning=rules.in_reasoning)

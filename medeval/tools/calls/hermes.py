@@ -1,4 +1,4 @@
-"""Calls in Hermes blocks, and the same with the arguments alone between tags of another name."""
+"""Reads calls in Hermes blocks, and in blocks of another tag that hold the arguments alone."""
 
 import string
 from typing import Final
@@ -16,14 +16,14 @@ from medeval.tools.calls.syntax import (
 from medeval.types.sample import JsonValue
 from medeval.types.trajectory import ParsedCall
 
-# What may follow an opening code fence: json, JSON, python, tool_call.
+# The letters of a language after an opening code fence: json, JSON, python, tool_call.
 LANGUAGE_LETTERS: Final = string.ascii_letters + "_"
 
 HERMES_FORM: Final = '<tool_call>{"name": ..., "arguments": {...}}</tool_call>'
 
 
 def hermes_calls(text: str, rules: CallRules) -> list[ParsedCall]:
-    """`<tool_call>` blocks with one JSON object of a name and arguments in each."""
+    """The `<tool_call>` blocks, each with one JSON object of a name and arguments."""
     return [
         _hermes_call(text, block, rules)
         for block in blocks(text, "tool_call", in_reasoning=rules.in_reasoning)
@@ -32,7 +32,7 @@ def hermes_calls(text: str, rules: CallRules) -> list[ParsedCall]:
 
 
 def tagged_calls(text: str, rules: CallRules) -> list[ParsedCall]:
-    """Blocks of the rules' tag with the arguments in each; the tag is the tool's name."""
+    """The blocks of `rules.tag`, each with the arguments alone; the tag is the tool's name."""
     return [
         _tagged_call(text, block, rules)
         for block in blocks(text, rules.tag, in_reasoning=rules.in_reasoning)
@@ -41,7 +41,7 @@ def tagged_calls(text: str, rules: CallRules) -> list[ParsedCall]:
 
 
 def _hermes_call(text: str, block: Block, rules: CallRules) -> ParsedCall:
-    """One block: from its opening tag to the next tag of a call, or to the end of the text."""
+    """The call in one block; one with an `error` where it cannot be read."""
     name: str | None = None
     arguments: dict[str, JsonValue] | None = None
     error: str | None = None
@@ -97,7 +97,7 @@ def _check_closed(block: Block, *, needs_end: bool = False) -> None:
 
 
 def _fields(body: str, rules: CallRules) -> tuple[str | None, JsonValue]:
-    """The name in a block, None only where any will do, and its arguments as they stand."""
+    """The name in a block, None only with `rules.any_name`, and the arguments as written."""
     if "{" not in body:
         raise MalformedError("the call holds no JSON object")
     call = loaded(body, python_literals=rules.python_literals)
@@ -114,7 +114,7 @@ def _fields(body: str, rules: CallRules) -> tuple[str | None, JsonValue]:
 
 
 def _unfenced(block: str) -> str:
-    """The block without a code fence around it, of which the end may be missing."""
+    """The text of a block without the code fence around it, whose end may be missing."""
     body = block.strip()
     if body.startswith("```"):
         body = body.removeprefix("```").removesuffix("```").lstrip(LANGUAGE_LETTERS).strip()

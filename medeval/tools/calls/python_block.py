@@ -1,4 +1,4 @@
-"""What a block of focus calls does, followed name by name from its syntax tree."""
+"""Follows the variables of a block of focus calls through its syntax tree, without running it."""
 
 import ast
 import math
@@ -12,10 +12,10 @@ from typing import Final, TypeAlias
 from medeval.tools.calls.syntax import MAX_DEPTH, Dialect, MalformedError, named
 from medeval.types.sample import JsonValue
 
-# Far more than any task needs, and a bound on what one reply can have carried out.
+# The most calls of one block: far more than any task needs.
 MAX_CALLS: Final = 16
 
-# Longer than any block of such calls; it bounds the time and the stack that reading one takes.
+# The longest block, in characters, that is read: it bounds the parser's time and stack.
 MAX_BLOCK: Final = 8_000
 
 FUNCTION: Final = re.compile(
@@ -23,7 +23,7 @@ FUNCTION: Final = re.compile(
 )
 IMAGE: Final = re.compile(r"image_[1-9][0-9]{0,5}")
 
-# The variables with boxes that a program finds bound.
+# The variables with boxes that are bound before a program starts.
 BOXES: Final[Mapping[Dialect, tuple[str, ...]]] = {
     "refocus": ("columns_bbox", "rows_bbox", "x_values_bbox", "y_values_bbox"),
     "vtool_v1": ("columns_bbox", "rows_bbox"),
@@ -38,7 +38,7 @@ ALLOWED: Final = (
 
 @dataclass(slots=True, eq=False)
 class _Image:
-    """An image object of the program: what it holds now, `image_1` or `result_1`."""
+    """An image object of the program; `holds` names its present image: `image_1`, `result_1`."""
 
     holds: str
 
@@ -57,24 +57,24 @@ _Value: TypeAlias = _Image | _Boxes | _Literal
 
 
 class _FailedHereError(Exception):
-    """The call that an earlier block came to failed, and with it the rest of the block."""
+    """An earlier block is followed up to here: its next call failed, and the rest did not run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """What earlier blocks leave to the next: the names they bound, and how many calls they held."""
+    """What earlier blocks leave to the next: the variables, and how many calls they held."""
 
     names: dict[str, _Value] = field(default_factory=dict)
     n_calls: int = 0
 
     def reader(self, code: str, dialect: Dialect, n_executed: int | None = None) -> "BlockReader":
-        """The reader of the next block, which changes a copy of the names."""
+        """The reader of the next block, which changes a copy of the variables."""
         return BlockReader(code, dialect, deepcopy(self.names), self.n_calls, n_executed)
 
 
 @dataclass(slots=True, kw_only=True)
 class BlockCall:
-    """One call of a block; `shown` says whether its result is what the block shows."""
+    """One call of a block; `shown` says whether the block shows its result."""
 
     name: str
     arguments: dict[str, JsonValue]
@@ -84,12 +84,12 @@ class BlockCall:
 
 @dataclass(slots=True)
 class BlockReader:
-    """Follows a block's names. Raises MalformedError for whatever is not whitelisted.
+    """Follows the variables of a block. Raises MalformedError for anything that is not allowed.
 
-    As published, mask and draw change the image that they are given and return the same object,
-    so that `image_1` carries an earlier edit; highlight returns a new one. `names` are those that
-    earlier blocks have bound, and `n_before` is how many calls those held. With `n_executed` the
-    block is followed only up to the call that failed after so many.
+    As published, mask and draw change their image and return the same object, so that `image_1`
+    keeps an earlier edit; highlight returns a new object. `names` are the variables that earlier
+    blocks have bound, and `n_before` is how many calls these blocks held. With `n_executed` the
+    block is followed only up to the call after so many, which failed.
     """
 
     code: str
@@ -152,7 +152,7 @@ class BlockReader:
         return self.names[name]
 
     def _literal(self, node: ast.expr, depth: int = 0) -> JsonValue:
-        """A literal of strings, numbers, lists and dictionaries, with names of such in it."""
+        """The value of a literal, which may hold variables bound to literals."""
         if depth > MAX_DEPTH:
             raise self._refused(node, f"holds a literal nested more than {MAX_DEPTH} deep")
         match node:
@@ -240,7 +240,7 @@ class BlockReader:
         self._displayed.append((value, value.holds) if isinstance(value, _Image) else None)
 
     def _mark_shown(self) -> None:
-        """Mark what the block shows; an image that no call of the block made is shown by one."""
+        """Mark the call whose result the block shows; add a display call for any other image."""
         shown = self._shown()
         number = int(shown.removeprefix("result_")) if shown.startswith("result_") else 0
         if number > self.n_before:
@@ -256,12 +256,12 @@ class BlockReader:
         )
 
     def _shown(self) -> str:
-        """What the block puts before the model.
+        """The name of the image that the block shows the model.
 
-        ReFocus draws an image when it is displayed, takes the first, and shows the original where
-        none is. VTool-R1 keeps the last object displayed, which a later call may still change;
-        its second version displays the last result where the block displays nothing, and where
-        that object is no image takes the newest variable of the block that holds one.
+        ReFocus shows the first displayed image as it was then, or the original without any.
+        VTool-R1 shows the object displayed last, which a later call may still change. Its second
+        version shows the last result where the block displays nothing, and the newest variable with
+        an image where the object displayed last is none.
         """
         if self.dialect == "refocus":
             images = [shown for shown in self._displayed if shown is not None]
@@ -285,7 +285,7 @@ class BlockReader:
 
 
 def _kind(node: ast.AST) -> str:
-    """What Python calls a construct: "an import", "a for loop"."""
+    """A name for a construct, in an error that the model reads."""
     kinds = {
         ast.Import: "an import",
         ast.ImportFrom: "an import",
@@ -304,14 +304,14 @@ def _kind(node: ast.AST) -> str:
 
 
 def parsed(code: str) -> ast.Module:
-    """The syntax tree of a block; nothing is run. Raises MalformedError where it is no Python."""
+    """The syntax tree of a block, which is not run; MalformedError where it is no Python."""
     if not code.strip():
         raise MalformedError("the block of code is empty")
     if len(code) > MAX_BLOCK:
         raise MalformedError(f"the block of code is longer than {MAX_BLOCK} characters")
     try:
         with warnings.catch_warnings():
-            # What a model writes in an odd way is no fault of ours to warn of.
+            # Python warns of odd code, which here is the model's
             warnings.simplefilter("ignore")
             return ast.parse(code)
     except SyntaxError as error:

@@ -1,4 +1,4 @@
-"""What every reader of written calls shares: blocks between tags, and JSON that can be kept."""
+"""What all parsers of calls share: the rules, the blocks between tags, and JSON read with care."""
 
 import ast
 import json
@@ -17,16 +17,16 @@ CallSyntax: TypeAlias = Literal[
     "none", "hermes", "openai", "glm_xml", "tagged_json", "fenced_python", "actions_json"
 ]
 Pick: TypeAlias = Literal["all", "first", "last"]
-# Whose rules the syntax "fenced_python" follows.
+# The published environments whose rules the syntax "fenced_python" can follow.
 Dialect: TypeAlias = Literal["refocus", "vtool_v1", "vtool_v2"]
 
-# Deeper values can be parsed but not written down again; no tool takes more than a list of lists.
+# Values nested deeper can be parsed, but not written again; no tool needs more than two levels.
 MAX_DEPTH: Final = 32
 
-# Python literals longer than this are no call; the bound keeps the parser's time and stack small.
+# The longest Python literal, in characters, that is read: it bounds the parser's time and stack.
 MAX_LITERAL: Final = 20_000
 
-# What JSON calls the types that a parsed value has, where an object was called for.
+# What JSON calls the types of parsed values other than an object.
 KINDS: Final[dict[type, str]] = {
     type(None): "null",
     bool: "a boolean",
@@ -36,23 +36,26 @@ KINDS: Final[dict[type, str]] = {
     list: "an array",
 }
 
-# What of a model's own words may stand in an error that is put before it: never a special token.
+# A name that an error may quote: the model reads the error, so that it must hold no special token.
 SAFE_NAME: Final = re.compile(r"[\w.-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRules:
-    """Which of a reply's calls count, and how strictly they are read.
+    """Which calls of a reply count, and how strictly they are read.
 
-    `pick` is which of several calls is carried out; the others are recorded as over the limit.
-    `tag` names the element that holds a call in the syntax "tagged_json". With `must_end_reply`
-    written calls count only where the reply ends with one; with `must_close`, only those with a
-    closing tag. `in_reasoning` counts blocks inside closed reasoning too, as a search for the
-    tag alone does. With `python_literals`, what is no JSON is read as a Python literal. With
-    `answer_wins`, a reply that also holds a closed answer is the last: its calls are over the
-    limit, or with "after_calls" carried out, and their results put before nobody. `dialect` is
-    whose rules "fenced_python" follows. With `any_name` a call of any name, or of none, is carried
-    out by the first tool; with `unclosed_malformed` a Hermes block without its end cannot be read.
+    `pick`: which of several calls is executed; the others are recorded as over the limit.
+    `tag`: the element that holds a call in the syntax "tagged_json", and the name of the tool.
+    `must_end_reply`: calls in the text count only where the reply ends with one.
+    `must_close`: only calls with a closing tag count.
+    `in_reasoning`: calls inside closed reasoning count too.
+    `python_literals`: text that is no JSON is read as a Python literal.
+    `answer_wins`: a reply with a closed answer is the last, although it holds calls. With
+    "before_calls" these are over the limit; with "after_calls" they are executed, and the model is
+    not shown the results.
+    `dialect`: whose rules "fenced_python" follows.
+    `any_name`: the first tool carries out a call of any name, or of none.
+    `unclosed_malformed`: a Hermes block without its closing tag cannot be read.
     """
 
     pick: Pick = "all"
@@ -69,7 +72,7 @@ class CallRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierReply:
-    """An earlier reply of the conversation, and how many of its calls were carried out."""
+    """An earlier reply of the conversation, and how many of its calls were executed."""
 
     text: str
     n_executed: int
@@ -79,15 +82,15 @@ Parser: TypeAlias = Callable[[str, CallRules], list[ParsedCall]]
 
 
 class MalformedError(Exception):
-    """What is wrong with a call, in words that a model can act on."""
+    """A call cannot be read; the message tells the model why, so that it can write it again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """What stands between an opening tag and the next tag of its kind, or the end of the text.
+    """The text from an opening tag to the next tag of its kind, or to the end of the text.
 
-    `body` is text[inside:stop]; the block itself is text[start:end]. `closed_by` is the tag that
-    ended it, None at the end of the text.
+    text[start:end] is the block with its tags, text[inside:stop] the text between them. `closed_by`
+    is the kind of the tag that ends the block, None for the end of the text.
     """
 
     start: int
@@ -105,8 +108,9 @@ def _tags(tag: str) -> re.Pattern[str]:
 def blocks(text: str, tag: str, *, in_reasoning: bool = False) -> list[Block]:
     """The blocks of one tag, in order, in time linear in the text.
 
-    Unless `in_reasoning`, a block inside reasoning that was closed with `</think>` (where the text
-    starts in the midst of reasoning, from its start) is none; an open `<think>` hides nothing.
+    Unless `in_reasoning`, blocks inside reasoning that is closed with `</think>` are left out. The
+    reasoning begins at `<think>`, or at the start of a text without it; an open `<think>` hides
+    nothing.
     """
     found = [
         (match.group().lower(), match.start(), match.end()) for match in _tags(tag).finditer(text)
@@ -151,7 +155,7 @@ def _block(
 
 
 def named(name: str | None) -> str:
-    """A name that a model wrote, to follow a noun in a message that the model will read.
+    """Quotes a name that a model wrote, after a noun in an error that the model reads.
 
     >>> "no tool " + named("zoom"), "no tool " + named("<|im_end|>")
     ("no tool named 'zoom'", 'no tool of another name')
@@ -161,14 +165,14 @@ def named(name: str | None) -> str:
 
 
 def as_object(value: JsonValue) -> dict[str, JsonValue]:
-    """The arguments of a call, or MalformedError where they are no object."""
+    """The arguments of a call; MalformedError where they are no object."""
     if not isinstance(value, dict):
         raise MalformedError(f"the arguments of a call are a JSON object, not {KINDS[type(value)]}")
     return value
 
 
 def loaded(text: str, *, python_literals: bool = False) -> JsonValue:
-    """The value of a JSON text that can be written down again as JSON in UTF-8.
+    """The value of a JSON text; MalformedError where it cannot be read, or written again in UTF-8.
 
     With `python_literals` a text that is no JSON is read as a Python literal; nothing is run.
     """
@@ -185,12 +189,12 @@ def loaded(text: str, *, python_literals: bool = False) -> JsonValue:
 
 
 def _python_literal(text: str, otherwise: str) -> JsonValue:
-    """The JSON form of a Python literal; MalformedError saying `otherwise` where it is none."""
+    """The JSON form of a Python literal; MalformedError(`otherwise`) without one."""
     if len(text) > MAX_LITERAL:
         raise MalformedError(otherwise)
     try:
         with warnings.catch_warnings():
-            # what a model escapes wrongly is no fault of ours to warn of
+            # Python warns of wrong escapes in a literal, which here are the model's
             warnings.simplefilter("ignore")
             value = ast.literal_eval(text.strip())
         return _as_json(value)
@@ -218,7 +222,7 @@ def _finite(literal: str) -> float:
 
 
 def _check_writable(value: JsonValue) -> None:
-    """Raise unless the nesting is shallow and every string has a form in UTF-8."""
+    """Raise MalformedError for deep nesting, and for a string that UTF-8 cannot encode."""
     layer = [value]
     for _ in range(MAX_DEPTH):
         for item in layer:
