@@ -1,4 +1,4 @@
-"""A recorded conversation: its replies, and what its line of JSON tells of the sample's images.
+"""A recorded conversation: its replies, and what is known of the images that its tools work on.
 
 A recording may lack the pixels of an image, or its size, or even how many images there are, and
 the sample's metadata. A call that depends on what is missing is recorded as unchecked.
@@ -37,7 +37,7 @@ RecordedMessage = Mapping[str, Any]
 
 
 class UncheckedError(MedevalError):
-    """A call depends on something that the recording does not tell; the message says on what."""
+    """A call needs something that the recording lacks; the message says what."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,10 +153,10 @@ def _cut_off(turns: object) -> Iterator[int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedImage:
-    """An image of a recording; `unknown` says what the recording does not tell of it.
+    """An image of a recording; `unknown` says what the recording lacks of it.
 
-    None means that `picture` is the image itself. With PIXELS_UNKNOWN `picture` is blank and has
-    the image's size; with SIZE_UNKNOWN it stands in for an image of any size.
+    With None, `picture` is the image itself. With PIXELS_UNKNOWN it is blank and of the image's
+    size; with SIZE_UNKNOWN it stands in for an image of any size.
     """
 
     picture: Picture
@@ -211,11 +211,11 @@ UNKNOWN_IMAGE: Final = RecordedImage(
 
 
 class RecordedTools:
-    """Runs a protocol's tools as far as a recording tells what they work on.
+    """Runs a protocol's tools on the recorded images, as far as they are known.
 
-    A call that needs more makes an image of unknown size, by UNCHECKED_OPERATION, whose argument
-    `unknown` says what is missing. With no recorded `images` their number is unknown too, and one
-    of unknown size stands in for them.
+    A call that needs more makes an image of unknown size. Its operation is UNCHECKED_OPERATION,
+    whose argument `unknown` says what is missing. Where no `images` are recorded, not even their
+    number is known, and one image of unknown size stands in for them.
     """
 
     def __init__(
