@@ -3,13 +3,12 @@
 Every function takes decided samples alone and gives shares or means, 0 to 1 where scores are.
 """
 
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from medeval.analysis.held import HeldResults, Labels, Result
+from medeval.analysis.pairs import Labels, Result
 from medeval.errors import DataError
 from medeval.scoring.answers import LETTERS, chosen_option
-from medeval.store.records import SampleRecord
 from medeval.types.verdict import Aggregate
 
 
@@ -24,36 +23,23 @@ class Scored:
     choice: str | None = None
 
 
-class ScoredResults(Collection[Scored]):
-    """The decided results of a cell, ready to be aggregated; each made when it is read.
+def scored_results(results: Iterable[Result], samples: Mapping[str, Labels]) -> list[Scored]:
+    """The decided results of a cell, ready to be aggregated.
 
     With repeats, each stands for itself, and a cluster is one question at one repeat.
     """
-
-    def __init__(
-        self,
-        results: Iterable[Result],
-        samples: Mapping[str, SampleRecord] | Mapping[str, Labels],
-    ) -> None:
-        self._results = HeldResults.of(results)
-        self._samples = samples
-
-    def __len__(self) -> int:
-        return self._results.n_decided
-
-    def __iter__(self) -> Iterator[Scored]:
-        for result, score in self._results.decided():
-            sample = self._samples[result.sample_id]
-            yield Scored(
-                sample_id=result.sample_id,
-                score=score,
-                groups=sample.groups,
-                cluster=f"{sample.cluster or sample.id}#{result.repeat}",
-                choice=_chosen_text(result.answer, sample.options),
-            )
-
-    def __contains__(self, scored: object) -> bool:
-        return any(one == scored for one in self)
+    return [
+        Scored(
+            sample_id=sample.id,
+            score=result.score,
+            groups=sample.groups,
+            cluster=f"{sample.cluster or sample.id}#{result.repeat}",
+            choice=_chosen_text(result.answer, sample.options),
+        )
+        for result in results
+        if result.score is not None
+        for sample in [samples[result.sample_id]]
+    ]
 
 
 def _chosen_text(answer: str | None, options: Sequence[str]) -> str | None:

@@ -1,6 +1,5 @@
 """Scores below and above a cell: its groups, its clusters, and the suites it belongs to."""
 
-from array import array
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,8 +13,7 @@ from medeval.analysis.aggregates import (
 from medeval.analysis.statistics.uncertainty import mean_rate
 from medeval.errors import DataError
 from medeval.store.keys import CellKey
-from medeval.store.packed import Table, packed_text
-from medeval.store.records import BenchmarkPart
+from medeval.types.run import BenchmarkRecord
 
 TableRow = dict[str, object]
 
@@ -25,7 +23,7 @@ class CellScores:
     """The decided scores of one cell, at least one, with what run.json says of its benchmark."""
 
     key: CellKey
-    part: BenchmarkPart
+    part: BenchmarkRecord
     scored: Collection[Scored]
 
 
@@ -89,16 +87,15 @@ def _names(key: CellKey) -> TableRow:
 
 
 def _group_rows(cell: CellScores) -> Iterable[TableRow]:
-    groups: dict[tuple[str, str], tuple[array[float], array[int]]] = {}
-    clusters = Table()
+    groups: dict[tuple[str, str], list[Scored]] = {}
     for one in cell.scored:
-        cluster = clusters.add(packed_text(one.cluster or one.sample_id)) if one.groups else 0
-        for grouping, group in one.groups.items():
-            scores, of_scores = groups.setdefault((grouping, group), (array("d"), array("i")))
-            scores.append(one.score)
-            of_scores.append(cluster)
+        for named in one.groups.items():
+            groups.setdefault(named, []).append(one)
     for grouping, group in sorted(groups):
-        rate = mean_rate(*groups[grouping, group])
+        scored = groups[grouping, group]
+        rate = mean_rate(
+            [one.score for one in scored], [one.cluster or one.sample_id for one in scored]
+        )
         yield {
             **_names(cell.key),
             "benchmark": cell.key.benchmark,

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from medeval.store.endings import Ending
-from medeval.types.trajectory import Usage
+from medeval.types.trajectory import Trajectory, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,17 +30,17 @@ class Tally:
         self._engine_s: float | None = 0.0
         self._n = 0
 
-    def passing(self, endings: Iterable[Ending]) -> Iterator[Ending]:
-        """The same endings, each counted."""
-        for ending in endings:
-            self._usage += ending.usage
-            self._seconds += ending.seconds
-            if self._engine_s is None or ending.engine_seconds is None:
+    def passing(self, trajectories: Iterable[Trajectory]) -> Iterator[Trajectory]:
+        """The same trajectories, each counted."""
+        for trajectory in trajectories:
+            self._usage += trajectory.usage
+            self._seconds += trajectory.seconds
+            if self._engine_s is None or trajectory.engine_seconds is None:
                 self._engine_s = None
             else:
-                self._engine_s += ending.engine_seconds
+                self._engine_s += trajectory.engine_seconds
             self._n += 1
-            yield ending
+            yield trajectory
 
     def cost(self) -> Cost:
         """The cost so far."""

@@ -10,9 +10,10 @@ import pandas as pd
 
 from medeval.analysis.results import summarize_cells
 from medeval.analysis.summary import as_columns
-from medeval.store.records import OutcomeRecord, RunRecord, SampleRecord
 from medeval.store.run_folder import CellKey, RunFolder
-from medeval.store.schema import Record
+from medeval.types.outcome import OutcomeRecord
+from medeval.types.run import RunRecord
+from medeval.types.sample import SampleRecord
 from medeval.types.verdict import Verdict
 
 # The columns that name a cell, and those of a trajectory in it.
@@ -56,11 +57,11 @@ class Run:
     def samples(self) -> pd.DataFrame:
         """One row a sample."""
         rows = (
-            {"benchmark": benchmark, **sample.model_dump(exclude={"schema_version"})}
+            {"benchmark": benchmark, **asdict(sample)}
             for benchmark in self.folder.benchmarks()
             for sample in self.folder.samples(benchmark)
         )
-        frame = pd.DataFrame(rows, columns=["benchmark", *_fields(SampleRecord)])
+        frame = pd.DataFrame(rows, columns=["benchmark", *_names_of(SampleRecord)])
         return frame.rename(columns={"id": "sample_id"})
 
     @cached_property
@@ -97,19 +98,18 @@ class Run:
             for key in self.folder.cells()
             for verdict in self.folder.cell(key).verdicts()
         )
-        columns = [*CELL, *(field.name for field in fields(Verdict))]
-        return pd.DataFrame(rows, columns=columns)
+        return pd.DataFrame(rows, columns=[*CELL, *_names_of(Verdict)])
 
     @cached_property
     def outcomes(self) -> pd.DataFrame:
         """One row an outcome, by the primary judges: the paired log that MED reads."""
         rows = (
-            outcome.model_dump(exclude={"schema_version"})
+            asdict(outcome)
             for key in self.folder.outcome_keys()
             if key.judge is None
             for outcome in self.folder.outcomes(key.series, key.step, key.benchmark, key.pair)
         )
-        return pd.DataFrame(rows, columns=_fields(OutcomeRecord))
+        return pd.DataFrame(rows, columns=_names_of(OutcomeRecord))
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -121,5 +121,5 @@ def _names(key: CellKey) -> dict[str, Any]:
     return {name: getattr(key, name) for name in CELL}
 
 
-def _fields(kind: type[Record]) -> list[str]:
-    return [name for name in kind.model_fields if name != "schema_version"]
+def _names_of(record: type[SampleRecord | Verdict | OutcomeRecord]) -> list[str]:
+    return [field.name for field in fields(record)]

@@ -1,18 +1,12 @@
 """The arms of a pair joined sample by sample, by id and repeat, never by position."""
 
-import math
-from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from medeval.analysis.held import STATUSES, HeldResults, Labels, Result
-from medeval.store.endings import Ending
-from medeval.store.packed import SampleKey, SampleKeys
-from medeval.store.records import OutcomeRecord, SampleRecord
-from medeval.types.trajectory import Trajectory
+from medeval.types.outcome import OutcomeRecord
+from medeval.types.sample import SampleRecord
+from medeval.types.trajectory import StopReason, Trajectory
 from medeval.types.verdict import Verdict, VerdictStatus
-
-TAKEN = len(STATUSES)
 
 CORRECT: Mapping[VerdictStatus, bool | None] = {
     "correct": True,
@@ -32,18 +26,61 @@ class PairName:
     pair: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """What outcomes and aggregates need of a sample."""
+
+    id: str
+    options: Sequence[str]
+    targets: tuple[str, ...]
+    groups: Mapping[str, str]
+    cluster: str | None
+
+    @classmethod
+    def of(cls, sample: SampleRecord) -> "Labels":
+        """Those of a sample, without the rest of it."""
+        return cls(
+            id=sample.id,
+            options=sample.options,
+            targets=sample.targets,
+            groups=sample.groups,
+            cluster=sample.cluster,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What one trajectory came to under one judge: all that outcomes and tables need of it."""
+
+    sample_id: str
+    repeat: int
+    status: VerdictStatus
+    score: float | None
+    judge: str
+    answer: str | None
+    stop: StopReason
+    called: bool
+    attempted: int
+    executed: int
+    observed: int
+
+
 def join_verdicts(
-    trajectories: Iterable[Trajectory | Ending], verdicts: Iterable[Verdict], judge: str
+    trajectories: Iterable[Trajectory], verdicts: Iterable[Verdict], judge: str
 ) -> Iterator[Result]:
     """Each trajectory with the given judge's verdict; one without a verdict is left out.
 
     Where a judge's verdict on a trajectory was written more than once, the last one holds.
     """
-    judged = _Judged(verdict for verdict in verdicts if verdict.judge == judge)
+    judged = {
+        (verdict.sample_id, verdict.repeat): (verdict.status, verdict.score)
+        for verdict in verdicts
+        if verdict.judge == judge
+    }
     for trajectory in trajectories:
-        verdict = judged.take((trajectory.sample_id, trajectory.repeat))
-        if verdict is not None:
-            status, score = verdict
+        key = (trajectory.sample_id, trajectory.repeat)
+        if key in judged:
+            status, score = judged[key]
             yield Result(
                 sample_id=trajectory.sample_id,
                 repeat=trajectory.repeat,
@@ -59,41 +96,21 @@ def join_verdicts(
             )
 
 
-class _Judged:
-    """Statuses and scores by sample and repeat, each to be taken once."""
-
-    def __init__(self, verdicts: Iterable[Verdict]) -> None:
-        self._keys = SampleKeys()
-        self._statuses = bytearray()
-        self._scores = array("d")
-        for verdict in verdicts:
-            place = self._keys.add((verdict.sample_id, verdict.repeat))
-            score = math.nan if verdict.score is None else verdict.score
-            self._statuses[place : place + 1] = bytes([STATUSES.index(verdict.status)])
-            self._scores[place : place + 1] = array("d", [score])
-
-    def take(self, key: SampleKey) -> tuple[VerdictStatus, float | None] | None:
-        place = self._keys.place(key)
-        if place is None or self._statuses[place] == TAKEN:
-            return None
-        status, score = STATUSES[self._statuses[place]], self._scores[place]
-        self._statuses[place] = TAKEN
-        return status, None if math.isnan(score) else score
-
-
 def pair_outcomes(
     name: PairName,
     samples: Iterable[SampleRecord | Labels],
-    free: Collection[Result],
-    available: Collection[Result],
+    free: Iterable[Result],
+    available: Iterable[Result],
 ) -> Iterator[OutcomeRecord]:
     """One outcome for each sample and repeat that has a verdict in both arms.
 
     In the order of the samples, then by repeat.
     """
-    one, other = HeldResults.of(free), HeldResults.of(available)
+    one = {(result.sample_id, result.repeat): result for result in free}
+    other = {(result.sample_id, result.repeat): result for result in available}
+    repeats = sorted({repeat for _, repeat in one})
     for sample in samples:
-        for repeat in one.repeats:
+        for repeat in repeats:
             result, opposite = one.get((sample.id, repeat)), other.get((sample.id, repeat))
             if result is not None and opposite is not None:
                 yield _outcome(name, sample, result, opposite)

@@ -8,17 +8,16 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from medeval.analysis.aggregates import ScoredResults, official_score
+from medeval.analysis.aggregates import official_score, scored_results
 from medeval.analysis.breakdowns import Breakdowns, CellScores
 from medeval.analysis.costs import Tally
-from medeval.analysis.held import HeldLabels, HeldResults
-from medeval.analysis.pairs import PairName, join_verdicts, pair_outcomes
-from medeval.analysis.summary import CellName, CellSummary, Summarizer, as_columns
+from medeval.analysis.pairs import Labels, PairName, Result, join_verdicts, pair_outcomes
+from medeval.analysis.summary import CellName, CellSummary, as_columns, summarize
 from medeval.errors import RecordError
 from medeval.store.keys import BASELINE
-from medeval.store.records import RunRecord
 from medeval.store.run_folder import CellFolder, CellKey, RunFolder
 from medeval.store.shards import asked_of
+from medeval.types.run import RunRecord
 
 
 def write_results(
@@ -40,8 +39,9 @@ def write_results(
         _write_outcomes(folder, record, found)
         for key, results in found.results.items():
             part = record.benchmarks[key.benchmark]
-            is_broken_down = found.samples.has_groups or part.cluster_size or part.suite
-            if is_broken_down and (scored := ScoredResults(results, found.samples)):
+            has_groups = any(sample.groups for sample in found.samples.values())
+            is_broken_down = has_groups or part.cluster_size or part.suite
+            if is_broken_down and (scored := scored_results(results, found.samples)):
                 tables.add(CellScores(key=key, part=part, scored=scored))
 
     summaries = _summaries(folder, record, every, judge, write)
@@ -81,9 +81,9 @@ class _CheckpointResults:
 
     judge: str
     other_judge: str | None
-    samples: HeldLabels
+    samples: Mapping[str, Labels]
     keys: Sequence[CellKey]
-    results: Mapping[CellKey, HeldResults]
+    results: Mapping[CellKey, Sequence[Result]]
     summaries: Sequence[CellSummary]
 
 
@@ -103,7 +103,7 @@ def _summaries(
     summaries: list[CellSummary] = []
     for benchmark, identity in identities.items():
         keys = [key for key in cells if key.benchmark == benchmark]
-        samples = HeldLabels(folder.samples(benchmark))
+        samples = {sample.id: Labels.of(sample) for sample in folder.samples(benchmark)}
         for checkpoint in dict.fromkeys(key.checkpoint for key in keys):
             found = _read(folder, record, keys, checkpoint, identity, samples)
             visit(found)
@@ -128,7 +128,7 @@ def _read(
     keys: Sequence[CellKey],
     checkpoint: str,
     judge: str,
-    samples: HeldLabels,
+    samples: Mapping[str, Labels],
 ) -> _CheckpointResults:
     read = {
         key: _results(folder.cell(key), record, judge, samples)
@@ -153,15 +153,14 @@ def _primary_judge(record: RunRecord, benchmark: str) -> str:
 
 
 def _results(
-    cell: CellFolder, record: RunRecord, judge: str, samples: HeldLabels
-) -> tuple[HeldResults, CellSummary]:
+    cell: CellFolder, record: RunRecord, judge: str, samples: Mapping[str, Labels]
+) -> tuple[Sequence[Result], CellSummary]:
     """Each trajectory's result, and what all of them come to, from one reading."""
-    tally, summarizer = Tally(), Summarizer(samples.cluster)
-    endings = tally.passing(cell.endings())
-    joined = join_verdicts(endings, cell.verdicts_by(judge), judge)
-    results = HeldResults(summarizer.passing(joined))
+    tally = Tally()
+    trajectories = tally.passing(cell.trajectories())
+    results = list(join_verdicts(trajectories, cell.verdicts_by(judge), judge))
     cost, key = tally.cost(), cell.key
-    summary = summarizer.summary(
+    summary = summarize(
         CellName(
             checkpoint=key.checkpoint,
             series=key.series,
@@ -170,14 +169,16 @@ def _results(
             protocol=key.protocol,
             judge=judge,
         ),
+        results,
+        lambda sample_id: samples[sample_id].cluster or sample_id,
         expected=_expected(cell, record, len(samples), cost.n_trajectories),
         cost=cost,
     )
-    aggregate, scored = record.benchmarks[key.benchmark].aggregate, ScoredResults(results, samples)
-    if aggregate == "mean over samples" or not scored:
+    aggregate = record.benchmarks[key.benchmark].aggregate
+    if aggregate == "mean over samples" or not summary.score.n:
         return results, summary
-    official = replace(summary.score, value=official_score(aggregate, scored))
-    return results, replace(summary, score=official)
+    value = official_score(aggregate, scored_results(results, samples))
+    return results, replace(summary, score=replace(summary.score, value=value))
 
 
 def _expected(cell: CellFolder, record: RunRecord, n_samples: int, n_done: int) -> int:
@@ -211,7 +212,7 @@ def _write_outcomes(folder: RunFolder, record: RunRecord, found: _CheckpointResu
                         pair=pair,
                     )
                     outcomes = pair_outcomes(
-                        name, found.samples.labels(), found.results[other], results
+                        name, found.samples.values(), found.results[other], results
                     )
                     folder.write_outcomes(
                         series, key.step, key.benchmark, pair, outcomes, judge=judge

@@ -1,11 +1,10 @@
 """The table a run ends with: one row a cell, every rate with its n and interval."""
 
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 from medeval.analysis.costs import Cost
-from medeval.analysis.held import Result
+from medeval.analysis.pairs import Result
 from medeval.analysis.statistics.uncertainty import Rate, mean_rate
 
 TRUNCATED = frozenset({"length", "context"})
@@ -50,48 +49,43 @@ class CellName:
     judge: str
 
 
-class Summarizer:
-    """Counts a cell's results as they pass by; `cluster_of` numbers a sample's cluster."""
+def summarize(
+    name: CellName,
+    results: Sequence[Result],
+    cluster_of: Callable[[str], str],
+    *,
+    expected: int,
+    cost: Cost,
+) -> CellSummary:
+    """A cell in numbers; `cluster_of` names the cluster of a sample.
 
-    def __init__(self, cluster_of: Callable[[str], int]) -> None:
-        self._cluster_of = cluster_of
-        self._clusters, self._decided_clusters = array("q"), array("q")
-        self._scores = array("d")
-        self._events = [array("b") for _ in EVENTS]
-
-    def passing(self, results: Iterable[Result]) -> Iterator[Result]:
-        """The same results, each counted."""
-        for result in results:
-            cluster = self._cluster_of(result.sample_id)
-            self._clusters.append(cluster)
-            for event, happens in zip(self._events, EVENTS, strict=True):
-                event.append(happens(result))
-            if result.score is not None:
-                self._scores.append(result.score)
-                self._decided_clusters.append(cluster)
-            yield result
-
-    def summary(self, name: CellName, *, expected: int, cost: Cost) -> CellSummary:
-        """The summary so far; `expected` is how many trajectories the cell should have."""
-        called, truncated, unanswered, not_offered = (
-            mean_rate(event, self._clusters) for event in self._events
-        )
-        return CellSummary(
-            checkpoint=name.checkpoint,
-            series=name.series,
-            step=name.step,
-            benchmark=name.benchmark,
-            protocol=name.protocol,
-            judge=name.judge,
-            score=mean_rate(self._scores, self._decided_clusters),
-            called=called,
-            truncated=truncated,
-            unanswered=unanswered,
-            not_offered=not_offered,
-            undecided=len(self._clusters) - len(self._scores),
-            unscored=max(0, expected - len(self._clusters)),
-            cost=cost,
-        )
+    `expected` is how many trajectories the cell should have.
+    """
+    clusters = [cluster_of(result.sample_id) for result in results]
+    decided = [
+        (result.score, cluster)
+        for result, cluster in zip(results, clusters, strict=True)
+        if result.score is not None
+    ]
+    called, truncated, unanswered, not_offered = (
+        mean_rate([happens(result) for result in results], clusters) for happens in EVENTS
+    )
+    return CellSummary(
+        checkpoint=name.checkpoint,
+        series=name.series,
+        step=name.step,
+        benchmark=name.benchmark,
+        protocol=name.protocol,
+        judge=name.judge,
+        score=mean_rate([score for score, _ in decided], [cluster for _, cluster in decided]),
+        called=called,
+        truncated=truncated,
+        unanswered=unanswered,
+        not_offered=not_offered,
+        undecided=len(results) - len(decided),
+        unscored=max(0, expected - len(results)),
+        cost=cost,
+    )
 
 
 def _is_unanswered(result: Result) -> bool:

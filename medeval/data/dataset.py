@@ -5,16 +5,15 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import Origin, Row, Rows, open_rows
 from medeval.errors import DataError
 from medeval.images.picture import sent_size_and_type, sha256_of
-from medeval.store.packed import Table, Texts, packed_text
-from medeval.store.records import SampleImagePart, SampleRecord
 from medeval.store.shards import Shard
-from medeval.types.sample import ImageSource, Sample
+from medeval.types.sample import ImageRecord, ImageSource, Sample, SampleRecord
 
 # Reading and hashing let other threads run; more of them than processors wait for the disk at best.
 INSPECTORS = min(4, max(2, os.cpu_count() or 2))
@@ -52,7 +51,7 @@ class BenchmarkSamples:
         self._ids = frozenset(ids)
         self._shard = Shard.read(shard or "1/1")
         self.count = len(self._rows)
-        self._seen: Texts | None = None
+        self._seen: list[str] | None = None
         self._kept: list[tuple[int, Sample]] | None = None
         check_count(self.benchmark, self.count, allow=self._is_part or allow_count_mismatch)
 
@@ -123,20 +122,22 @@ class BenchmarkSamples:
 
     def _checked(self) -> Iterator[Sample]:
         """Each sample, with ids that are asked for and none of them twice."""
-        seen, own = Table(), Texts()
+        seen: set[str] = set()
+        own: list[str] = []
         kept: list[tuple[int, Sample]] = []
         for position, sample in enumerate(self._asked()):
-            if seen.add(packed_text(sample.id)) < position:
+            if sample.id in seen:
                 raise DataError(
                     f"benchmark {self.benchmark.name!r} has the sample id {sample.id!r} twice",
                     hint="ids pair the arms, so each must name one sample",
                 )
+            seen.add(sample.id)
             if self._shard.holds(position):
                 own.append(sample.id)
                 if len(own) <= MOST_KEPT:
                     kept.append((position, sample))
                 yield sample
-        absent = sorted(name for name in self._ids if seen.place(packed_text(name)) is None)
+        absent = sorted(self._ids - seen)
         if absent:
             raise DataError(
                 f"benchmark {self.benchmark.name!r} has no sample {absent[0]!r}",
@@ -169,18 +170,15 @@ def check_count(benchmark: Benchmark, count: int, *, allow: bool) -> None:
         )
 
 
-def inspect_image(source: ImageSource) -> SampleImagePart:
+def inspect_image(source: ImageSource) -> ImageRecord:
     """Size, type and hash of an image's own bytes; an unreadable one is recorded with its error."""
-    fields: dict[str, str | int | None] = dict.fromkeys(SampleImagePart.model_fields)
+    record = ImageRecord(source=source.name)
     try:
         data = source.read()
-        fields |= {"sha256": sha256_of(data), "size_bytes": len(data)}
+        record = replace(record, sha256=sha256_of(data), size_bytes=len(data))
         size, media_type = sent_size_and_type(data, name=source.name)
-        fields |= {
-            "width_px": size.width_px,
-            "height_px": size.height_px,
-            "media_type": media_type,
-        }
+        return replace(
+            record, width_px=size.width_px, height_px=size.height_px, media_type=media_type
+        )
     except DataError as error:
-        fields["error"] = error.message
-    return SampleImagePart.model_validate({**fields, "source": source.name})
+        return replace(record, error=error.message)

@@ -15,7 +15,7 @@ from medeval.models.weights import weight_fingerprint
 from medeval.rollout.protocol import EvalProtocol
 from medeval.store.cell_folder import CellFolder, CellWriter
 from medeval.store.fingerprints import differences
-from medeval.store.packed import SampleKey, SampleKeys
+from medeval.store.keys import SampleKey
 from medeval.types.definition import Loaded
 from medeval.types.sample import JsonValue
 
@@ -40,7 +40,7 @@ class Cell:
     protocol: Loaded[EvalProtocol]
     folder: CellFolder
     repeats: int
-    done: AbstractSet[SampleKey] = field(default_factory=SampleKeys)
+    done: AbstractSet[SampleKey] = field(default_factory=set)
     tries: Counter[SampleKey] = field(default_factory=Counter)
     writer: CellWriter | None = None
     stopped: str | None = None

@@ -20,7 +20,6 @@ from medeval.models.checkpoints import Checkpoint
 from medeval.models.hardware import usable_cpus
 from medeval.scoring.judge_model import opened
 from medeval.scoring.judging import judge_cell
-from medeval.store.packed import SampleKeys
 from medeval.store.run_folder import CellFolder, RunFolder
 
 OpenModel = Callable[[Checkpoint], Model]
@@ -42,7 +41,7 @@ def cells_of(
                 protocol=protocol,
                 folder=cell_folder,
                 repeats=plan.options.repeats,
-                done=SampleKeys() if plan.options.fresh else cell_folder.done(),
+                done=set() if plan.options.fresh else cell_folder.done(),
             )
         )
     return cells

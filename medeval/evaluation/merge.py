@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medeval.analysis.results import write_results
@@ -18,9 +18,10 @@ from medeval.scoring.judge_replies import FILES, file_name
 from medeval.store.cell_folder import CellFolder
 from medeval.store.files import Appender, read_lines
 from medeval.store.fingerprints import differences
-from medeval.store.records import DefinitionPart, RunRecord
+from medeval.store.records import line
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.store.shards import missing_shards
+from medeval.types.run import DefinitionCopy, RunRecord
 from medeval.types.sample import MediaType
 
 # What must be equal in every run that names a benchmark; where its rows lay need not be.
@@ -90,7 +91,7 @@ def _check(folders: Sequence[RunFolder]) -> None:
     _check_records(folders)
     for benchmark in {name: None for folder in folders for name in folder.benchmarks()}:
         _Lines(f"benchmark {benchmark!r}").check(
-            (folder.path, sample.id, sample.line())
+            (folder.path, sample.id, line(sample))
             for folder in folders
             if benchmark in folder.benchmarks()
             for sample in folder.samples(benchmark)
@@ -154,8 +155,8 @@ class _Lines:
     def check(self, lines: Iterator[tuple[Path, object, bytes]]) -> None:
         """Raise RecordError at a line that differs from an earlier one of its key."""
         seen: dict[object, tuple[bytes, Path]] = {}
-        for path, key, line in lines:
-            digest = hashlib.sha256(line).digest()
+        for path, key, data in lines:
+            digest = hashlib.sha256(data).digest()
             before, first = seen.setdefault(key, (digest, path))
             if before != digest:
                 raise RecordError(
@@ -178,33 +179,33 @@ def _take(out: RunFolder, source: RunFolder) -> int:
 def _take_record(out: RunFolder, source: RunFolder) -> None:
     record = source.record()
     kept = tuple(_kept(out, source, part) for part in record.definitions)
-    record = record.model_copy(update={"definitions": kept})
+    record = replace(record, definitions=kept)
     if RunFolder.exists(out.path):
         before = out.record()
         new = tuple(item for item in record.sessions if item not in before.sessions)
-        record = before.extended(record.model_copy(update={"sessions": new}))
+        record = before.extended(replace(record, sessions=new))
         if record == before:
             return
     out.write_record(record)
 
 
-def _kept(out: RunFolder, source: RunFolder, part: DefinitionPart) -> DefinitionPart:
+def _kept(out: RunFolder, source: RunFolder, part: DefinitionCopy) -> DefinitionCopy:
     copy = source.path / "definitions" / part.copy_name
-    return part.model_copy(update={"copy_name": out.keep_definition(copy, part.kind, part.name)})
+    return replace(part, copy_name=out.keep_definition(copy, part.kind, part.name))
 
 
 def _take_replies(out: RunFolder, source: RunFolder) -> None:
     known = set(_replies(out))
-    new = [line for line in _replies(source) if line not in known]
+    new = [data for data in _replies(source) if data not in known]
     if new:
         with Appender(out.path / file_name()) as replies:
-            for line in new:
-                replies.append(line)
+            for data in new:
+                replies.append(data)
 
 
 def _replies(folder: RunFolder) -> Iterator[bytes]:
     for path in sorted(folder.path.glob(FILES)):
-        yield from (line for _, line in read_lines(path))
+        yield from (data for _, data in read_lines(path))
 
 
 def _take_cell(out: CellFolder, source: CellFolder) -> int:
@@ -215,13 +216,13 @@ def _take_cell(out: CellFolder, source: CellFolder) -> int:
     done, judged, failures = out.done(), out.judged(), list(out.failures())
     n_added = 0
     with out.writer() as writer:
-        for key, line in source.trajectory_lines():
+        for key, data in source.trajectory_lines():
             if key not in done:
-                writer.copy("trajectory", line)
+                writer.copy("trajectory", data)
                 n_added += 1
-        for verdict, line in source.verdict_lines():
+        for verdict, data in source.verdict_lines():
             if verdict not in judged:
-                writer.copy("verdict", line)
+                writer.copy("verdict", data)
         for failure in source.failures():
             if failure not in failures:
                 writer.append_failure(failure)

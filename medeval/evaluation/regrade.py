@@ -21,9 +21,9 @@ from medeval.scoring.grade import judge_identity
 from medeval.scoring.judge import Judge
 from medeval.scoring.judge_model import JudgeClient, opened
 from medeval.scoring.judging import judge_cell
-from medeval.store.records import DefinitionPart, MetricPart, RunRecord
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.definition import Loaded
+from medeval.types.run import DefinitionCopy, Metric, RunRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,11 +157,9 @@ def kept_judge(folder: RunFolder, record: RunRecord, benchmark: str) -> Loaded[J
     )
 
 
-def _metrics(judges: Sequence[Loaded[Judge]]) -> dict[str, MetricPart]:
+def _metrics(judges: Sequence[Loaded[Judge]]) -> dict[str, Metric]:
     return {
-        judge_identity(judge): MetricPart(
-            name=judge.value.metric, correct_at=judge.value.correct_at
-        )
+        judge_identity(judge): Metric(name=judge.value.metric, correct_at=judge.value.correct_at)
         for judge in judges
     }
 
@@ -170,7 +168,7 @@ def _with_judges(
     folder: RunFolder, record: RunRecord, judges: Sequence[Loaded[Judge]]
 ) -> RunRecord:
     parts = tuple(
-        DefinitionPart(
+        DefinitionCopy(
             kind="judge",
             name=judge.value.name,
             path=str(judge.source.path),

@@ -22,8 +22,8 @@ from medeval.evaluation.workers.pool import run_in_workers
 from medeval.evaluation.workers.ray import run_on_ray
 from medeval.images.cache import kept_in
 from medeval.scoring.grade import judge_identity
-from medeval.store.records import SampleRecord
 from medeval.store.run_folder import CellKey, RunFolder
+from medeval.types.sample import SampleRecord
 from medeval.types.trajectory import Usage
 
 # One checkpoint's images are kept where such a share of them comes again.

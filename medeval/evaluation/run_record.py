@@ -1,13 +1,22 @@
 """run.json, written or extended: the options of a run, and what its scores mean."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from medeval.data.dataset import BenchmarkSamples
 from medeval.evaluation.plan import Plan, PlannedBenchmark
 from medeval.scoring.grade import judge_identity
 from medeval.store.provenance import session
-from medeval.store.records import BenchmarkPart, DefinitionPart, FilePart, MetricPart, RunRecord
 from medeval.store.run_folder import RunFolder
+from medeval.types.definition import Source
+from medeval.types.run import (
+    BenchmarkRecord,
+    DefinitionCopy,
+    DefinitionKind,
+    Metric,
+    RowsFile,
+    RunRecord,
+)
 
 
 def record_run(folder: RunFolder, plan: Plan, samples: Mapping[str, BenchmarkSamples]) -> None:
@@ -17,7 +26,7 @@ def record_run(folder: RunFolder, plan: Plan, samples: Mapping[str, BenchmarkSam
         definitions=tuple(_kept_definitions(folder, plan)),
         judges={planned.name: judge_identity(planned.judges[0]) for planned in plan.benchmarks},
         benchmarks={
-            planned.name: _benchmark_part(planned, samples[planned.name])
+            planned.name: _benchmark_record(planned, samples[planned.name])
             for planned in plan.benchmarks
         },
         pairs={
@@ -25,7 +34,7 @@ def record_run(folder: RunFolder, plan: Plan, samples: Mapping[str, BenchmarkSam
             for pair in plan.pairs
         },
         metrics={
-            judge_identity(judge): MetricPart(
+            judge_identity(judge): Metric(
                 name=judge.value.metric, correct_at=judge.value.correct_at
             )
             for planned in plan.benchmarks
@@ -36,41 +45,40 @@ def record_run(folder: RunFolder, plan: Plan, samples: Mapping[str, BenchmarkSam
         before = folder.record()
         if plan.options.defer_grading:
             # the judge that graded what is there already stays the primary one
-            record = record.model_copy(update={"judges": {**record.judges, **before.judges}})
+            record = replace(record, judges={**record.judges, **before.judges})
         record = before.extended(record)
     folder.write_record(record)
 
 
-def _kept_definitions(folder: RunFolder, plan: Plan) -> list[DefinitionPart]:
-    used = [("benchmark", planned.name, planned.loaded.source) for planned in plan.benchmarks]
-    used += [("protocol", p.value.name, p.source) for p in plan.protocols]
-    used += [
-        ("judge", judge.value.name, judge.source)
-        for planned in plan.benchmarks
-        for judge in planned.judges
+def _kept_definitions(folder: RunFolder, plan: Plan) -> Iterator[DefinitionCopy]:
+    """A copy of each definition file, kept in the folder."""
+    used: list[tuple[DefinitionKind, str, Source]] = [
+        *(("benchmark", planned.name, planned.loaded.source) for planned in plan.benchmarks),
+        *(("protocol", protocol.value.name, protocol.source) for protocol in plan.protocols),
+        *(
+            ("judge", judge.value.name, judge.source)
+            for planned in plan.benchmarks
+            for judge in planned.judges
+        ),
     ]
-    return [
-        DefinitionPart.model_validate(
-            {
-                "kind": kind,
-                "name": name,
-                "path": str(source.path),
-                "sha256": source.sha256,
-                "copy_name": folder.keep_definition(source.path, kind, name),
-            }
+    for kind, name, source in dict.fromkeys(used):
+        yield DefinitionCopy(
+            kind=kind,
+            name=name,
+            path=str(source.path),
+            sha256=source.sha256,
+            copy_name=folder.keep_definition(source.path, kind, name),
         )
-        for kind, name, source in dict.fromkeys(used)
-    ]
 
 
-def _benchmark_part(planned: PlannedBenchmark, samples: BenchmarkSamples) -> BenchmarkPart:
+def _benchmark_record(planned: PlannedBenchmark, samples: BenchmarkSamples) -> BenchmarkRecord:
     origin, benchmark = samples.origin, planned.loaded.value
-    return BenchmarkPart(
+    return BenchmarkRecord(
         origin=origin.description,
         revision=origin.revision,
         count=samples.count,
         expected_count=benchmark.count,
-        files=tuple(FilePart(name=name, size_bytes=size) for name, size in origin.files),
+        files=tuple(RowsFile(name=name, size_bytes=size) for name, size in origin.files),
         aggregate=benchmark.aggregate,
         suite=benchmark.suite,
         cluster_size=benchmark.cluster_size,

@@ -24,8 +24,8 @@ from medeval.models.base import Model
 from medeval.rollout.conversation import Rollout, roll_out
 from medeval.scoring.judging import JudgeQueue, failure, first_error_alone
 from medeval.store.cell_folder import CellWriter
-from medeval.store.records import FailureKind
 from medeval.store.run_folder import RunFolder
+from medeval.types.failure import FailureKind
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Trajectory
 

@@ -214,7 +214,7 @@ def _content(folder: RunFolder, trajectory: Trajectory, message: Message) -> "It
         if isinstance(part, Text):
             yield ContentText(text=part.text)
             continue
-        image = trajectory.images[part.index]
+        image = trajectory.images[part.image]
         data = folder.image(image.sha256)
         if data is None:
             yield ContentText(text=f"[image {image.index}, sha256 {image.sha256}]")

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from medeval.store.records import MetricPart, RunRecord, SampleRecord
 from medeval.store.run_folder import CellKey, RunFolder
+from medeval.types.run import Metric, RunRecord
+from medeval.types.sample import SampleRecord
 from medeval.types.trajectory import Trajectory
 from medeval.types.verdict import Verdict
 
@@ -25,7 +26,7 @@ class JudgedCell:
 
     key: CellKey
     judge: str
-    metric: MetricPart
+    metric: Metric
     samples: Mapping[str, tuple[int, SampleRecord]]
     folder: RunFolder
 

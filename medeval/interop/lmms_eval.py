@@ -15,6 +15,7 @@ from typing import Any
 
 from medeval.interop.judged import Judged, JudgedCell, created, judged_cells
 from medeval.store.files import write_whole
+from medeval.store.records import line
 from medeval.store.run_folder import RunFolder
 
 
@@ -46,7 +47,7 @@ def _lines(cell: JudgedCell) -> Iterator[bytes]:
 def _line(judged: Judged, metric: str) -> dict[str, Any]:
     sample, trajectory, verdict = judged.sample, judged.trajectory, judged.verdict
     answer = trajectory.answer
-    described = json.dumps(sample.model_dump(mode="json"), sort_keys=True)
+    described = json.dumps(json.loads(line(sample)), sort_keys=True)
     return {
         "doc_id": judged.position,
         "target": sample.targets[0] if len(sample.targets) == 1 else str(list(sample.targets)),

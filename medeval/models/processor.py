@@ -264,7 +264,7 @@ class ChatProcessor:
         self, messages: Iterable[Message], images: Sequence[EncodedImage]
     ) -> tuple[ImageInput, ...]:
         return tuple(
-            self._image_input(images[part.index])
+            self._image_input(images[part.image])
             for message in messages
             for part in message.content
             if isinstance(part, ImageRef)

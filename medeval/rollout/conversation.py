@@ -207,7 +207,7 @@ class _Conversation:
     def _note_model_sizes(self, sizes: tuple[Size, ...] | None) -> None:
         """Note the sizes that the engine reports, in the order of the images in the messages."""
         parts = (part for message in self.messages for part in message.content)
-        indices = [part.index for part in parts if isinstance(part, ImageRef)]
+        indices = [part.image for part in parts if isinstance(part, ImageRef)]
         self.images.note_model_sizes(indices, sizes or ())
 
     async def act_on(self, reply: Reply) -> _End | None:

@@ -33,7 +33,7 @@ def render_opening(
     blocks = []
     for message in protocol.opening(sample):
         parts = [
-            part.text if isinstance(part, Text) else _describe(part.index, sample, pictures) + "\n"
+            part.text if isinstance(part, Text) else _describe(part.image, sample, pictures) + "\n"
             for part in message.content
         ]
         blocks.append(f"[{message.role}]\n{''.join(parts)}")

@@ -1,6 +1,7 @@
 """What judges' models replied, kept beside a run, so that judging it again asks nothing anew."""
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -8,7 +9,8 @@ from typing import Self
 from medeval.scoring.judge_prompt import Inquiry
 from medeval.store.files import Appender, read_lines
 from medeval.store.fingerprints import canonical_json
-from medeval.store.schema import Record, parse_record
+from medeval.store.records import line, parse_record
+from medeval.types.json import STRICT
 
 FILES = "judge_replies*.jsonl"
 
@@ -22,11 +24,14 @@ def file_name(writer: str = "0") -> str:
     return "judge_replies.jsonl" if writer == "0" else f"judge_replies.{writer}.jsonl"
 
 
-class JudgeReplyRecord(Record):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeReplyRecord:
     """One reply that held a verdict; `key` is that of the judge and its inquiry.
 
     Token counts are None where the server did not tell.
     """
+
+    __pydantic_config__ = STRICT
 
     key: str
     judge: str
@@ -62,8 +67,8 @@ class JudgeReplies:
 
     def __enter__(self) -> Self:
         for path in sorted(self._path.parent.glob(FILES)) if self._path else ():
-            for number, line in read_lines(path):
-                record = parse_record(JudgeReplyRecord, line, f"{path}, line {number}")
+            for number, data in read_lines(path):
+                record = parse_record(JudgeReplyRecord, data, f"{path}, line {number}")
                 self._texts[record.key] = record.text
         return self
 
@@ -86,5 +91,5 @@ class JudgeReplies:
         if self._path is not None:
             # a run whose judges ask nobody has no such file
             self._appender = self._appender or Appender(self._path)
-            self._appender.append(record.line())
+            self._appender.append(line(record))
         self._texts[record.key] = record.text

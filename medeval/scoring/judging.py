@@ -10,9 +10,9 @@ from medeval.scoring.grade import Graded, grade_answer, judge_identity
 from medeval.scoring.judge import Judge
 from medeval.store.cell_folder import CellFolder, CellWriter
 from medeval.store.provenance import now
-from medeval.store.records import FailureKind, FailureRecord, SampleRecord
 from medeval.types.definition import Loaded
-from medeval.types.sample import Sample
+from medeval.types.failure import FailureKind, FailureRecord
+from medeval.types.sample import Sample, SampleRecord
 from medeval.types.trajectory import Trajectory
 
 # Answers that wait for a judge, each with its conversation; then those who make more wait too.
@@ -108,12 +108,10 @@ async def judge_cell(
     inquiries to a model are under way at once. Raises RecordError where a trajectory's sample is
     not among `samples`.
     """
-    judged = set() if again else cell.judged()
+    done, judged = cell.done(), set() if again else cell.judged()
     missing = {
-        judge_identity(judge): {
-            key for key in cell.done_keys() if (*key, judge_identity(judge)) not in judged
-        }
-        for judge in judges
+        identity: {key for key in done if (*key, identity) not in judged}
+        for identity in map(judge_identity, judges)
     }
     if not any(missing.values()):
         return 0

@@ -11,8 +11,8 @@ from medeval.errors import DataError
 from medeval.scoring.grade import grade_answer
 from medeval.scoring.judge import Judge
 from medeval.scoring.judge_model import JudgeClient
-from medeval.store.parts import BoxPart
 from medeval.types.definition import Loaded
+from medeval.types.geometry import Box
 from medeval.types.sample import Sample
 from medeval.types.trajectory import Answer
 from medeval.types.verdict import VerdictStatus
@@ -37,7 +37,7 @@ class Prediction(BaseModel):
     cluster: str | None = None
     chance: float | None = None
     transform: str | None = None
-    target_boxes: tuple[BoxPart, ...] = ()
+    target_boxes: tuple[Box, ...] = ()
     id: str | int | None = None
     reply: str | None = None
 
@@ -140,7 +140,7 @@ async def _score(prediction: Prediction, number: int, judge: Loaded[Judge]) -> S
         cluster=prediction.cluster,
         chance=prediction.chance,
         transform=prediction.transform,
-        target_boxes=tuple(part.box() for part in prediction.target_boxes),
+        target_boxes=prediction.target_boxes,
     )
     graded = await grade_answer(sample, _answer(prediction), "no_answer", judge)
     return ScoredLine(

@@ -3,14 +3,12 @@
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from medeval.errors import RecordError
-from medeval.store.endings import Ending
 from medeval.store.files import (
     Appender,
     explained,
@@ -19,12 +17,11 @@ from medeval.store.files import (
     set_aside_torn_line,
     write_whole,
 )
-from medeval.store.fingerprints import differences
-from medeval.store.keys import CellKey
+from medeval.store.fingerprints import CellRecord, differences
+from medeval.store.keys import CellKey, SampleKey, VerdictKey
 from medeval.store.locks import Lock
-from medeval.store.packed import Numbered, SampleKey, SampleKeys, VerdictKey, VerdictKeys
-from medeval.store.records import CellRecord, FailureRecord, TrajectoryRecord, VerdictRecord
-from medeval.store.schema import AnyRecord, parse_record
+from medeval.store.records import line, parse_record, pretty
+from medeval.types.failure import FailureRecord
 from medeval.types.trajectory import Trajectory
 from medeval.types.verdict import Verdict
 
@@ -32,9 +29,9 @@ logger = logging.getLogger(__name__)
 
 WRITER_NAME = re.compile(r"[A-Za-z0-9_-]+")
 SHORT_WAIT_S = 60.0
-MAX_LINES = 1 << 40
 
 LineKind = Literal["trajectory", "verdict"]
+T = TypeVar("T")
 
 # Lines begin with their key, so that finding what is done need not parse whole conversations.
 _TEXT = rb'("(?:[^"\\]|\\.)*+")'
@@ -52,15 +49,16 @@ class CellWriter:
 
     def append_trajectory(self, trajectory: Trajectory) -> None:
         """Append a trajectory; raises RecordError where it cannot be written."""
-        self._trajectories.append(TrajectoryRecord.from_trajectory(trajectory).line())
+        subject = f"trajectory of sample {trajectory.sample_id!r}"
+        self._trajectories.append(line(trajectory, subject))
 
     def append_verdict(self, verdict: Verdict) -> None:
         """Append a verdict; a later one by the same judge takes the place of an earlier one."""
-        self._verdicts.append(VerdictRecord.from_verdict(verdict).line())
+        self._verdicts.append(line(verdict, f"verdict on sample {verdict.sample_id!r}"))
 
-    def copy(self, kind: LineKind, line: bytes) -> None:
+    def copy(self, kind: LineKind, data: bytes) -> None:
         """Append a line that another cell of the same settings holds, byte for byte."""
-        (self._trajectories if kind == "trajectory" else self._verdicts).append(line)
+        (self._trajectories if kind == "trajectory" else self._verdicts).append(data)
 
     def append_failure(self, failure: FailureRecord) -> None:
         """Append a failure. All writers share one file, so each takes its turn."""
@@ -70,7 +68,7 @@ class CellWriter:
             wait_s=SHORT_WAIT_S,
         )
         with turn, Appender(self._path / "failures.jsonl") as failures:
-            failures.append(failure.line())
+            failures.append(line(failure))
 
 
 class CellFolder:
@@ -102,12 +100,12 @@ class CellFolder:
             before = self.record()
             if before is None:
                 self._refuse_unclaimed_lines()
-                write_whole(self.path / "cell.json", [now.pretty()])
+                write_whole(self.path / "cell.json", [pretty(now)])
             elif before.fingerprint != now.fingerprint:
                 raise self._of_another_run(before, now)
             elif now.recorded[0] not in before.recorded:
                 both = CellRecord.of(before.fields, *before.recorded, *now.recorded)
-                write_whole(self.path / "cell.json", [both.pretty()])
+                write_whole(self.path / "cell.json", [pretty(both)])
 
     def _claiming(self) -> Lock:
         make_folder(self.path)
@@ -175,7 +173,7 @@ class CellFolder:
         orphans = {number for number, key in _verdict_keys(path) if key[:2] not in done}
         if orphans:
             logger.warning("%s: dropped %d verdicts without a trajectory", path, len(orphans))
-            kept = [line for number, line in read_lines(path) if number not in orphans]
+            kept = [data for number, data in read_lines(path) if number not in orphans]
             write_whole(path, kept)
         return Appender(path)
 
@@ -191,91 +189,71 @@ class CellFolder:
         A second trajectory of the same sample and repeat is skipped with a warning. Raises
         RecordError at a line, other than a torn last one, that cannot be read.
         """
-        for where, _, line in self._trajectory_lines():
-            yield parse_record(TrajectoryRecord, line, where).trajectory()
-
-    def endings(self) -> Iterator[Ending]:
-        """How each of `trajectories` ended; their conversations are not read."""
-        for where, _, line in self._trajectory_lines():
-            yield parse_record(Ending, line, where)
+        for where, _, data in self._trajectory_lines():
+            yield parse_record(Trajectory, data, where)
 
     def trajectory_lines(self) -> Iterator[tuple[SampleKey, bytes]]:
         """The sample id and repeat, and the line as it is written, of each of `trajectories`."""
-        for _, key, line in self._trajectory_lines():
-            yield key, line
+        for _, key, data in self._trajectory_lines():
+            yield key, data
 
     def _trajectory_lines(self) -> Iterator[tuple[str, SampleKey, bytes]]:
-        seen = SampleKeys()
+        seen: set[SampleKey] = set()
         for path in self._files("trajectories"):
-            for number, line in read_lines(path):
-                key, where = _trajectory_key(path, number, line), _where(path, number)
-                n_seen = len(seen)
-                if seen.add(key) < n_seen:
+            for number, data in read_lines(path):
+                key, where = _trajectory_key(path, number, data), _where(path, number)
+                if key in seen:
                     logger.warning("%s: skipped a second trajectory of %r", where, key)
                     continue
-                yield where, key, line
+                seen.add(key)
+                yield where, key, data
 
-    def done(self) -> AbstractSet[SampleKey]:
+    def done(self) -> set[SampleKey]:
         """The sample id and repeat of each trajectory, without reading the conversations."""
-        return SampleKeys(self.done_keys())
-
-    def done_keys(self) -> Iterator[SampleKey]:
-        """Those of `done` one after the other, as they lie in the files."""
-        return (key for path in self._files("trajectories") for key in _trajectory_keys(path))
+        return {key for path in self._files("trajectories") for key in _trajectory_keys(path)}
 
     def verdicts(self) -> Iterator[Verdict]:
         """The last verdict on each sample and repeat by each judge, by writer's name."""
-        for where, _, line in self._verdict_lines():
-            yield parse_record(VerdictRecord, line, where).verdict()
+        for where, _, data in self._verdict_lines():
+            yield parse_record(Verdict, data, where)
 
     def verdicts_by(self, judge: str) -> Iterator[Verdict]:
         """Every verdict of one judge; of two on a sample and repeat, the last one holds."""
         for path in self._files("verdicts"):
-            for number, line in read_lines(path):
-                if _verdict_key(path, number, line)[2] == judge:
-                    yield parse_record(VerdictRecord, line, _where(path, number)).verdict()
+            for number, data in read_lines(path):
+                if _verdict_key(path, number, data)[2] == judge:
+                    yield parse_record(Verdict, data, _where(path, number))
 
     def verdict_lines(self) -> Iterator[tuple[VerdictKey, bytes]]:
         """The sample id, repeat and judge, and the line as it is written, of each of `verdicts`."""
-        for _, key, line in self._verdict_lines():
-            yield key, line
+        for _, key, data in self._verdict_lines():
+            yield key, data
 
     def _verdict_lines(self) -> Iterator[tuple[str, VerdictKey, bytes]]:
         files = self._files("verdicts")
-        last: dict[str, Numbered] = {}
-        for place, (sample_id, repeat, judge), _ in _verdict_places(files):
-            if judge not in last:
-                last[judge] = Numbered()
-            last[judge][sample_id, repeat] = place
-        for place, key, line in _verdict_places(files):
-            sample_id, repeat, judge = key
-            if judge in last and last[judge].get((sample_id, repeat)) == place:
-                index, number = divmod(place, MAX_LINES)
-                yield _where(files[index], number), key, line
+        last = {key: (path, number) for path in files for number, key in _verdict_keys(path)}
+        for path in files:
+            for number, data in read_lines(path):
+                key = _verdict_key(path, number, data)
+                if last.get(key) == (path, number):
+                    yield _where(path, number), key, data
 
-    def judged(self) -> AbstractSet[VerdictKey]:
+    def judged(self) -> set[VerdictKey]:
         """The sample id, repeat and judge identity of each verdict."""
-        return VerdictKeys(
-            key for path in self._files("verdicts") for _, key in _verdict_keys(path)
-        )
+        return {key for path in self._files("verdicts") for _, key in _verdict_keys(path)}
 
-    def judged_by(self, judge: str) -> AbstractSet[SampleKey]:
+    def judged_by(self, judge: str) -> set[SampleKey]:
         """The sample id and repeat of each verdict by one judge."""
-        return SampleKeys(
-            (sample_id, repeat)
-            for path in self._files("verdicts")
-            for _, (sample_id, repeat, by) in _verdict_keys(path)
-            if by == judge
-        )
+        return {(sample_id, repeat) for sample_id, repeat, by in self.judged() if by == judge}
 
     def failures(self) -> Iterator[FailureRecord]:
         """Each failure, in the order they happened."""
         path = self.path / "failures.jsonl"
-        for number, line in read_lines(path):
-            yield parse_record(FailureRecord, line, _where(path, number))
+        for number, data in read_lines(path):
+            yield parse_record(FailureRecord, data, _where(path, number))
 
 
-def read_record(kind: type[AnyRecord], path: Path) -> AnyRecord | None:
+def read_record(kind: type[T], path: Path) -> T | None:
     """The record that is a whole file, or None where there is no such file."""
     with explained("read", path):
         if not path.exists():
@@ -289,35 +267,28 @@ def _where(path: Path, number: int) -> str:
 
 
 def _trajectory_keys(path: Path) -> Iterator[SampleKey]:
-    return (_trajectory_key(path, number, line) for number, line in read_lines(path))
+    return (_trajectory_key(path, number, data) for number, data in read_lines(path))
 
 
-def _trajectory_key(path: Path, number: int, line: bytes) -> SampleKey:
-    match = TRAJECTORY_KEY.match(line)
-    if match and line.endswith(b"}\n"):
+def _trajectory_key(path: Path, number: int, data: bytes) -> SampleKey:
+    match = TRAJECTORY_KEY.match(data)
+    if match and data.endswith(b"}\n"):
         return _string(match[1]), int(match[2])
-    record = parse_record(TrajectoryRecord, line, _where(path, number))
-    return record.sample_id, record.repeat
-
-
-def _verdict_places(files: Sequence[Path]) -> Iterator[tuple[int, VerdictKey, bytes]]:
-    """Each verdict's line with its key, and a number for its place: the file's and its own."""
-    for index, path in enumerate(files):
-        for number, line in read_lines(path):
-            yield index * MAX_LINES + number, _verdict_key(path, number, line), line
+    trajectory = parse_record(Trajectory, data, _where(path, number))
+    return trajectory.sample_id, trajectory.repeat
 
 
 def _verdict_keys(path: Path) -> Iterator[tuple[int, VerdictKey]]:
-    for number, line in read_lines(path):
-        yield number, _verdict_key(path, number, line)
+    for number, data in read_lines(path):
+        yield number, _verdict_key(path, number, data)
 
 
-def _verdict_key(path: Path, number: int, line: bytes) -> VerdictKey:
-    match = VERDICT_KEY.match(line)
-    if match and line.endswith(b"}\n"):
+def _verdict_key(path: Path, number: int, data: bytes) -> VerdictKey:
+    match = VERDICT_KEY.match(data)
+    if match and data.endswith(b"}\n"):
         return _string(match[1]), int(match[2]), _string(match[3])
-    record = parse_record(VerdictRecord, line, _where(path, number))
-    return record.sample_id, record.repeat, record.judge
+    verdict = parse_record(Verdict, data, _where(path, number))
+    return verdict.sample_id, verdict.repeat, verdict.judge
 
 
 def _string(token: bytes) -> str:

@@ -3,9 +3,42 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Self
+
+from medeval.types.json import STRICT
+from medeval.types.sample import JsonObject
 
 LONGEST_SHOWN = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellRecord:
+    """What a cell was evaluated with: the fields that can change its numbers, and their hash.
+
+    `recorded` holds what was written down next to them without being compared (addresses,
+    concurrency), one entry for each set of values the cell was worked on with.
+    """
+
+    __pydantic_config__ = STRICT
+
+    fingerprint: str
+    fields: JsonObject
+    recorded: tuple[JsonObject, ...]
+
+    def __post_init__(self) -> None:
+        if self.fingerprint != fingerprint(self.fields):
+            raise ValueError("the fingerprint is not that of the fields")
+
+    @classmethod
+    def of(cls, fields: Mapping[str, object], *recorded: Mapping[str, object]) -> Self:
+        """The record of these fields and of what is recorded next to them."""
+        return cls(
+            fingerprint=fingerprint(fields),
+            fields=json.loads(canonical_json(fields)),
+            recorded=tuple(json.loads(canonical_json(entry)) for entry in recorded),
+        )
 
 
 def canonical_json(value: object) -> str:

@@ -8,6 +8,10 @@ from medeval.errors import RecordError
 
 SINGLE = "single"
 
+# A sample's id and a repeat, from 0; a verdict's has the judge's identity as well.
+SampleKey = tuple[str, int]
+VerdictKey = tuple[str, int, str]
+
 
 def quoted(name: str) -> str:
     """A name as one component of a path, reversibly: odd characters and leading dots become `%xx`.

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from medeval.store.records import SessionPart
+from medeval.types.run import Session
 from medeval.types.sample import JsonValue
 
 
@@ -19,9 +19,9 @@ def now() -> str:
 
 def session(
     plan: Mapping[str, JsonValue], *, seed: int, extra: Mapping[str, JsonValue] | None = None
-) -> SessionPart:
+) -> Session:
     """The record of this start of medeval; the command line holds no keys, so it is kept whole."""
-    return SessionPart(
+    return Session(
         created=now(),
         medeval_version=version("medeval"),
         command=tuple(sys.argv),

@@ -1,390 +1,124 @@
-"""The models of every JSONL line and JSON file of a run folder."""
+"""Every JSONL line and JSON file of a run folder, written from its type and read back as it.
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Literal, Self, TypeVar
+A record is one of the frozen dataclasses of `medeval.types`. Its JSON has the type's fields and
+`schema_version`; a field that is not declared is refused. Numbers that JSON lacks are written as
+strings ("NaN", "Infinity"), lone surrogates are replaced, and arguments nested deeper than
+`MAX_DEPTH` are cut off with a note (a call's `raw_text` keeps what the model wrote).
+"""
 
-from pydantic import Field, FiniteFloat, JsonValue, NonNegativeInt, ValidationError, model_validator
+import math
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
 from medeval.errors import RecordError
-from medeval.store.fingerprints import canonical_json, fingerprint
-from medeval.store.parts import (
-    AnswerPart,
-    AxisLinePart,
-    BoxPart,
-    MessagePart,
-    PointPart,
-    ToolCallPart,
-    TrajectoryImagePart,
-    TurnPart,
-    UsagePart,
-)
-from medeval.store.schema import Arguments, Part, Record, as_mapping, unfit
-from medeval.types.sample import Sample
-from medeval.types.trajectory import Message, StopReason, Text, Trajectory, TrajectoryImage
-from medeval.types.verdict import Aggregate, Verdict, VerdictStatus
+from medeval.types.json import storable
+from medeval.types.trajectory import ImageRef, Trajectory
 
-FailureKind = Literal["model", "data", "judge", "internal"]
-Pairing = Literal["id", "position"]
+SCHEMA_VERSION: Final = 1
 
-AnyRecord = TypeVar("AnyRecord", bound=Record)
+LONGEST_SHOWN: Final = 200
+
+# What a trajectory's line has beyond its fields, for whoever reads it without medeval.
+COUNTS: Final = ("attempted", "executed", "observed", "called", "usage")
+
+T = TypeVar("T")
 
 
-def _record(kind: type[AnyRecord], values: Mapping[str, object], subject: str) -> AnyRecord:
-    """A record of `values`. Raises RecordError, naming the field, where they do not fit."""
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def line(record: object, subject: str = "a record") -> bytes:
+    """A record as one JSONL line, its newline included.
+
+    Raises RecordError, naming `subject` and the field, where a value has no JSON form.
+    """
+    return _json(_values(record, subject)) + b"\n"
+
+
+def pretty(record: object, subject: str = "a record") -> bytes:
+    """A record as an indented JSON file; raises as `line` does."""
+    return _json(_values(record, subject), indent=2) + b"\n"
+
+
+def json_values(record: object, subject: str = "a record") -> dict[str, Any]:
+    """A record as part of another JSON object, without `schema_version`; raises as `line` does."""
+    values: dict[str, Any] = to_jsonable_python(_values(record, subject), inf_nan_mode="strings")
+    return values
+
+
+def _json(values: Mapping[str, Any], indent: int | None = None) -> bytes:
+    whole = {"schema_version": SCHEMA_VERSION, **values}
     try:
-        return kind.model_validate(values)
+        return to_json(whole, indent=indent, inf_nan_mode="strings")
+    except PydanticSerializationError:
+        # lone surrogates, which are too rare to be looked for in every text
+        mended = storable(whole, depth_left=math.inf)
+        return to_json(mended, indent=indent, inf_nan_mode="strings")
+
+
+def _values(record: object, subject: str) -> dict[str, Any]:
+    kind: Any = type(record)
+    adapter = _adapter(kind)
+    try:
+        checked = adapter.validate_python(record)
     except ValidationError as error:
-        raise unfit(error, subject) from None
+        raise _unfit(error, subject) from None
+    values: dict[str, Any] = adapter.dump_python(checked)
+    if isinstance(checked, Trajectory):
+        values |= {name: getattr(checked, name) for name in COUNTS}
+        _name_images(checked, values["messages"])
+    return values
 
 
-class SampleImagePart(Part):
-    """An image of a sample: what identifies its bytes, without the bytes.
-
-    `source` tells people where it came from. What could not be read is None, and `error` then
-    says why.
-    """
-
-    source: str
-    sha256: str | None
-    width_px: int | None
-    height_px: int | None
-    media_type: str | None
-    size_bytes: int | None
-    error: str | None = None
+def _name_images(trajectory: Trajectory, messages: list[dict[str, Any]]) -> None:
+    """Put the hash of each image next to its index."""
+    for message, values in zip(trajectory.messages, messages, strict=True):
+        for part, content in zip(message.content, values["content"], strict=True):
+            if isinstance(part, ImageRef):
+                content["sha256"] = trajectory.images[part.image].sha256
 
 
-class SampleRecord(Record):
-    """A sample in full, its images by hash; the fields are those of `types.Sample`.
+def parse_record(kind: type[T], data: bytes, where: str) -> T:
+    """A record from its JSON. Raises RecordError, naming `where`, the field and what was seen."""
+    try:
+        values = from_json(data)
+    except ValueError as error:
+        raise RecordError(
+            f"{where} is garbled: {error}",
+            hint="restore the file from a copy, or delete the line to have it made again",
+        ) from None
+    return record_of(kind, values, where)
 
-    Older run folders have no `target_lines` and `target_points`.
-    """
 
-    id: str
-    question: str
-    options: tuple[str, ...]
-    targets: tuple[str, ...]
-    instruction: str
-    groups: dict[str, str]
-    cluster: str | None
-    chance: FiniteFloat | None
-    metadata: Arguments
-    target_boxes: tuple[BoxPart, ...]
-    transform: str | None
-    target_lines: tuple[AxisLinePart, ...] = ()
-    target_points: tuple[PointPart, ...] = ()
-    images: tuple[SampleImagePart, ...]
-
-    @classmethod
-    def from_sample(cls, sample: Sample, images: Sequence[SampleImagePart]) -> Self:
-        """The record of a sample whose images are described by `images`, in order.
-
-        Raises RecordError where the numbers of images differ or a value has no JSON form.
-        """
-        if len(images) != len(sample.images):
+def record_of(kind: type[T], values: object, where: str) -> T:
+    """A record from the values that its JSON holds; raises as `parse_record` does."""
+    if isinstance(values, dict):
+        version = values.pop("schema_version", SCHEMA_VERSION)
+        if version != SCHEMA_VERSION:
             raise RecordError(
-                f"sample {sample.id!r} has {len(sample.images)} images, "
-                f"but {len(images)} are described"
+                f"{where}: schema version {version!r}, but this medeval reads {SCHEMA_VERSION!r}",
+                hint="use the medeval version that wrote it; run.json names it",
             )
-        copied = {
-            name: getattr(sample, name)
-            for name in cls.model_fields
-            if name not in ("schema_version", "images")
-        }
-        return _record(cls, {**copied, "images": tuple(images)}, f"sample {sample.id!r}")
-
-    def sample(self) -> Sample:
-        """The sample without its images, as judges see it."""
-        return Sample(
-            id=self.id,
-            question=self.question,
-            images=(),
-            targets=self.targets,
-            options=self.options,
-            instruction=self.instruction,
-            groups=self.groups,
-            cluster=self.cluster,
-            chance=self.chance,
-            metadata=as_mapping(self.metadata),
-            target_boxes=tuple(part.box() for part in self.target_boxes),
-            transform=self.transform,
-            target_lines=tuple(part.line() for part in self.target_lines),
-            target_points=tuple(part.point() for part in self.target_points),
-        )
+        if kind is Trajectory:
+            for name in COUNTS:
+                values.pop(name, None)
+    adapter: TypeAdapter[T] = _adapter(cast(Any, kind))
+    try:
+        return adapter.validate_python(values)
+    except ValidationError as error:
+        raise _unfit(error, where) from None
 
 
-class TrajectoryRecord(Record):
-    """A trajectory in full, with the counts written out; no image bytes, only their hashes."""
-
-    sample_id: str
-    repeat: NonNegativeInt
-    protocol: str
-    stop: StopReason
-    answer: AnswerPart | None
-    attempted: int
-    executed: int
-    observed: int
-    called: bool
-    messages: tuple[MessagePart, ...]
-    images: tuple[TrajectoryImagePart, ...]
-    turns: tuple[TurnPart, ...]
-    calls: tuple[ToolCallPart, ...]
-    usage: UsagePart
-    seconds: float
-    engine_seconds: float | None = None
-
-    @classmethod
-    def from_trajectory(cls, trajectory: Trajectory) -> Self:
-        """The record of a trajectory; raises RecordError where a value has no JSON form."""
-        copied = {
-            name: getattr(trajectory, name)
-            for name in cls.model_fields
-            if name not in ("schema_version", "messages")
-        }
-        messages = [_message(message, trajectory.images) for message in trajectory.messages]
-        subject = f"trajectory of sample {trajectory.sample_id!r}"
-        return _record(cls, {**copied, "messages": messages}, subject)
-
-    def trajectory(self) -> Trajectory:
-        """The trajectory itself."""
-        return Trajectory(
-            sample_id=self.sample_id,
-            repeat=self.repeat,
-            protocol=self.protocol,
-            messages=tuple(part.message() for part in self.messages),
-            images=tuple(part.image() for part in self.images),
-            turns=tuple(part.turn() for part in self.turns),
-            calls=tuple(part.call() for part in self.calls),
-            answer=None if self.answer is None else self.answer.answer(),
-            stop=self.stop,
-            seconds=self.seconds,
-            engine_seconds=self.engine_seconds,
-        )
-
-
-def _message(message: Message, images: Sequence[TrajectoryImage]) -> dict[str, object]:
-    return {
-        "role": message.role,
-        "content": [
-            {"type": "text", "text": part.text}
-            if isinstance(part, Text)
-            else {"type": "image", "image": part.index, "sha256": images[part.index].sha256}
-            for part in message.content
-        ],
-        "reasoning": message.reasoning,
-        "native_calls": message.native_calls,
-        "call_id": message.call_id,
-        "continues": message.continues,
-    }
-
-
-class VerdictRecord(Record):
-    """A verdict; the fields are those of `types.Verdict`."""
-
-    sample_id: str
-    repeat: NonNegativeInt
-    judge: str
-    status: VerdictStatus
-    score: FiniteFloat | None
-    extracted: str | None
-    reason: str
-    parts: dict[str, FiniteFloat | None] = Field(default_factory=dict)
-
-    @classmethod
-    def from_verdict(cls, verdict: Verdict) -> Self:
-        """The record of a verdict; raises RecordError where its score is not finite."""
-        copied = {
-            name: getattr(verdict, name) for name in cls.model_fields if name != "schema_version"
-        }
-        return _record(cls, copied, f"verdict on sample {verdict.sample_id!r}")
-
-    def verdict(self) -> Verdict:
-        """The verdict itself."""
-        return Verdict(
-            sample_id=self.sample_id,
-            repeat=self.repeat,
-            judge=self.judge,
-            status=self.status,
-            score=self.score,
-            extracted=self.extracted,
-            reason=self.reason,
-            parts=self.parts,
-        )
-
-
-class FailureRecord(Record):
-    """One failed try at one sample, for no fault of the model's; the sample stays unscored.
-
-    `try_number` counts from 1. `when` is ISO 8601 in UTC.
-    """
-
-    sample_id: str
-    repeat: NonNegativeInt
-    kind: FailureKind
-    try_number: int
-    error: str
-    traceback: str
-    when: str
-
-
-class OutcomeRecord(Record):
-    """One sample at one checkpoint in both arms: the paired per-instance log that MED reads.
-
-    `free_correct` and `available_correct` are None where the judge left the answer undecided,
-    and so are the scores. `called` and the call counts are of the available arm. An answer is
-    None where the trajectory ended without one. `judge` is the judge identity.
-    """
-
-    checkpoint: str
-    series: str
-    step: int | None
-    benchmark: str
-    pair: str
-    sample_id: str
-    groups: dict[str, str]
-    cluster: str | None
-    repeat: NonNegativeInt
-    free_correct: bool | None
-    available_correct: bool | None
-    free_score: FiniteFloat | None
-    available_score: FiniteFloat | None
-    called: bool
-    calls_attempted: int
-    calls_executed: int
-    calls_observed: int
-    free_answer: str | None
-    available_answer: str | None
-    targets: tuple[str, ...]
-    free_stop: StopReason
-    available_stop: StopReason
-    judge: str
-
-
-class CellRecord(Record):
-    """What a cell was evaluated with: the fields that can change its numbers, and their hash.
-
-    `recorded` holds what was written down beside them without being compared (addresses,
-    concurrency), one entry for each set of values the cell was worked on with.
-    """
-
-    fingerprint: str
-    fields: dict[str, JsonValue]
-    recorded: tuple[dict[str, JsonValue], ...]
-
-    @model_validator(mode="after")
-    def _fingerprint_is_of_fields(self) -> Self:
-        if self.fingerprint != fingerprint(self.fields):
-            raise ValueError("the fingerprint is not that of the fields")
-        return self
-
-    @classmethod
-    def of(cls, fields: Mapping[str, object], *recorded: Mapping[str, object]) -> Self:
-        """The record of these fields and of what is recorded beside them."""
-        values = {
-            "fingerprint": fingerprint(fields),
-            "fields": json.loads(canonical_json(fields)),
-            "recorded": [json.loads(canonical_json(entry)) for entry in recorded],
-        }
-        return _record(cls, values, "cell")
-
-
-class DefinitionPart(Part):
-    """A definition file that was used: the path as shown to people, and its kept copy's name."""
-
-    kind: Literal["benchmark", "protocol", "judge"]
-    name: str
-    path: str
-    sha256: str
-    copy_name: str
-
-
-class FilePart(Part):
-    """A file that samples were read from."""
-
-    name: str
-    sha256: str | None = None
-    size_bytes: int | None = None
-
-
-class BenchmarkPart(Part):
-    """Where a benchmark's samples came from.
-
-    `revision` is the commit that was read, None where the source has none. `count` is the
-    number of samples read, `expected_count` the published number or None. `pairing` says what
-    makes two trajectories one sample's: its id, or, in imported logs without ids, its position.
-    `aggregate`, `suite` and `cluster_size` are the definition's: how its score is made officially,
-    which benchmarks it is averaged with, and how many samples share a cluster.
-    """
-
-    origin: str
-    revision: str | None
-    count: int
-    expected_count: int | None
-    files: tuple[FilePart, ...] = ()
-    pairing: Pairing = "id"
-    aggregate: Aggregate = "mean over samples"
-    suite: str | None = None
-    cluster_size: int | None = None
-
-    @property
-    def rows_mark(self) -> str:
-        """What a table says of another number of rows than was published; empty without."""
-        if self.expected_count in (None, self.count):
-            return ""
-        return f"{self.count:,} rows, {self.expected_count:,} published"
-
-
-class SessionPart(Part):
-    """One start of medeval on the run folder: what was asked, and by which versions.
-
-    `created` is ISO 8601 in UTC. `git_commit` is that of medeval's checkout, None where it does
-    not run from one. `extra` holds engine arguments and versions.
-    """
-
-    created: str
-    medeval_version: str
-    command: tuple[str, ...]
-    plan: dict[str, JsonValue]
-    git_commit: str | None
-    python: str
-    platform: str
-    seed: int
-    extra: dict[str, JsonValue] = Field(default_factory=dict)
-
-
-class MetricPart(Part):
-    """What a judge's scores mean, and from which score on an answer is correct."""
-
-    name: str
-    correct_at: FiniteFloat
-
-
-class RunRecord(Record):
-    """run.json: every session that worked on the run, and what all of them together used.
-
-    `judges` maps each benchmark to the identity of its primary judge, `pairs` each pair to the
-    names of its free and its available arm, `metrics` each judge identity to its metric.
-    """
-
-    sessions: tuple[SessionPart, ...]
-    definitions: tuple[DefinitionPart, ...] = ()
-    judges: dict[str, str] = Field(default_factory=dict)
-    benchmarks: dict[str, BenchmarkPart] = Field(default_factory=dict)
-    pairs: dict[str, tuple[str, str]] = Field(default_factory=dict)
-    metrics: dict[str, MetricPart] = Field(default_factory=dict)
-
-    def extended(self, later: "RunRecord") -> "RunRecord":
-        """The record with a later one's sessions and whatever that used beyond this one.
-
-        Where both name a benchmark, the later judge and origin hold; earlier sessions stay.
-        """
-        known = set(self.definitions)
-        added = tuple(item for item in later.definitions if item not in known)
-        return RunRecord(
-            sessions=(*self.sessions, *later.sessions),
-            definitions=(*self.definitions, *added),
-            judges={**self.judges, **later.judges},
-            benchmarks={**self.benchmarks, **later.benchmarks},
-            pairs={**self.pairs, **later.pairs},
-            metrics={**self.metrics, **later.metrics},
-        )
+def _unfit(error: ValidationError, where: str) -> RecordError:
+    """The error that names the first field that is wrong."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    seen = repr(first["input"])
+    shown = seen if len(seen) <= LONGEST_SHOWN else f"{seen[:LONGEST_SHOWN]}..."
+    return RecordError(f"{where}: field {field!r}: {first['msg']}; seen {shown}")

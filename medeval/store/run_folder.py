@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 from medeval.errors import RecordError
@@ -10,10 +11,10 @@ from medeval.store.cell_folder import CellFolder, CellWriter, read_record
 from medeval.store.files import explained, make_folder, read_lines, write_whole
 from medeval.store.keys import CellKey, OutcomeKey, quoted, unquoted
 from medeval.store.locks import Lock
-from medeval.store.packed import Table, packed_text
-from medeval.store.records import OutcomeRecord, RunRecord, SampleRecord
-from medeval.store.schema import parse_record
-from medeval.types.sample import MediaType
+from medeval.store.records import line, parse_record, pretty
+from medeval.types.outcome import OutcomeRecord
+from medeval.types.run import RunRecord
+from medeval.types.sample import MediaType, SampleRecord
 
 __all__ = ["CellFolder", "CellKey", "CellWriter", "OutcomeKey", "RunFolder"]
 
@@ -70,7 +71,7 @@ class RunFolder:
 
     def write_record(self, record: RunRecord) -> None:
         """Replace run.json. Hold `lock` while reading, extending and writing it back."""
-        write_whole(self.path / "run.json", [record.pretty()])
+        write_whole(self.path / "run.json", [pretty(record)])
 
     def lock(self, *, wait_s: float = 0.0) -> Lock:
         """A lock on the run as a whole, as a context manager.
@@ -124,32 +125,29 @@ class RunFolder:
 
     def _merged(self, benchmark: str, samples: Iterable[SampleRecord]) -> Iterator[bytes]:
         """The lines that are there, then those of new samples."""
-        known, digests = Table(), bytearray()
+        known: dict[str, bytes] = {}
         for record in self._samples(benchmark):
-            line = record.line()
-            at = known.add(packed_text(record.id))
-            digests[32 * at : 32 * at + 32] = hashlib.sha256(line).digest()
-            yield line
-        given, new = bytearray(len(known)), Table()
+            data = _sample_line(record)
+            known[record.id] = hashlib.sha256(data).digest()
+            yield data
+        given: set[str] = set()
         for sample in samples:
-            line, name = sample.line(), packed_text(sample.id)
-            place, n_new = known.place(name), len(new)
-            if given[place] if place is not None else new.add(name) < n_new:
+            data = _sample_line(sample)
+            if sample.id in given:
                 raise RecordError(f"benchmark {benchmark!r} has sample id {sample.id!r} twice")
-            if place is None:
-                yield line
-                continue
-            given[place] = True
-            if digests[32 * place : 32 * place + 32] != hashlib.sha256(line).digest():
+            given.add(sample.id)
+            if sample.id not in known:
+                yield data
+            elif known[sample.id] != hashlib.sha256(data).digest():
                 raise self._conflict(benchmark, sample)
 
     def _conflict(self, benchmark: str, sample: SampleRecord) -> RecordError:
         before = next(record for record in self._samples(benchmark) if record.id == sample.id)
-        now = parse_record(SampleRecord, sample.line(), f"sample {sample.id!r}")
+        now = parse_record(SampleRecord, _sample_line(sample), f"sample {sample.id!r}")
         name = next(
-            name
-            for name in SampleRecord.model_fields
-            if getattr(before, name) != getattr(now, name)
+            each.name
+            for each in fields(SampleRecord)
+            if getattr(before, each.name) != getattr(now, each.name)
         )
         return RecordError(
             f"sample {sample.id!r} of benchmark {benchmark!r} is not the one this run began "
@@ -159,8 +157,8 @@ class RunFolder:
 
     def _samples(self, benchmark: str) -> Iterator[SampleRecord]:
         path = self._samples_path(benchmark)
-        for number, line in read_lines(path, whole=True):
-            yield parse_record(SampleRecord, line, f"{path}, line {number}")
+        for number, data in read_lines(path, whole=True):
+            yield parse_record(SampleRecord, data, f"{path}, line {number}")
 
     def samples(self, benchmark: str) -> Iterator[SampleRecord]:
         """Each sample of a benchmark. Raises RecordError where the run has no such benchmark."""
@@ -205,7 +203,7 @@ class RunFolder:
         `judge` is None for the benchmark's primary judge.
         """
         path = self._outcomes_path(OutcomeKey(series, step, benchmark, pair, judge))
-        write_whole(path, (outcome.line() for outcome in outcomes))
+        write_whole(path, (line(outcome) for outcome in outcomes))
         return path
 
     def outcomes(
@@ -219,8 +217,8 @@ class RunFolder:
                 hint="`medeval grade` rebuilds outcomes from the trajectories and verdicts",
             )
         return (
-            parse_record(OutcomeRecord, line, f"{path}, line {number}")
-            for number, line in read_lines(path, whole=True)
+            parse_record(OutcomeRecord, data, f"{path}, line {number}")
+            for number, data in read_lines(path, whole=True)
         )
 
     def drop_outcomes(
@@ -278,6 +276,10 @@ class RunFolder:
                 _check_hash(data, sha256, str(path))
                 return data
         return None
+
+
+def _sample_line(sample: SampleRecord) -> bytes:
+    return line(sample, f"sample {sample.id!r}")
 
 
 def _check_hash(data: bytes, sha256: str, subject: str) -> None:

@@ -8,10 +8,14 @@ import math
 from dataclasses import dataclass
 from typing import Literal, Self
 
+from medeval.types.json import FINITE, STRICT
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
     """The extent of an image in the unit of its coordinates: x in 0..width, y in 0..height."""
+
+    __pydantic_config__ = FINITE
 
     name: str
     width: float
@@ -61,6 +65,8 @@ class Box:
 
     Raises ValueError unless the four numbers are finite and left < right, top < bottom.
     """
+
+    __pydantic_config__ = FINITE
 
     left: float
     top: float
@@ -124,6 +130,8 @@ class AxisLine:
     Raises ValueError unless the axis is one of the two and the value is finite.
     """
 
+    __pydantic_config__ = FINITE
+
     axis: Literal["x", "y"]
     value: float
     frame: Frame
@@ -143,6 +151,8 @@ class AxisLine:
 class Point:
     """A point in a declared frame. Raises ValueError unless both numbers are finite."""
 
+    __pydantic_config__ = FINITE
+
     x: float
     y: float
     frame: Frame
@@ -160,6 +170,8 @@ class Point:
 @dataclass(frozen=True, slots=True)
 class Affine:
     """The map (x, y) -> (a x + b y + c, d x + e y + f) between pixel coordinates of two images."""
+
+    __pydantic_config__ = STRICT
 
     a: float
     b: float
@@ -194,6 +206,8 @@ IDENTITY = Affine(1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 @dataclass(frozen=True, slots=True)
 class Size:
     """Width and height in pixels."""
+
+    __pydantic_config__ = STRICT
 
     width_px: int
     height_px: int

@@ -1,12 +1,15 @@
 """What a sample is: question, images, options, targets."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
+from medeval.errors import RecordError
 from medeval.types.geometry import AxisLine, Box, Point
+from medeval.types.json import FINITE, STRICT, Storable
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+JsonObject = Annotated[Mapping[str, JsonValue], Storable]
 
 MediaType = Literal["image/jpeg", "image/png", "image/webp"]
 
@@ -23,8 +26,8 @@ class ImageSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One question about one or more images.
+class SampleText:
+    """All of a sample but its images.
 
     `options` are the texts of a multiple choice in letter order (A first), without letters.
     `targets` are all accepted answers; for a multiple choice, the letter.
@@ -40,18 +43,76 @@ class Sample:
 
     id: str
     question: str
-    images: tuple[ImageSource, ...]
-    targets: tuple[str, ...]
     options: tuple[str, ...] = ()
+    targets: tuple[str, ...]
     instruction: str = ""
     groups: Mapping[str, str] = field(default_factory=dict)
     cluster: str | None = None
     chance: float | None = None
-    metadata: Mapping[str, JsonValue] = field(default_factory=dict)
+    metadata: JsonObject = field(default_factory=dict)
     target_boxes: tuple[Box, ...] = ()
     transform: str | None = None
     target_lines: tuple[AxisLine, ...] = ()
     target_points: tuple[Point, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample(SampleText):
+    """One question about one or more images."""
+
+    images: tuple[ImageSource, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRecord:
+    """An image of a sample: what identifies its bytes, without the bytes.
+
+    `source` says where it came from, for people. What could not be read is None, and `error` then
+    says why.
+    """
+
+    __pydantic_config__ = STRICT
+
+    source: str
+    sha256: str | None = None
+    width_px: int | None = None
+    height_px: int | None = None
+    media_type: str | None = None
+    size_bytes: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRecord(SampleText):
+    """A sample in full, its images by hash: a line of `samples/<benchmark>.jsonl`.
+
+    Older run folders have no `target_lines` and `target_points`.
+    """
+
+    __pydantic_config__ = FINITE
+
+    images: tuple[ImageRecord, ...]
+
+    @classmethod
+    def from_sample(cls, sample: Sample, images: Sequence[ImageRecord]) -> Self:
+        """The record of a sample whose images are described by `images`, in order.
+
+        Raises RecordError where the numbers of images differ.
+        """
+        if len(images) != len(sample.images):
+            raise RecordError(
+                f"sample {sample.id!r} has {len(sample.images)} images, "
+                f"but {len(images)} are described"
+            )
+        return cls(**_text_fields(sample), images=tuple(images))
+
+    def sample(self) -> Sample:
+        """The sample without its images, as judges see it."""
+        return Sample(**_text_fields(self), images=())
+
+
+def _text_fields(sample: SampleText) -> dict[str, Any]:
+    return {item.name: getattr(sample, item.name) for item in fields(SampleText)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,12 @@
 """The nouns of a run: what a sample is, what was said, what was called, how it was judged."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from medeval.types.geometry import Affine, Size
-from medeval.types.sample import JsonValue, MediaType
+from medeval.types.json import OPEN, STRICT
+from medeval.types.sample import JsonObject, JsonValue, MediaType
 
 Role = Literal["system", "user", "assistant", "tool"]
 CallStatus = Literal["executed", "rejected", "malformed", "over_limit", "not_offered"]
@@ -38,13 +39,15 @@ class TrajectoryImage:
     `exif_orientation` is the orientation tag that was applied, None where there was none to apply.
     """
 
+    __pydantic_config__ = STRICT
+
     index: int
     sha256: str
     media_type: MediaType
     parent: int | None
     root: int
     operation: str | None
-    arguments: Mapping[str, JsonValue]
+    arguments: JsonObject
     to_root: Affine
     raw: Size
     sent: Size
@@ -56,14 +59,23 @@ class TrajectoryImage:
 class Text:
     """Text inside a message."""
 
+    __pydantic_config__ = STRICT
+
+    type: Literal["text"] = field(default="text", kw_only=True, repr=False)
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """An image inside a message, by its index in the conversation's images."""
+    """An image inside a message, by its index in the conversation's images.
 
-    index: int
+    A line of JSON also has the image's `sha256` here, for people; it is not read.
+    """
+
+    __pydantic_config__ = OPEN
+
+    type: Literal["image"] = field(default="image", kw_only=True, repr=False)
+    image: int
 
 
 Content: TypeAlias = Text | ImageRef
@@ -72,6 +84,8 @@ Content: TypeAlias = Text | ImageRef
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeCall:
     """A call in the server's own field for tool calls; `arguments` is the text it sent."""
+
+    __pydantic_config__ = STRICT
 
     id: str
     name: str
@@ -86,6 +100,8 @@ class Message:
     `call_id` names the call that a tool message answers. One that `continues` stands in the same
     turn as the message before it, whatever wrote it.
     """
+
+    __pydantic_config__ = STRICT
 
     role: Role
     content: tuple[Content, ...]
@@ -129,10 +145,12 @@ class ToolCall:
     was put before the model; `seconds` is the time the tool took.
     """
 
+    __pydantic_config__ = STRICT
+
     turn: int
     name: str | None
     raw_text: str
-    arguments: Mapping[str, JsonValue] | None
+    arguments: JsonObject | None
     status: CallStatus
     error: str | None = None
     image: int | None = None
@@ -143,6 +161,8 @@ class ToolCall:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """Tokens as the engine counted them; None where it did not tell."""
+
+    __pydantic_config__ = STRICT
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -166,6 +186,8 @@ def _total(first: int | None, second: int | None) -> int | None:
 class Turn:
     """One generation: what the model wrote and why it stopped. `text` is after stop rules."""
 
+    __pydantic_config__ = STRICT
+
     text: str
     reasoning: str
     native_calls: tuple[NativeCall, ...]
@@ -182,6 +204,8 @@ class Answer:
     `reply` is for judges whose definition says that they read it.
     """
 
+    __pydantic_config__ = STRICT
+
     text: str
     how_found: str
     reply: str
@@ -196,15 +220,17 @@ class Trajectory:
     with others, None where that was not measured.
     """
 
+    __pydantic_config__ = STRICT
+
     sample_id: str
     repeat: int
     protocol: str
+    stop: StopReason
+    answer: Answer | None
     messages: tuple[Message, ...]
     images: tuple[TrajectoryImage, ...]
     turns: tuple[Turn, ...]
     calls: tuple[ToolCall, ...]
-    answer: Answer | None
-    stop: StopReason
     seconds: float
     engine_seconds: float | None = None
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from medeval.types.json import FINITE
+
 Aggregate = Literal["mean over samples", "mean over cycles"]
 VerdictStatus = Literal["correct", "incorrect", "undecided"]
 
@@ -28,6 +30,8 @@ class Verdict:
     `score` is None exactly where `status` is "undecided". `judge` is
     `<name>[@<model>]#<first 8 hex of its definition's sha256>`. `parts` are the grade's.
     """
+
+    __pydantic_config__ = FINITE
 
     sample_id: str
     repeat: int

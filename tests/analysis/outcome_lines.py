@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from medeval.store.records import OutcomeRecord, RunRecord, SampleImagePart, SampleRecord
 from medeval.store.run_folder import RunFolder
-from medeval.types.sample import ImageSource, Sample
+from medeval.types.outcome import OutcomeRecord
+from medeval.types.run import RunRecord
+from medeval.types.sample import ImageRecord, ImageSource, Sample, SampleRecord
 
 JUDGE = "choice#12345678"
 
@@ -66,7 +67,7 @@ def run_of(path: Path, outcomes: Iterable[OutcomeRecord]) -> RunFolder:
 
 def sample_record(name: str) -> SampleRecord:
     """A sample as a run folder holds it."""
-    image = SampleImagePart(
+    image = ImageRecord(
         source="row",
         sha256="aa" * 32,
         width_px=4,

@@ -1,12 +1,13 @@
 """Official aggregates on tables worked out by hand."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from medeval.analysis.aggregates import (
     Scored,
-    ScoredResults,
     all_correct,
     group_means,
     group_scores,
@@ -14,12 +15,11 @@ from medeval.analysis.aggregates import (
     mean_over_cycles,
     mean_over_samples,
     official_score,
+    scored_results,
     weighted_average,
 )
-from medeval.analysis.held import Result
+from medeval.analysis.pairs import Labels, Result
 from medeval.errors import DataError
-from medeval.store.records import SampleRecord
-from medeval.types.sample import Sample
 from medeval.types.verdict import VerdictStatus
 
 # Three questions, each in four cycles: score and chosen option; the third lacks its last cycle.
@@ -104,19 +104,10 @@ def test_with_equally_many_samples_in_each_cycle_both_aggregates_agree(scores: l
 
 
 def test_results_are_read_with_their_samples_and_chosen_options() -> None:
-    sample = SampleRecord.from_sample(
-        Sample(
-            id="s",
-            question="?",
-            images=(),
-            targets=("B",),
-            options=("red", "blue"),
-            groups={"cycle": "0"},
-            cluster="q",
-        ),
-        (),
+    sample = Labels(
+        id="s", options=("red", "blue"), targets=("B",), groups={"cycle": "0"}, cluster="q"
     )
-    alone = sample.model_copy(update={"id": "t", "cluster": None, "options": ()})
+    alone = replace(sample, id="t", cluster=None, options=())
 
     def result(name: str, repeat: int, score: float | None, answer: str | None) -> Result:
         status: VerdictStatus = "undecided" if score is None else "correct"
@@ -132,7 +123,7 @@ def test_results_are_read_with_their_samples_and_chosen_options() -> None:
         result("t", 0, 1.0, "A"),
     ]
     groups = {"cycle": "0"}
-    assert list(ScoredResults(results, {"s": sample, "t": alone})) == [
+    assert scored_results(results, {"s": sample, "t": alone}) == [
         Scored(sample_id="s", score=1.0, groups=groups, cluster="q#0", choice="blue"),
         Scored(sample_id="s", score=0.0, groups=groups, cluster="q#1", choice=None),
         Scored(sample_id="t", score=1.0, groups=groups, cluster="t#0", choice=None),

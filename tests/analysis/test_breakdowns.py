@@ -3,7 +3,7 @@ import pytest
 from medeval.analysis.aggregates import Scored
 from medeval.analysis.breakdowns import CellScores, breakdowns
 from medeval.store.keys import CellKey
-from medeval.store.records import BenchmarkPart
+from medeval.types.run import BenchmarkRecord
 
 
 def cell(
@@ -15,7 +15,7 @@ def cell(
 ) -> CellScores:
     return CellScores(
         key=CellKey("rl", 20, benchmark, "tool_free"),
-        part=BenchmarkPart(
+        part=BenchmarkRecord(
             origin="made here",
             revision=None,
             count=len(scored),

@@ -1,6 +1,7 @@
 """Leaderboards and comparisons: hand-computed rows, and bold only where it is earned."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from medeval.analysis.leaderboard import SHOWN, SORTS, leaderboard
 from medeval.analysis.report import analyze
 from medeval.cli.leaderboard import SORTS as OFFERED
 from medeval.errors import RecordError, UsageError
-from medeval.store.records import OutcomeRecord, RunRecord
 from medeval.store.run_folder import RunFolder
+from medeval.types.outcome import OutcomeRecord
+from medeval.types.run import Session
 from tests.analysis.outcome_lines import JUDGE, outcome, run_of
 
 
@@ -111,18 +113,17 @@ def test_the_mean_of_benchmarks_is_of_checkpoints_that_have_them_all(tmp_path: P
 
 def test_the_baseline_is_named_as_the_plan_names_it(tmp_path: Path, rising: Path) -> None:
     folder = RunFolder.open(rising)
-    session: dict[str, object] = {
-        "created": "2026-01-01T00:00:00+00:00",
-        "medeval_version": "0",
-        "command": [],
-        "plan": {"baseline": "models/qwen"},
-        "git_commit": None,
-        "python": "3.11",
-        "platform": "linux",
-        "seed": 0,
-    }
-    record = folder.record().model_dump()
-    folder.write_record(RunRecord.model_validate({**record, "sessions": [session]}))
+    session = Session(
+        created="2026-01-01T00:00:00+00:00",
+        medeval_version="0",
+        command=(),
+        plan={"baseline": "models/qwen"},
+        git_commit=None,
+        python="3.11",
+        platform="linux",
+        seed=0,
+    )
+    folder.write_record(replace(folder.record(), sessions=(session,)))
     frame = leaderboard([rising], sort="step")
     assert frame["baseline"].tolist()[0] == "models/qwen"
     assert frame["baseline"].isna().tolist() == [False, True]

@@ -4,10 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.analysis.held import Result
-from medeval.analysis.pairs import PairName, join_verdicts, pair_outcomes
-from medeval.store.records import OutcomeRecord, SampleRecord
-from medeval.types.sample import Sample
+from medeval.analysis.pairs import PairName, Result, join_verdicts, pair_outcomes
+from medeval.types.outcome import OutcomeRecord
+from medeval.types.sample import Sample, SampleRecord
 from medeval.types.trajectory import Answer, CallStatus, ToolCall, Trajectory
 from medeval.types.verdict import Verdict, VerdictStatus
 from tests.analysis.test_summary import result

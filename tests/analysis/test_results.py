@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,6 @@ def test_a_judges_own_outcomes_carry_its_name(tmp_path: Path) -> None:
 
 def test_a_benchmark_without_a_judge_in_its_record_is_refused(tmp_path: Path) -> None:
     folder = begun(tmp_path)
-    folder.write_record(folder.record().model_copy(update={"judges": {}}))
+    folder.write_record(replace(folder.record(), judges={}))
     with pytest.raises(RecordError, match="names no judge for benchmark 'small'"):
         write_results(folder, folder.cells())

@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 
 from medeval.analysis.costs import Cost
-from medeval.analysis.held import Result
-from medeval.analysis.summary import CellName, CellSummary, Summarizer, as_columns
+from medeval.analysis.pairs import Result
+from medeval.analysis.summary import CellName, CellSummary, as_columns, summarize
 from medeval.types.trajectory import StopReason
 
 NAME = CellName(
@@ -38,14 +38,13 @@ def result(
 
 
 def summary_of(*results: Result, expected: int | None = None, **clusters: str) -> CellSummary:
-    names = [clusters.get(result.sample_id, result.sample_id) for result in results]
-    numbers = {
-        result.sample_id: names.index(name) for result, name in zip(results, names, strict=True)
-    }
-    summarizer = Summarizer(numbers.__getitem__)
-    assert list(summarizer.passing(results)) == list(results)
-    n_expected = len(results) if expected is None else expected
-    return summarizer.summary(NAME, expected=n_expected, cost=Cost())
+    return summarize(
+        NAME,
+        results,
+        lambda sample_id: clusters.get(sample_id, sample_id),
+        expected=len(results) if expected is None else expected,
+        cost=Cost(),
+    )
 
 
 def test_a_cell_in_numbers_as_computed_by_hand() -> None:

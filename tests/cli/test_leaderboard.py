@@ -1,5 +1,6 @@
 """`medeval leaderboard`: every format, with names that try to break it."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from medeval.cli import group
-from medeval.store.records import OutcomeRecord
+from medeval.types.outcome import OutcomeRecord
+from medeval.types.run import Metric
 from tests.analysis.outcome_lines import outcome, run_of
 
 HOSTILE = "<b>a_b & 50% $x|{"
@@ -89,7 +91,7 @@ def test_csv_has_every_number(run: Path) -> None:
 
 
 def test_several_runs_and_pairs_are_told_apart(run: Path, tmp_path: Path) -> None:
-    other = [line.model_copy(update={"pair": "rotate"}) for line in lines("sft") if line.step == 10]
+    other = [replace(line, pair="rotate") for line in lines("sft") if line.step == 10]
     folder = run_of(tmp_path / "other", [])
     folder.write_outcomes("sft", 10, "small", "rotate", other)
     text = printed(run, folder.path, "--steps", "10")
@@ -104,10 +106,9 @@ def test_marks_of_metric_pairing_and_missing_are_told(tmp_path: Path) -> None:
         for number in range(3 + step)
     ]
     folder = run_of(tmp_path / "run", numbered)
-    record = folder.record().model_dump()
     judge = numbered[0].judge
-    record |= {"judges": {"small": judge}, "metrics": {judge: {"name": "ANLS", "correct_at": 0.5}}}
-    folder.write_record(type(folder.record()).model_validate(record))
+    metrics = {judge: Metric(name="ANLS", correct_at=0.5)}
+    folder.write_record(replace(folder.record(), judges={"small": judge}, metrics=metrics))
     text = printed(folder.path, "--allow-missing")
     assert "Metric: share correct, ANLS \\>= 0.5." in text
     assert "Pairing: position" in text

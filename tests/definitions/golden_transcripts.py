@@ -246,7 +246,7 @@ def rolled(
 def shown(message: Message) -> list[str]:
     """A message as its role and its parts, an image by its number."""
     parts = [
-        part.text if isinstance(part, Text) else f"<image {part.index}>" for part in message.content
+        part.text if isinstance(part, Text) else f"<image {part.image}>" for part in message.content
     ]
     assert all(isinstance(part, Text | ImageRef) for part in message.content)
     return [message.role, *parts, *(f"{one.name} {one.arguments}" for one in message.native_calls)]

@@ -236,7 +236,7 @@ def test_native_calls_are_answered_as_openai_servers_demand(results: list[CallRe
     assert len(rest) == bool(made)
     for message in rest:
         assert (message.role, message.call_id) == ("user", None)
-        shown = [part.index for part in message.content if isinstance(part, ImageRef)]
+        shown = [part.image for part in message.content if isinstance(part, ImageRef)]
         assert shown == made
 
 

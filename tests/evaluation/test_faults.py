@@ -10,8 +10,8 @@ import pytest
 
 import medeval
 from medeval.analysis.frames import Run
-from medeval.store.records import FailureRecord
 from medeval.store.run_folder import RunFolder
+from medeval.types.failure import FailureRecord
 from tests.medeval_processes import MedevalMain, Serve
 from tests.small_benchmark import scripted, write_benchmark, write_judge, write_pair
 from tests.stub_server import Body, StubServer

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medeval.analysis.results import write_results
-from medeval.store.records import BenchmarkPart, MetricPart, RunRecord, SampleRecord, SessionPart
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.geometry import IDENTITY, Size
-from medeval.types.sample import Sample
+from medeval.types.run import BenchmarkRecord, Metric, RunRecord, Session
+from medeval.types.sample import Sample, SampleRecord
 from medeval.types.trajectory import (
     Answer,
     CallStatus,
@@ -43,8 +43,8 @@ Arms = tuple[Sequence[Reply], Sequence[Reply]]
 Cells = dict[tuple[str, int | None, str], Arms]
 
 
-def session() -> SessionPart:
-    return SessionPart(
+def session() -> Session:
+    return Session(
         created="2026-01-02T03:04:05+00:00",
         medeval_version="0",
         command=("medeval",),
@@ -69,11 +69,13 @@ def write_run(path: Path, cells: Cells, *, repeats: int = 1) -> RunFolder:
             sessions=(session(),),
             judges=dict.fromkeys(benchmarks, JUDGE),
             benchmarks={
-                name: BenchmarkPart(origin="drawn", revision=None, count=size, expected_count=None)
+                name: BenchmarkRecord(
+                    origin="drawn", revision=None, count=size, expected_count=None
+                )
                 for name, size in sizes.items()
             },
             pairs={"pair": ARMS},
-            metrics={JUDGE: MetricPart(name="accuracy", correct_at=1.0)},
+            metrics={JUDGE: Metric(name="accuracy", correct_at=1.0)},
         ),
     )
     for name, size in sizes.items():

@@ -20,8 +20,9 @@ import pandas as pd
 from medeval.analysis.med.analysis_set import analysis_set
 from medeval.analysis.med.read import read_run
 from medeval.analysis.report import analyze
-from medeval.store.records import OutcomeRecord, RunRecord
 from medeval.store.run_folder import RunFolder
+from medeval.types.outcome import OutcomeRecord
+from medeval.types.run import RunRecord
 
 # Samples and samples a cluster: V*, HR-Bench 4K and 8K, VisualProbe easy, medium and hard.
 SIZES = {

@@ -22,10 +22,10 @@ from medeval.rollout.observation import (
     to_last_fence,
 )
 from medeval.rollout.protocol import EvalProtocol, Pair
-from medeval.store.records import TrajectoryRecord
+from medeval.store.records import line, parse_record
 from medeval.types.geometry import Size
 from medeval.types.sample import ImageSource, Sample
-from medeval.types.trajectory import ImageRef, Message, Text
+from medeval.types.trajectory import ImageRef, Message, Text, Trajectory
 
 CROP_ZOOM = load("crop_zoom", Pair).value.available
 CALL = (
@@ -117,8 +117,7 @@ def test_a_trajectory_of_each_kind_can_be_written_down_and_read_back(
     place: ObservationPlace,
 ) -> None:
     done, _ = rolled(placed(place), CALL, ANSWER)
-    line = TrajectoryRecord.from_trajectory(done.trajectory).model_dump_json()
-    assert TrajectoryRecord.model_validate_json(line).trajectory() == done.trajectory
+    assert parse_record(Trajectory, line(done.trajectory), "a line") == done.trajectory
 
 
 def test_rewriting_takes_the_blank_before_the_question_once_images_stand_together() -> None:

@@ -16,7 +16,7 @@ from medeval.evaluation.loader import load
 from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.rollout.recorded import Recording
 from medeval.rollout.replay import UNCHECKED, replay, replay_file
-from medeval.store.records import TrajectoryRecord
+from medeval.store.records import line
 from medeval.types.sample import JsonValue
 from tests.definitions import golden_transcripts as golden
 from tests.definitions.golden_transcripts import DATA, PIXEL, ZOOM, hermes
@@ -181,9 +181,9 @@ SCRIPTS = [
 def told(protocol: EvalProtocol, script: list[str]) -> tuple[dict[str, Any], list[object]]:
     """A trajectory as a run records it, and what its calls and its end came to."""
     ended = golden.rolled(protocol, script).trajectory
-    line = TrajectoryRecord.from_trajectory(ended).model_dump(mode="json")
+    written = json.loads(line(ended))
     calls: list[object] = [(call.status, call.error) for call in ended.calls]
-    return line, [*calls, ended.stop, None if ended.answer is None else ended.answer.text]
+    return written, [*calls, ended.stop, None if ended.answer is None else ended.answer.text]
 
 
 def replayed(line: object, protocol: EvalProtocol) -> list[object]:

@@ -11,8 +11,9 @@ import pytest
 
 from medeval.errors import RecordError
 from medeval.store.cell_folder import CellFolder, read_record
+from medeval.store.fingerprints import CellRecord
 from medeval.store.keys import CellKey
-from medeval.store.records import CellRecord, FailureRecord
+from medeval.types.failure import FailureRecord
 from medeval.types.trajectory import Answer, Message, Text, Trajectory, Turn, Usage
 from medeval.types.verdict import Verdict
 from tests.processes import run_python, start_python, wait_for_line

@@ -6,20 +6,16 @@ from pathlib import Path
 import pytest
 
 from medeval.errors import RecordError
-from medeval.store.records import (
-    OutcomeRecord,
-    RunRecord,
-    SampleImagePart,
-    SampleRecord,
-    SessionPart,
-)
+from medeval.store.records import pretty
 from medeval.store.run_folder import CellKey, OutcomeKey, RunFolder
-from medeval.types.sample import ImageSource, Sample
+from medeval.types.outcome import OutcomeRecord
+from medeval.types.run import RunRecord, Session
+from medeval.types.sample import ImageRecord, ImageSource, Sample, SampleRecord
 from tests.processes import start_python, wait_for_line
 
 RUN = RunRecord(
     sessions=(
-        SessionPart(
+        Session(
             created="2026-01-01T00:00:00+00:00",
             medeval_version="0.1.0",
             command=("medeval", "run", "--benchmarks", "vstar"),
@@ -41,7 +37,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def sample(name: str, question: str = "Which?", sha256: str = "aa" * 32) -> SampleRecord:
-    image = SampleImagePart(
+    image = ImageRecord(
         source="row",
         sha256=sha256,
         width_px=4,
@@ -109,7 +105,7 @@ def broken_folders(tmp_path: Path) -> dict[str, Path]:
     for name in ("empty", "garbled", "newer", "in_place"):
         folders[name].mkdir()
     (folders["garbled"] / "run.json").write_text("{")
-    newer = {**json.loads(RUN.pretty()), "schema_version": 2}
+    newer = {**json.loads(pretty(RUN)), "schema_version": 2}
     (folders["newer"] / "run.json").write_text(json.dumps(newer))
     (folders["in_place"] / "run.json").mkdir()
     return folders

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from medeval.errors import RecordError
 
 if TYPE_CHECKING:
-    from medeval.store.records import OutcomeRecord
+    from medeval.types.outcome import OutcomeRecord
 
 CalledBy = Literal["called", "attempted", "executed", "observed"]
 Step = int | None

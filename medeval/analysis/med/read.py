@@ -11,9 +11,9 @@ from medeval.analysis.med.outcomes import (
     series_outcomes,
 )
 from medeval.errors import RecordError, UsageError
-from medeval.store.fingerprints import differences
-from medeval.store.records import CellRecord, RunRecord
+from medeval.store.fingerprints import CellRecord, differences
 from medeval.store.run_folder import CellKey, OutcomeKey, RunFolder
+from medeval.types.run import RunRecord
 
 if TYPE_CHECKING:
     import pandas as pd

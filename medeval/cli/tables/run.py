@@ -8,7 +8,7 @@ from medeval.analysis.agreement import Agreement, disagreement_rows
 from medeval.analysis.statistics.uncertainty import Rate
 from medeval.analysis.summary import CellSummary
 from medeval.evaluation.run import CellPreview
-from medeval.store.records import RunRecord
+from medeval.types.run import RunRecord
 
 
 def summary_table(summaries: Sequence[CellSummary], record: RunRecord) -> str:

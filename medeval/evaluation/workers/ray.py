@@ -24,11 +24,10 @@ from medeval.evaluation.workers.pool import Worker, WorkerLostError, options_of_
 from medeval.scoring.judge_replies import file_name
 from medeval.store.cell_folder import CellWriter
 from medeval.store.files import Appender
-from medeval.store.keys import CellKey
-from medeval.store.packed import SampleKeys
-from medeval.store.records import FailureRecord
+from medeval.store.keys import CellKey, SampleKey
+from medeval.store.records import parse_record
 from medeval.store.run_folder import RunFolder
-from medeval.store.schema import parse_record
+from medeval.types.failure import FailureRecord
 
 
 async def run_on_ray(
@@ -72,13 +71,13 @@ def _parts(group: Group, count: int) -> Iterator[Group]:
             yield checkpoint, part
 
 
-def _not_of(cell: Cell, number: int, count: int) -> SampleKeys:
-    return SampleKeys(
+def _not_of(cell: Cell, number: int, count: int) -> set[SampleKey]:
+    return {
         (sample_id, repeat)
         for index, sample_id in enumerate(cell.samples.ids)
         for repeat in range(cell.repeats)
         if index % count != number
-    )
+    }
 
 
 @dataclass(slots=True)
@@ -105,7 +104,7 @@ class Writer:
             record = parse_record(FailureRecord, line, "a worker's failure")
             done = (record.sample_id, record.repeat)
             cell.tries[done] += 1
-            writer.append_failure(record.model_copy(update={"try_number": cell.tries[done]}))
+            writer.append_failure(replace(record, try_number=cell.tries[done]))
         elif kind == "trajectories":
             writer.copy("trajectory", line)
         else:

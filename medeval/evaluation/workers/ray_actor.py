@@ -21,7 +21,7 @@ from medeval.evaluation.plan_file import PlanFile
 from medeval.evaluation.workers.messages import WorkerMessage, WorkerProgress
 from medeval.images.cache import ImageCache
 from medeval.scoring.judge_replies import FILES
-from medeval.store.packed import SampleKey, SampleKeys
+from medeval.store.keys import SampleKey
 from medeval.store.run_folder import RunFolder
 
 KINDS = ("trajectories", "verdicts", "failures")
@@ -80,7 +80,7 @@ class RemoteEvaluation:
         checkpoint, every = self._groups[name]
         cells = [cell for cell in every if cell.name in done]
         for cell in cells:
-            cell.done, cell.stopped = SampleKeys(done[cell.name]), None
+            cell.done, cell.stopped = set(done[cell.name]), None
         work = asyncio.create_task(self._work((checkpoint, cells)))
         work.add_done_callback(lambda _: self._messages.put_nowait({"over": True}))
         while "over" not in (message := await self._messages.get()):

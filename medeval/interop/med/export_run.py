@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ from medeval.interop.med.layout import (
     benchmark_name,
     log_name,
 )
-from medeval.interop.med.lines import MedevalPart
+from medeval.interop.med.lines import LineOrigin
 from medeval.interop.med.paired import PairedCell, PairedRun, calls_that_reached_tools, paired_run
 from medeval.store.files import write_whole
-from medeval.store.packed import SampleKey
-from medeval.store.parts import AnswerPart, ToolCallPart
-from medeval.store.records import SampleRecord
+from medeval.store.keys import SampleKey
+from medeval.store.records import json_values
 from medeval.store.run_folder import CellKey, RunFolder
+from medeval.types.sample import SampleRecord
 from medeval.types.trajectory import Message, Text, Trajectory, TrajectoryImage
 
 logger = logging.getLogger(__name__)
@@ -108,11 +109,9 @@ class _Origin:
         self._protocol = protocol
         self._judge = judge
 
-    def of(self, trajectory: Trajectory) -> MedevalPart:
+    def of(self, trajectory: Trajectory) -> LineOrigin:
         sample = self._samples[trajectory.sample_id]
-        answer = trajectory.answer
-        calls = [ToolCallPart.model_validate(call) for call in trajectory.calls]
-        return MedevalPart(
+        return LineOrigin(
             sample_id=sample.id,
             repeat=trajectory.repeat,
             protocol=self._protocol,
@@ -122,9 +121,9 @@ class _Origin:
             groups=sample.groups,
             cluster=sample.cluster,
             stop=trajectory.stop,
-            answer=None if answer is None else AnswerPart.model_validate(answer),
+            answer=trajectory.answer,
             # the images that calls made are not in the layout
-            calls=tuple(part.model_copy(update={"image": None}) for part in calls),
+            calls=tuple(replace(call, image=None) for call in trajectory.calls),
         )
 
 
@@ -146,9 +145,7 @@ def _lines(
     return (lines[sample] for sample in order)
 
 
-def _line(
-    trajectory: Trajectory, is_correct: bool, arm: Arm, origin: MedevalPart
-) -> dict[str, Any]:
+def _line(trajectory: Trajectory, is_correct: bool, arm: Arm, origin: LineOrigin) -> dict[str, Any]:
     repeat = f"#{trajectory.repeat}" if trajectory.repeat else ""
     return {
         "uid": f"{trajectory.sample_id}{repeat}",
@@ -156,7 +153,7 @@ def _line(
         "tool_call_counts": calls_that_reached_tools(trajectory.calls),
         "messages": [_message(message, trajectory.images) for message in trajectory.messages],
         "accuracy_reward": int(is_correct),
-        "medeval": origin.model_dump(mode="json"),
+        "medeval": json_values(origin),
     }
 
 
@@ -167,7 +164,7 @@ def _message(message: Message, images: Sequence[TrajectoryImage]) -> dict[str, A
         "content": [
             {"type": "text", "text": part.text}
             if isinstance(part, Text)
-            else {"type": "image_placeholder", "description": _described(images[part.index])}
+            else {"type": "image_placeholder", "description": _described(images[part.image])}
             for part in (*_apart(message.reasoning), *message.content, *_native(message))
         ],
         "tool_calls": None,

@@ -18,17 +18,11 @@ from medeval.scoring.judge import Judge
 from medeval.store.cell_folder import CellFolder
 from medeval.store.keys import BASELINE
 from medeval.store.provenance import now, session
-from medeval.store.records import (
-    BenchmarkPart,
-    DefinitionPart,
-    FailureRecord,
-    MetricPart,
-    RunRecord,
-    SampleRecord,
-)
 from medeval.store.run_folder import CellKey, CellWriter, RunFolder
 from medeval.types.definition import Loaded
-from medeval.types.sample import JsonValue, Sample
+from medeval.types.failure import FailureRecord
+from medeval.types.run import BenchmarkRecord, DefinitionCopy, Metric, RunRecord
+from medeval.types.sample import JsonValue, Sample, SampleRecord
 from medeval.types.verdict import Verdict
 
 JUDGE_FILE: Final = Path(__file__).with_name("reward.py")
@@ -173,7 +167,7 @@ def _record(
     return RunRecord(
         sessions=(session(plan, seed=0, extra={"notes": list[JsonValue](notes)}),),
         definitions=(
-            DefinitionPart(
+            DefinitionCopy(
                 kind="judge",
                 name=judge.value.name,
                 path=f"medeval/interchange/{judge.source.path.name}",
@@ -183,7 +177,7 @@ def _record(
         ),
         judges=dict.fromkeys(counts, identity),
         benchmarks={
-            benchmark: BenchmarkPart(
+            benchmark: BenchmarkRecord(
                 origin="imported MED logs",
                 revision=None,
                 count=count // repeats,
@@ -193,7 +187,7 @@ def _record(
             for benchmark, count in counts.items()
         },
         pairs={PAIR: (free, available)},
-        metrics={identity: MetricPart(name=judge.value.metric, correct_at=judge.value.correct_at)},
+        metrics={identity: Metric(name=judge.value.metric, correct_at=judge.value.correct_at)},
     )
 
 

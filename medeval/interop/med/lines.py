@@ -13,13 +13,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
-
-from medeval.errors import DataError
+from medeval.errors import DataError, RecordError
 from medeval.store.files import explained
-from medeval.store.parts import AnswerPart, ToolCallPart
-from medeval.store.schema import Part, unfit
+from medeval.store.records import record_of
 from medeval.tools.calls.find import find_calls
+from medeval.types.json import STRICT
 from medeval.types.trajectory import (
     Answer,
     CallStatus,
@@ -44,8 +42,11 @@ NO_REPLY: Final = "(not in the log)"
 DAMAGED: Final = "restore the file from a copy; --allow-missing imports the rest without it"
 
 
-class MedevalPart(Part):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineOrigin:
     """What medeval knows of a line beyond the released fields; written under `medeval`."""
+
+    __pydantic_config__ = STRICT
 
     sample_id: str
     repeat: int
@@ -53,11 +54,11 @@ class MedevalPart(Part):
     judge: str
     question: str
     targets: tuple[str, ...]
-    groups: dict[str, str]
+    groups: Mapping[str, str]
     cluster: str | None
     stop: StopReason
-    answer: AnswerPart | None
-    calls: tuple[ToolCallPart, ...]
+    answer: Answer | None
+    calls: tuple[ToolCall, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ class LogLine:
     repeat: int | None
     question: str
     targets: tuple[str, ...]
-    origin: MedevalPart | None
+    origin: LineOrigin | None
 
     def unscored_because(self, *, needs_calls: bool) -> str | None:
         """Why the line cannot count, or None where it can."""
@@ -126,13 +127,13 @@ def _line(data: bytes, number: int, where: str) -> LogLine:
     )
 
 
-def _origin(value: object, where: str) -> MedevalPart | None:
+def _origin(value: object, where: str) -> LineOrigin | None:
     if value is None:
         return None
     try:
-        return MedevalPart.model_validate_json(json.dumps(value))
-    except ValidationError as error:
-        raise DataError(unfit(error, f"{where}, its `medeval` object").message) from None
+        return record_of(LineOrigin, value, f"{where}, its `medeval` object")
+    except RecordError as error:
+        raise DataError(error.message) from None
 
 
 def _reward(value: object) -> float | None:
@@ -192,7 +193,6 @@ def trajectory_of(
     last reply, or NO_REPLY).
     """
     origin = line.origin
-    answer = origin.answer.answer() if origin and origin.answer else None
     return Trajectory(
         sample_id=sample_id,
         repeat=repeat,
@@ -201,7 +201,7 @@ def trajectory_of(
         images=(),
         turns=_turns(line),
         calls=_calls(line, offers_tools=offers_tools),
-        answer=answer if origin else _last_reply(line),
+        answer=origin.answer if origin else _last_reply(line),
         stop=origin.stop if origin else "answered",
         seconds=0.0,
     )
@@ -239,7 +239,7 @@ def _calls(line: LogLine, *, offers_tools: bool) -> tuple[ToolCall, ...]:
     conversation does not show is taken as executed, and as observed where the log holds no reply.
     """
     if line.origin is not None:
-        return tuple(part.call() for part in line.origin.calls)
+        return line.origin.calls
     count = line.n_calls or 0
     if not offers_tools:
         return tuple(_unseen(turn, "not_offered") for turn in range(count))

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from medeval.errors import RecordError, UsageError
-from medeval.store.keys import BASELINE
-from medeval.store.packed import SampleKey
-from medeval.store.records import OutcomeRecord
+from medeval.store.keys import BASELINE, SampleKey
 from medeval.store.run_folder import CellKey, OutcomeKey, RunFolder
+from medeval.types.outcome import OutcomeRecord
 from medeval.types.trajectory import ToolCall
 
 logger = logging.getLogger(__name__)

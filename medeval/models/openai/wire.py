@@ -235,7 +235,7 @@ def _content(message: Message) -> str | list[dict[str, object]]:
 def _part(part: Text | ImageRef) -> dict[str, object]:
     if isinstance(part, Text):
         return {"type": "text", "text": part.text}
-    return {"type": "image_url", "image_url": {"url": f"{IMAGE_PLACE}{part.index}-"}}
+    return {"type": "image_url", "image_url": {"url": f"{IMAGE_PLACE}{part.image}-"}}
 
 
 def _call(call: NativeCall) -> dict[str, object]:

@@ -257,7 +257,7 @@ def _shown(request: Request) -> list[Any]:
     from medeval.types.trajectory import ImageRef
 
     return [
-        request.images[part.index]
+        request.images[part.image]
         for message in request.messages
         for part in message.content
         if isinstance(part, ImageRef)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medeval.store.records import OutcomeRecord
 from medeval.store.run_folder import RunFolder
+from medeval.types.outcome import OutcomeRecord
 from tests.analysis.outcome_lines import outcome, run_of
 
 STEPS = tuple(range(0, 201, 20))

@@ -1,6 +1,7 @@
 """Figures of a run: nothing overlaps, nothing is cut, and gaps stay gaps."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import combinations, islice
 from pathlib import Path
@@ -16,7 +17,7 @@ from medeval.analysis.figures import figures, write_figure
 from medeval.analysis.figures.style import apart, plain, smoothed, stretches
 from medeval.analysis.report import Analysis, analyze
 from medeval.errors import UsageError
-from medeval.store.records import OutcomeRecord
+from medeval.types.outcome import OutcomeRecord
 from tests.analysis.figures.simulated import STEPS, story
 from tests.analysis.outcome_lines import outcome, run_of
 from tests.untraced import untraced
@@ -180,20 +181,14 @@ def test_smoothing_is_over_an_odd_number_of_steps(smooth: int, tmp_path: Path) -
 
 
 def test_groups_are_refused(tmp_path: Path) -> None:
-    outcomes = [
-        each.model_copy(update={"groups": {"kind": each.sample_id}}) for each in never_calls()
-    ]
+    outcomes = [replace(each, groups={"kind": each.sample_id}) for each in never_calls()]
     run = run_of(tmp_path / "run", outcomes)
     with pytest.raises(UsageError, match="whole benchmarks"):
         next(figures(analyze(run.path, by_group="kind", resamples=10)))
 
 
 def test_several_series_are_named_in_the_files(tmp_path: Path) -> None:
-    both = [
-        each.model_copy(update={"series": series})
-        for series in ("rl", "sft")
-        for each in never_calls()
-    ]
+    both = [replace(each, series=series) for series in ("rl", "sft") for each in never_calls()]
     analysis = analyze(run_of(tmp_path / "run", both).path, resamples=10)
     names = {name for name, _ in figures(analysis)}
     assert names == {f"{kind}.{series}" for kind in KINDS for series in ("rl", "sft")}

@@ -1,5 +1,6 @@
 """Broken and incomplete input: a clear error or a marked gap, never a silent zero."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -9,8 +10,9 @@ from medeval.analysis.med.curves import MEAN
 from medeval.analysis.med.read import read_run
 from medeval.analysis.report import Analysis, analyze
 from medeval.errors import RecordError, UsageError
-from medeval.store.records import MetricPart, OutcomeRecord, RunRecord
 from medeval.store.run_folder import CellKey, RunFolder
+from medeval.types.outcome import OutcomeRecord
+from medeval.types.run import Metric, RunRecord
 from tests.analysis.outcome_lines import JUDGE, outcome, run_of, sample_record
 
 LINES = {"a": "010", "b": "111", "c": "100", "d": "011"}
@@ -240,7 +242,7 @@ def test_a_graded_metric_heads_the_table(tmp_path: Path) -> None:
     record = RunRecord(
         sessions=(),
         judges={"small": JUDGE},
-        metrics={JUDGE: MetricPart(name="ANLS", correct_at=0.5)},
+        metrics={JUDGE: Metric(name="ANLS", correct_at=0.5)},
     )
     folder.write_record(folder.record().extended(record))
 
@@ -270,11 +272,11 @@ def test_the_noise_floor_needs_repeats(tmp_path: Path) -> None:
     [
         (pd.DataFrame({"series": []}), "no column 'step'"),
         (
-            pd.DataFrame([line.model_dump() for line in checkpoint(0)]).iloc[:0],
+            pd.DataFrame([asdict(line) for line in checkpoint(0)]).iloc[:0],
             "the frame of outcomes is empty",
         ),
         (
-            pd.DataFrame([line.model_dump() for line in checkpoint(0)]).assign(free_correct=0.9),
+            pd.DataFrame([asdict(line) for line in checkpoint(0)]).assign(free_correct=0.9),
             "sample 'a': correct is true, false or missing, seen 0.9",
         ),
     ],
@@ -286,7 +288,7 @@ def test_frames_that_cannot_be_read_are_refused(frame: pd.DataFrame, message: st
 
 def test_a_frame_may_hold_undecided_verdicts() -> None:
     lines = [*checkpoint(0)[:-1], outcome("d", "?10")]
-    frame = pd.DataFrame([line.model_dump() for line in lines])
+    frame = pd.DataFrame([asdict(line) for line in lines])
 
     assert analyze(frame, max_undecided=0.25).measure["n"].tolist() == [3]
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 from medeval.errors import RecordError
 from medeval.interop.med.export_run import export_med, export_med_csv
 from medeval.interop.med.import_run import import_med
-from medeval.store.records import OutcomeRecord
 from medeval.store.run_folder import RunFolder
+from medeval.types.outcome import OutcomeRecord
 from tests.interop.med.med_tree import ARMS, log_path
 from tests.interop.runs import Arms, Cells, Reply, write_run
 
@@ -205,7 +206,10 @@ NAMES = {"sample_id", "series", "checkpoint", "pair", "judge"}
 def compared(folder: RunFolder, series: str, step: int | None, pair: str) -> list[dict[str, Any]]:
     """Outcomes without what names things: ids, series, pair and judge."""
     found: list[OutcomeRecord] = list(folder.outcomes(series, step, "vstar", pair))
-    return [outcome.model_dump(exclude=NAMES) for outcome in found]
+    return [
+        {name: value for name, value in asdict(outcome).items() if name not in NAMES}
+        for outcome in found
+    ]
 
 
 statuses = st.sampled_from(["executed", "rejected", "malformed", "over_limit"])

@@ -10,8 +10,8 @@ import pytest
 from medeval.errors import DataError, RecordError, UsageError
 from medeval.evaluation.regrade import RegradeSettings, regrade
 from medeval.interop.med.import_run import import_med
-from medeval.store.records import OutcomeRecord
 from medeval.store.run_folder import CellKey, RunFolder
+from medeval.types.outcome import OutcomeRecord
 from tests.interop.med.med_tree import (
     ARMS,
     BASELINE,
