@@ -10,12 +10,11 @@ from medeval.analysis.aggregates import (
     official_score,
     weighted_average,
 )
+from medeval.analysis.med.tabulation import TableRow
 from medeval.analysis.statistics.uncertainty import mean_rate
 from medeval.errors import DataError
 from medeval.store.keys import CellKey
 from medeval.types.run import BenchmarkRecord
-
-TableRow = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

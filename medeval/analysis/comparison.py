@@ -10,7 +10,7 @@ from medeval.analysis.med.analysis_set import AnalysisSet
 from medeval.analysis.med.curves import MEAN, Curve, Floats, Shares
 from medeval.analysis.med.outcomes import Step, rows_marks
 from medeval.analysis.med.quantities import SHARES
-from medeval.analysis.med.tabulation import Row, as_columns
+from medeval.analysis.med.tabulation import TableRow, as_columns
 from medeval.analysis.med.terms import TERMS
 from medeval.analysis.statistics.intervals import Stratum, difference
 from medeval.analysis.statistics.significance import benjamini_hochberg, exact_test, mean_test
@@ -181,9 +181,9 @@ def compare(first: Entrant, other: Entrant) -> Comparison:
     return Comparison(differences=pd.DataFrame(rows), flips=pd.DataFrame(flips, columns=columns))
 
 
-def _differences(pairs: Mapping[str, Sequence[Paired]]) -> Iterator[Row]:
+def _differences(pairs: Mapping[str, Sequence[Paired]]) -> Iterator[TableRow]:
     """The rows of a family of tests."""
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for benchmark, joined in pairs.items():
         for quantity in COMPARED:
             of = QUANTITIES[quantity]
@@ -204,7 +204,7 @@ def _differences(pairs: Mapping[str, Sequence[Paired]]) -> Iterator[Row]:
         yield {**row, "q_value": q_value}
 
 
-def _flips(benchmark: str, pair: Paired) -> Iterator[Row]:
+def _flips(benchmark: str, pair: Paired) -> Iterator[TableRow]:
     for arm in ("free", "available"):
         before, after = QUANTITIES[arm](pair.first), QUANTITIES[arm](pair.other)
         for place in np.flatnonzero(before != after):

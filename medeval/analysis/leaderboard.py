@@ -11,7 +11,7 @@ from medeval.analysis.comparison import Entrant, Paired, paired, paired_test
 from medeval.analysis.med.curves import MEAN, Curve, Population
 from medeval.analysis.med.outcomes import Step, rows_marks
 from medeval.analysis.med.quantities import gap, gap_strata, mean_share
-from medeval.analysis.med.tabulation import Row, as_columns
+from medeval.analysis.med.tabulation import TableRow, as_columns
 from medeval.analysis.med.terms import SIGNS
 from medeval.analysis.report import LINE_NUMBER, Analysis, analyze
 from medeval.analysis.statistics.significance import benjamini_hochberg, exact_test, mean_test
@@ -143,7 +143,7 @@ def _table(
     names: Sequence[str],
     title: str,
     sort: str,
-) -> list[Row]:
+) -> list[TableRow]:
     """The rows of one benchmark, or of the mean of several that an entrant has all of."""
     ranked = []
     for entrant, run, baseline in entrants:
@@ -164,11 +164,11 @@ def _table(
     return rows
 
 
-def _row(ranked: Ranked) -> Row:
+def _row(ranked: Ranked) -> TableRow:
     entrant, population = ranked.entrant, ranked.population
     outcomes = entrant.found.outcomes
     metrics = dict.fromkeys(curve.metric for curve in population.curves)
-    row: Row = {
+    row: TableRow = {
         "benchmark": population.benchmark,
         "run": ranked.run,
         "series": outcomes.series,
@@ -205,7 +205,7 @@ def _is_by_position(curves: Iterable[Curve]) -> bool:
     return any(all(LINE_NUMBER.fullmatch(name) for name in curve.ids) for curve in curves)
 
 
-def _best(ranked: Sequence[Ranked], rows: Sequence[Row], name: str) -> int | None:
+def _best(ranked: Sequence[Ranked], rows: Sequence[TableRow], name: str) -> int | None:
     """The place of the row that is best and differs from every other one, None without one."""
     if len(rows) < 2:
         return None
@@ -226,6 +226,6 @@ def _leads(pairs: Sequence[Paired], name: str) -> bool:
     return bool(BETTER[name] * mean > 0)
 
 
-def _with_q_values(rows: list[Row]) -> list[Row]:
+def _with_q_values(rows: list[TableRow]) -> list[TableRow]:
     adjusted = benjamini_hochberg([row["p_value"] for row in rows])
     return [{**row, "q_value": q} for row, q in zip(rows, adjusted, strict=True)]

@@ -1,5 +1,6 @@
 """The arms of a pair joined sample by sample, by id and repeat, never by position."""
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,7 +41,7 @@ class Labels:
     def of(cls, sample: SampleRecord) -> "Labels":
         """Those of a sample, without the rest of it."""
         return cls(
-            id=sample.id,
+            id=sys.intern(sample.id),
             options=sample.options,
             targets=sample.targets,
             groups=sample.groups,
@@ -80,9 +81,10 @@ def join_verdicts(
     for trajectory in trajectories:
         key = (trajectory.sample_id, trajectory.repeat)
         if key in judged:
-            status, score = judged[key]
+            status, score = judged.pop(key)
             yield Result(
-                sample_id=trajectory.sample_id,
+                # one text for both arms' results and the sample's labels
+                sample_id=sys.intern(trajectory.sample_id),
                 repeat=trajectory.repeat,
                 status=status,
                 score=score,
@@ -106,14 +108,20 @@ def pair_outcomes(
 
     In the order of the samples, then by repeat.
     """
-    one = {(result.sample_id, result.repeat): result for result in free}
-    other = {(result.sample_id, result.repeat): result for result in available}
-    repeats = sorted({repeat for _, repeat in one})
+    one, other = _by_repeat(free), _by_repeat(available)
     for sample in samples:
-        for repeat in repeats:
-            result, opposite = one.get((sample.id, repeat)), other.get((sample.id, repeat))
+        for repeat in sorted(one.keys() & other.keys()):
+            result, opposite = one[repeat].get(sample.id), other[repeat].get(sample.id)
             if result is not None and opposite is not None:
                 yield _outcome(name, sample, result, opposite)
+
+
+def _by_repeat(results: Iterable[Result]) -> dict[int, dict[str, Result]]:
+    """The results of each repeat by their samples' ids."""
+    found: dict[int, dict[str, Result]] = {}
+    for result in results:
+        found.setdefault(result.repeat, {})[result.sample_id] = result
+    return found
 
 
 def _outcome(

@@ -5,24 +5,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from medeval.analysis.med.analysis_set import AnalysisSet, analysis_set
 from medeval.analysis.med.changes import ChangeMaker
 from medeval.analysis.med.curves import MEAN, populations
 from medeval.analysis.med.outcomes import CalledBy, SeriesOutcomes, rows_marks, step_name
 from medeval.analysis.med.read import read_frame, read_run
-from medeval.analysis.med.tabulation import Row, Tabulation
+from medeval.analysis.med.tabulation import TableRow, Tabulation
 from medeval.analysis.statistics.bootstrap import Bootstrap
 from medeval.errors import UsageError
+from medeval.types.run import Pairing
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from medeval.analysis.frames import Run
     from medeval.store.run_folder import RunFolder
-
-Pairing = Literal["id", "position"]
 
 RESAMPLES = 10_000
 
@@ -156,12 +155,12 @@ class Analysis:
                 "factors need no steps",
             )
 
-    def _frame(self, rows_of: Callable[[Tabulation], list[Row]]) -> "pd.DataFrame":
+    def _frame(self, rows_of: Callable[[Tabulation], list[TableRow]]) -> "pd.DataFrame":
         return self._marked(
             [(tabulation.found, rows_of(tabulation)) for tabulation in self.tabulations]
         )
 
-    def _marked(self, parts: Sequence[tuple[AnalysisSet, list[Row]]]) -> "pd.DataFrame":
+    def _marked(self, parts: Sequence[tuple[AnalysisSet, list[TableRow]]]) -> "pd.DataFrame":
         import pandas as pd
 
         rows = [{**row, **_marks(found, row["benchmark"])} for found, part in parts for row in part]
@@ -181,7 +180,7 @@ def _pairing(found: AnalysisSet) -> Pairing:
     return "position" if is_numbered else "id"
 
 
-def _marks(found: AnalysisSet, benchmark: str) -> Row:
+def _marks(found: AnalysisSet, benchmark: str) -> TableRow:
     names = found.outcomes.benchmarks if benchmark == MEAN else [benchmark]
     return {
         "pairing": _pairing(found),
@@ -190,7 +189,7 @@ def _marks(found: AnalysisSet, benchmark: str) -> Row:
     }
 
 
-def _coverage_rows(found: AnalysisSet) -> list[Row]:
+def _coverage_rows(found: AnalysisSet) -> list[TableRow]:
     names = {"series": found.outcomes.series, "pair": found.outcomes.pair}
     return [
         {
@@ -213,7 +212,7 @@ def _coverage_rows(found: AnalysisSet) -> list[Row]:
     ]
 
 
-def _excluded_rows(found: AnalysisSet) -> list[Row]:
+def _excluded_rows(found: AnalysisSet) -> list[TableRow]:
     names = {"series": found.outcomes.series, "pair": found.outcomes.pair}
     return [
         {

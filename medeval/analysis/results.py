@@ -25,9 +25,9 @@ def write_results(
 ) -> list[CellSummary]:
     """Rebuild the outcomes and tables of the run folder, and summarize the given cells.
 
-    The tables cover every cell of the folder beside the given ones. `judge` is a judge identity,
-    None for each benchmark's primary judge; another judge's outcomes and tables carry its name.
-    Cells that were never begun are summarized as unscored.
+    The tables cover the given cells and every other cell of the folder. `judge` is a judge
+    identity, None for each benchmark's primary judge; another judge's outcomes and tables carry
+    its name. Cells that were never begun are summarized as unscored.
     """
     record = folder.record()
     every = list(dict.fromkeys([*folder.cells(), *cells]))
@@ -108,7 +108,7 @@ def _summaries(
             found = _read(folder, record, keys, checkpoint, identity, samples)
             visit(found)
             summaries += found.summaries
-            # or it would be held while the next is read
+            # else it stays in memory while the next is read
             del found
     order = {key.checkpoint: position for position, key in enumerate(cells)}
     available = {arm for _, arm in record.pairs.values()}

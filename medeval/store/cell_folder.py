@@ -92,7 +92,7 @@ class CellFolder:
     def claim(self, fields: Mapping[str, object], recorded: Mapping[str, object]) -> None:
         """Say what the cell is evaluated with, before anything is written to it.
 
-        `fields` are all that can change its numbers; `recorded` is written down beside them.
+        `fields` are all that can change its numbers; `recorded` is written down next to them.
         Raises RecordError, naming each differing field, where the cell was begun with others.
         """
         now = CellRecord.of(fields, recorded)

@@ -39,7 +39,7 @@ def _step(folder: str) -> int | None:
     return None if folder == SINGLE else int(folder)
 
 
-def _place(step: int | None) -> int:
+def _order_of(step: int | None) -> int:
     return -1 if step is None else step
 
 
@@ -63,7 +63,7 @@ class CellKey:
     @property
     def order(self) -> tuple[str, int, str, str]:
         """What cells are sorted by; no step comes before any."""
-        return (self.series, _place(self.step), self.benchmark, self.protocol)
+        return (self.series, _order_of(self.step), self.benchmark, self.protocol)
 
     @property
     def relative_path(self) -> Path:
@@ -94,7 +94,7 @@ class OutcomeKey:
     @property
     def order(self) -> tuple[str, int, str, str, str]:
         """What outcomes are sorted by; no step and no judge come before any."""
-        return (self.series, _place(self.step), self.benchmark, self.pair, self.judge or "")
+        return (self.series, _order_of(self.step), self.benchmark, self.pair, self.judge or "")
 
     @property
     def relative_path(self) -> Path:

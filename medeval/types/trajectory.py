@@ -1,4 +1,4 @@
-"""The nouns of a run: what a sample is, what was said, what was called, how it was judged."""
+"""A conversation: its messages, images, turns and calls, and all of it as one trajectory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -19,12 +19,12 @@ from medeval.analysis.statistics.noise import noise_floor
 from medeval.analysis.statistics.significance import benjamini_hochberg, exact_test, mean_test
 from medeval.analysis.statistics.uncertainty import UNDEFINED, Rate
 
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 
 EXPLAINED = (*TERMS, "gross_gain", "gross_harm")
 
 
-def as_columns(name: str, rate: Rate) -> Row:
+def as_columns(name: str, rate: Rate) -> TableRow:
     """A rate as three columns; None where it is undefined."""
     return {name: rate.value, f"{name}_low": rate.low, f"{name}_high": rate.high}
 
@@ -49,16 +49,16 @@ class Tabulation:
         """Whether the series has a baseline and a later step."""
         return len(self.found.outcomes.steps) > 1
 
-    def _rows(self) -> Iterator[tuple[Population, Step, Row]]:
+    def _rows(self) -> Iterator[tuple[Population, Step, TableRow]]:
         for population in self.populations:
             for step in self.found.outcomes.steps:
                 yield population, step, self._head(population, step)
 
-    def _head(self, population: Population, step: Step) -> Row:
+    def _head(self, population: Population, step: Step) -> TableRow:
         head = self._names(population) | {"step": step, "n": population.n}
         return head | {"note": self._note(population, step)}
 
-    def _names(self, population: Population) -> Row:
+    def _names(self, population: Population) -> TableRow:
         outcomes = self.found.outcomes
         names = {"series": outcomes.series, "pair": outcomes.pair}
         group = {} if population.group is None else {"group": population.group}
@@ -81,7 +81,7 @@ class Tabulation:
             population.is_mean and self._note(population, step)
         )
 
-    def measure(self) -> list[Row]:
+    def measure(self) -> list[TableRow]:
         """Both arms, the gap with its test, calls and drifts; one row a population and step."""
         rows = []
         for population, step, head in self._rows():
@@ -96,16 +96,16 @@ class Tabulation:
                 row["q_value"] = q_value
         return rows
 
-    def _is_mean(self, row: Row) -> bool:
+    def _is_mean(self, row: TableRow) -> bool:
         return any(
             population.is_mean and population.benchmark == row["benchmark"]
             for population in self.populations
         )
 
-    def _arms(self, population: Population, step: Step) -> Row:
+    def _arms(self, population: Population, step: Step) -> TableRow:
         first = population.curves[0]
         metrics = dict.fromkeys(curve.metric for curve in population.curves)
-        row: Row = {
+        row: TableRow = {
             "metric": " / ".join(metrics),
             "clusters": sum(curve.n_clusters for curve in population.curves),
             "repeats": first.repeats[first.steps.index(step)],
@@ -115,7 +115,7 @@ class Tabulation:
             row[f"{arm}_within_variance"] = within_variance(population, step, arm)
         return row
 
-    def _gap(self, population: Population, step: Step) -> Row:
+    def _gap(self, population: Population, step: Step) -> TableRow:
         strata = gap_strata(population, step)
         found = moments(strata)
         row = as_columns("gap", gap(population, step))
@@ -132,16 +132,16 @@ class Tabulation:
         effect = minimum_detectable_effect(gains + losses, size)
         return row | {"p_value": p_value, "q_value": None, "minimum_detectable_gap": effect}
 
-    def _calls(self, population: Population, step: Step) -> Row:
+    def _calls(self, population: Population, step: Step) -> TableRow:
         row = as_columns("called", mean_share(population, step, "called"))
         counts = np.mean([curve.calls_at(step) for curve in population.curves], axis=0)
         names = ("calls_attempted", "calls_executed", "calls_observed")
         return row | dict(zip(names, counts.tolist(), strict=True))
 
-    def _drifts(self, population: Population, step: Step) -> Row:
+    def _drifts(self, population: Population, step: Step) -> TableRow:
         """Drifts since the baseline; undefined without steps, and where the baseline is a gap."""
         baseline = self.found.baseline
-        row: Row = {"baseline": baseline}
+        row: TableRow = {"baseline": baseline}
         rates = dict.fromkeys(("free_drift", "available_drift", "tool_drift"), UNDEFINED)
         if self.has_drift and step == baseline:
             rates = dict.fromkeys(rates, Rate(value=0.0, low=0.0, high=0.0, n=population.n))
@@ -166,7 +166,7 @@ class Tabulation:
             self._known_changes[key] = found
         return self._known_changes[key]
 
-    def explain(self) -> list[Row]:
+    def explain(self) -> list[TableRow]:
         """The four terms, gross gain and harm, and the gap they sum to."""
         rows = []
         for population, step, head in self._rows():
@@ -177,7 +177,7 @@ class Tabulation:
             rows.append(head)
         return rows
 
-    def diagnose(self) -> list[Row]:
+    def diagnose(self) -> list[TableRow]:
         """Each term's factors on each partition; one row a population, step, partition, term."""
         return [
             {**head, "partition": partition, "term": term, **numbers}
@@ -186,11 +186,13 @@ class Tabulation:
             for term, numbers in self._factors(population, step, partition).items()
         ]
 
-    def _factors(self, population: Population, step: Step, partition: Any) -> Mapping[str, Row]:
+    def _factors(
+        self, population: Population, step: Step, partition: Any
+    ) -> Mapping[str, TableRow]:
         baseline = step if partition == "current" else self.found.baseline
         if not (self.has(population, step) and self.has(population, baseline)):
             return {term: {} for term in TERMS}
-        rows: dict[str, Row] = {}
+        rows: dict[str, TableRow] = {}
         for term, rates in factors(population, step, baseline, partition).items():
             rows[term] = {}
             for name, rate in rates.items():
@@ -198,7 +200,7 @@ class Tabulation:
             rows[term] |= {"n_mass": rates["policy"].n, "n_policy": rates["quality"].n}
         return rows
 
-    def changes(self) -> list[Row]:
+    def changes(self) -> list[TableRow]:
         """Changes of every quantity since the baseline and since the step before."""
         rows = []
         steps = self.found.outcomes.steps
@@ -212,7 +214,7 @@ class Tabulation:
                             rows.append(self._names(population) | row | {"n": change.change.n})
         return rows
 
-    def contribution(self) -> list[Row]:
+    def contribution(self) -> list[TableRow]:
         """Both forms of the tool contribution; undefined where the baseline is a gap."""
         rows = []
         for population in self.populations:
@@ -240,7 +242,7 @@ class Tabulation:
                 )
         return rows
 
-    def noise_floor(self) -> list[Row]:
+    def noise_floor(self) -> list[TableRow]:
         """What two runs of the free arm differ by, beside gross gain and harm."""
         rows = []
         for population, step, head in self._rows():

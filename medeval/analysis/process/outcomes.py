@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from medeval.analysis.med.tabulation import Row
+from medeval.analysis.med.tabulation import TableRow
 from medeval.analysis.process.places import Place
 from medeval.analysis.process.rates import difference
 from medeval.analysis.process.reading import Process
@@ -50,7 +50,7 @@ CRITERIA: Final[Mapping[str, tuple[str, Callable[[float], bool]]]] = {
 }
 
 
-def by_outcome(place: Place) -> tuple[list[Row], list[Row]]:
+def by_outcome(place: Place) -> tuple[list[TableRow], list[TableRow]]:
     """The qualities among calls that gained, harmed or changed nothing, and their differences."""
     rates: dict[tuple[str, str], Rate] = {}
     rows, contrasts = [], []
@@ -80,7 +80,7 @@ def _of_called(weight_of: Callable[[Process], float], process: Process) -> float
     return weight_of(process) * process.called
 
 
-def quality(place: Place) -> Iterator[Row]:
+def quality(place: Place) -> Iterator[TableRow]:
     """The terms' quality, among calls that used their tools well and among those that did not.
 
     `gain_quality`: of the called samples that fail without tools, the share that is right with
@@ -94,7 +94,7 @@ def quality(place: Place) -> Iterator[Row]:
             yield row | _qualities(place, measure, {id(process) for process in own})
 
 
-def _qualities(place: Place, measure: str, own: Collection[int]) -> Row:
+def _qualities(place: Place, measure: str, own: Collection[int]) -> TableRow:
     """The qualities of call gain and call harm among some of a place's trajectories."""
 
     def gained(process: Process) -> Iterator[tuple[float, float]]:

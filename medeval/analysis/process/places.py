@@ -6,7 +6,7 @@ from typing import Literal
 
 from medeval.analysis.med.curves import Curve
 from medeval.analysis.med.outcomes import Step
-from medeval.analysis.med.tabulation import Row, Tabulation, as_columns
+from medeval.analysis.med.tabulation import TableRow, Tabulation, as_columns
 from medeval.analysis.process.rates import ClusterBootstrap, Observed, geometric_mean, share
 from medeval.analysis.process.reading import Process, Processes
 from medeval.analysis.statistics.uncertainty import UNDEFINED, Rate
@@ -34,7 +34,7 @@ class Place:
     one of them lacks it: it is never an average of some.
     """
 
-    head: Row
+    head: TableRow
     parts: Sequence[Part]
     bootstrap: ClusterBootstrap
 
@@ -86,7 +86,7 @@ class Place:
         # one name for all measures: those that agree have the same interval
         return self.bootstrap.mean(strata)
 
-    def columns(self, name: str, rate: Rate, measure: str) -> Row:
+    def columns(self, name: str, rate: Rate, measure: str) -> TableRow:
         """A rate as columns, in a mean with the number of benchmarks that it is of."""
         columns = {**as_columns(name, rate), f"{name}_n": rate.n}
         if self.is_mean:
@@ -121,7 +121,7 @@ def places(tabulation: Tabulation, processes: Processes) -> Iterator[Place]:
                 for curve, has in zip(population.curves, measures, strict=True)
             ]
             n = sum(len(part.processes) for part in parts)
-            head: Row = {"series": outcomes.series, "pair": outcomes.pair}
+            head: TableRow = {"series": outcomes.series, "pair": outcomes.pair}
             head |= {"benchmark": population.benchmark, **group, "step": step, "n": n}
             if n and tabulation.has(population, step):
                 yield Place(head=head, parts=parts, bootstrap=bootstrap)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from medeval.analysis.med.tabulation import Row, Tabulation, as_columns
+from medeval.analysis.med.tabulation import TableRow, Tabulation, as_columns
 from medeval.analysis.process.outcomes import by_outcome, quality
 from medeval.analysis.process.places import Kind, Place, places
 from medeval.analysis.process.reading import Process, Processes
@@ -66,9 +66,9 @@ TABLES: Final = (
 START, END = "(start)", "(end)"
 
 
-def process_rows(tabulation: Tabulation, processes: Processes) -> dict[str, list[Row]]:
+def process_rows(tabulation: Tabulation, processes: Processes) -> dict[str, list[TableRow]]:
     """The rows of every table, by its name; a table may have none."""
-    rows: dict[str, list[Row]] = {name: [] for name in TABLES}
+    rows: dict[str, list[TableRow]] = {name: [] for name in TABLES}
     for place in places(tabulation, processes):
         for name, columns in COLUMNS.items():
             rows[name] += _averages(place, columns)
@@ -83,7 +83,7 @@ def process_rows(tabulation: Tabulation, processes: Processes) -> dict[str, list
     return rows
 
 
-def _averages(place: Place, columns: Mapping[str, tuple[str, Kind]]) -> Iterator[Row]:
+def _averages(place: Place, columns: Mapping[str, tuple[str, Kind]]) -> Iterator[TableRow]:
     """One row of averages, unless none of them is defined."""
     rates = {name: place.rate(measure, kind) for name, (measure, kind) in columns.items()}
     defined = max(rate.n for rate in rates.values())
@@ -94,7 +94,7 @@ def _averages(place: Place, columns: Mapping[str, tuple[str, Kind]]) -> Iterator
         yield row
 
 
-def _misuse(place: Place) -> Iterator[Row]:
+def _misuse(place: Place) -> Iterator[TableRow]:
     """Totals over the set, as IAPO counts them, and the same as shares."""
     charts = [p for p in place.processes if "misused" in p.measured.values]
     if not charts:
@@ -136,7 +136,7 @@ def _ratio(place: Place, part: str, whole: str) -> Rate:
     return place.average("misused", entries, "share")
 
 
-def _tools(place: Place) -> Iterator[Row]:
+def _tools(place: Place) -> Iterator[TableRow]:
     """One row a tool that was called by name: its calls, and how good the executed ones were."""
     calls = [(call, p.cluster) for p in place.processes for call in p.measured.calls]
     for tool in sorted({call.tool for call, _ in calls}):
@@ -154,7 +154,7 @@ def _tools(place: Place) -> Iterator[Row]:
         yield row
 
 
-def _transitions(place: Place) -> Iterator[Row]:
+def _transitions(place: Place) -> Iterator[TableRow]:
     """How often each executed call was followed by which; the share is of what came before."""
     followed: Counter[tuple[str, str]] = Counter()
     by_trajectory = []
