@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import filterfalse
 
@@ -76,13 +77,17 @@ class Evaluation:
         asyncio.get_running_loop().set_default_executor(threads)
         try:
             with self.interrupt.covering(self.plan.options.time_limit):
-                async with opened(
-                    self.plan.judge_client,
-                    self.folder.path,
-                    self.progress.tell,
-                    at_once=asks_judges,
-                    writer=self.writer,
-                ):
+                async with AsyncExitStack() as stack:
+                    if self.plan.judge_client is not None:
+                        await stack.enter_async_context(
+                            opened(
+                                self.plan.judge_client,
+                                self.folder.path,
+                                self.progress.tell,
+                                at_once=asks_judges,
+                                writer=self.writer,
+                            )
+                        )
                     async for checkpoint, group in groups:
                         if self.interrupt.reason is None:
                             await self._evaluate(checkpoint, group, open_model)

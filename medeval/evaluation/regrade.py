@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from medeval.analysis.agreement import (
@@ -78,7 +79,9 @@ async def _judge(
     chosen: dict[str, list[Loaded[Judge]]],
     how: RegradeSettings,
 ) -> None:
-    async with opened(how.client, folder.path, how.tell):
+    async with AsyncExitStack() as stack:
+        if how.client is not None:
+            await stack.enter_async_context(opened(how.client, folder.path, how.tell))
         for key in cells:
             await judge_cell(
                 folder.cell(key),

@@ -126,7 +126,8 @@ def carry_out(plan: Plan, open_model: OpenModel, open_progress: OpenProgress) ->
     carried out there; later failures are in the report.
     """
     interrupt = Interrupt()
-    devices_of(plan)
+    if plan.options.workers is not None or plan.options.gpus_per_worker is not None:
+        devices_of(plan)
     samples = {planned.name: planned.samples(plan.options) for planned in plan.benchmarks}
     folder = RunFolder(plan.output_dir)
     images: Counter[str] = Counter()

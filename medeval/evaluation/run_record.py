@@ -1,12 +1,17 @@
-"""run.json, written or extended: the options of a run, and what its scores mean."""
+"""run.json, written or extended: the options and versions of a run, and what its scores mean."""
 
+import platform
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
 
 from medeval.data.dataset import BenchmarkSamples
 from medeval.evaluation.plan import Plan, PlannedBenchmark
 from medeval.scoring.grade import judge_identity
-from medeval.store.provenance import session
+from medeval.store.records import now
 from medeval.store.run_folder import RunFolder
 from medeval.types.definition import Source
 from medeval.types.run import (
@@ -16,7 +21,9 @@ from medeval.types.run import (
     Metric,
     RowsFile,
     RunRecord,
+    Session,
 )
+from medeval.types.sample import JsonValue
 
 
 def record_run(folder: RunFolder, plan: Plan, samples: Mapping[str, BenchmarkSamples]) -> None:
@@ -83,3 +90,38 @@ def _benchmark_record(planned: PlannedBenchmark, samples: BenchmarkSamples) -> B
         suite=benchmark.suite,
         cluster_size=benchmark.cluster_size,
     )
+
+
+def session(
+    plan: Mapping[str, JsonValue], *, seed: int, extra: Mapping[str, JsonValue] | None = None
+) -> Session:
+    """The record of this start of medeval; the command line holds no keys, so it is kept whole."""
+    return Session(
+        created=now(),
+        medeval_version=version("medeval"),
+        command=tuple(sys.argv),
+        plan=dict(plan),
+        git_commit=_git_commit(),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        seed=seed,
+        extra=dict(extra or {}),
+    )
+
+
+def _git_commit() -> str | None:
+    """The commit of medeval's own checkout; None where it is installed from a wheel."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        shown = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return shown.stdout.strip() or None

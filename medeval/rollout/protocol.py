@@ -160,11 +160,14 @@ class EvalProtocol:
             f"\n{option_letter(index)}. {option}" for index, option in enumerate(sample.options)
         )
         template = self.user if sample.options or not self.user_open else self.user_open
+        names_regions = not NAME_PLACEHOLDERS.keys().isdisjoint(
+            Template(template).get_identifiers()
+        )
         values = {
             "question": sample.question,
             "options": options,
             "instruction": f"\n{sample.instruction}" if sample.instruction else "",
-            **region_names(sample.metadata),
+            **(region_names(sample.metadata) if names_regions else {}),
             **{name: wording.drawn(name, sample) for name, wording in self.wordings.items()},
         }
         before, placed, after = template.partition("$images")

@@ -179,20 +179,17 @@ class JudgeClient:
 
 @asynccontextmanager
 async def opened(
-    client: JudgeClient | None,
+    client: JudgeClient,
     folder: Path,
     tell: Callable[[str], None],
     *,
     at_once: bool = False,
     writer: str = "0",
 ) -> AsyncIterator[None]:
-    """A run's judges' model while it is judged, where there is one; told in the end what it took.
+    """The judges' model while a run is judged; `tell` gets its notes at the end.
 
     `at_once` connects before anything else happens: raises FatalModelError where that fails.
     """
-    if client is None:
-        yield
-        return
     async with client.open(folder / file_name(writer)):
         if at_once:
             await client.start()

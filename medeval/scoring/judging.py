@@ -9,7 +9,7 @@ from medeval.errors import MedevalError, RecordError
 from medeval.scoring.grade import Graded, grade_answer, judge_identity
 from medeval.scoring.judge import Judge
 from medeval.store.cell_folder import CellFolder, CellWriter
-from medeval.store.provenance import now
+from medeval.store.records import now
 from medeval.types.definition import Loaded
 from medeval.types.failure import FailureKind, FailureRecord
 from medeval.types.sample import Sample, SampleRecord

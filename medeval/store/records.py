@@ -8,6 +8,7 @@ strings ("NaN", "Infinity"), lone surrogates are replaced, and arguments nested 
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final, TypeVar, cast
 
@@ -122,3 +123,8 @@ def _unfit(error: ValidationError, where: str) -> RecordError:
     seen = repr(first["input"])
     shown = seen if len(seen) <= LONGEST_SHOWN else f"{seen[:LONGEST_SHOWN]}..."
     return RecordError(f"{where}: field {field!r}: {first['msg']}; seen {shown}")
+
+
+def now() -> str:
+    """The time as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

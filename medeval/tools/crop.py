@@ -12,7 +12,15 @@ from medeval.images.decode import MAX_PIXELS
 from medeval.images.picture import Picture, made_picture
 from medeval.images.resize import PixelBudget, Resample, whole_size
 from medeval.tools.arguments import check_names, read_number, seen
-from medeval.tools.base import SIZELESS, Tool, ToolContext, ToolResult
+from medeval.tools.base import (
+    SIZELESS,
+    Tool,
+    ToolContext,
+    ToolResult,
+    budget_recipe,
+    no_recipe,
+    read_budget,
+)
 from medeval.tools.crop_rules import (
     DEFAULT_RULES,
     Corners,
@@ -24,7 +32,6 @@ from medeval.tools.crop_rules import (
     cut_region,
 )
 from medeval.tools.crop_target import Target
-from medeval.tools.recipes import budget_recipe, no_recipe, read_budget
 from medeval.types.geometry import Affine, PixelBox, Size
 from medeval.types.sample import JsonValue
 

@@ -15,8 +15,7 @@ from medeval.tools.arguments import (
     read_number,
     required,
 )
-from medeval.tools.base import Tool, ToolContext, ToolResult
-from medeval.tools.recipes import budget_recipe, no_recipe, read_budget
+from medeval.tools.base import Tool, ToolContext, ToolResult, budget_recipe, no_recipe, read_budget
 from medeval.types.geometry import IDENTITY, Size
 from medeval.types.sample import JsonValue
 

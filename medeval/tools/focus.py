@@ -17,7 +17,7 @@ from medeval.errors import ToolError
 from medeval.images.picture import Picture, made_picture
 from medeval.images.resize import PixelBudget
 from medeval.tools.arguments import check_names, image_parameter, read_index, required, seen
-from medeval.tools.base import Tool, ToolContext, ToolResult
+from medeval.tools.base import Tool, ToolContext, ToolResult, budget_recipe, no_recipe, read_budget
 from medeval.tools.focus_regions import (
     BOX_VARIABLES,
     Sides,
@@ -26,7 +26,6 @@ from medeval.tools.focus_regions import (
     regions_of,
     sides_of,
 )
-from medeval.tools.recipes import budget_recipe, no_recipe, read_budget
 from medeval.types.geometry import IDENTITY
 from medeval.types.sample import JsonValue
 

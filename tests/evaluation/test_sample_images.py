@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import pytest
 
 from medeval.errors import DataError
-from medeval.evaluation.sample_images import NotBegunError, SampleImages
+from medeval.evaluation.sample_loop import NotBegunError, SampleImages
 from medeval.images.memory import MemoryBudget
 from medeval.images.resize import PixelBudget
 from medeval.rollout.protocol import EvalProtocol

@@ -260,14 +260,6 @@ def test_what_it_took_is_told_in_the_end(at_once: bool, serve: Serve, tmp_path: 
     assert told == ["judge stub: 1 calls (100 prompt tokens, 10 completion tokens), 0 replies kept"]
 
 
-def test_without_a_client_there_is_nothing_to_open(tmp_path: Path) -> None:
-    async def run() -> str:
-        async with opened(None, tmp_path, lambda _: None, at_once=True):
-            return "entered"
-
-    assert asyncio.run(run()) == "entered"
-
-
 def test_a_reply_that_cannot_be_kept_stops_the_work(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "replies").write_text("")
     client = client_of(serve(StubServer(answer="correct")))

@@ -9,6 +9,7 @@ from medeval.analysis.results import write_results
 from medeval.analysis.summary import CellSummary
 from medeval.errors import DataError, RecordError
 from medeval.evaluation.loader import load_file
+from medeval.evaluation.run_record import session
 from medeval.interop.med.baselines import baselines_of, with_outside_baselines
 from medeval.interop.med.checks import CheckedFolder, CheckedLog, check
 from medeval.interop.med.layout import ARMS, AVAILABLE, PAIR, Arm, find_logs
@@ -17,7 +18,7 @@ from medeval.scoring.grade import judge_identity
 from medeval.scoring.judge import Judge
 from medeval.store.cell_folder import CellFolder
 from medeval.store.keys import BASELINE
-from medeval.store.provenance import now, session
+from medeval.store.records import now
 from medeval.store.run_folder import CellKey, CellWriter, RunFolder
 from medeval.types.definition import Loaded
 from medeval.types.failure import FailureRecord

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import medeval
-from medeval.store import provenance
-from medeval.store.provenance import now, session
+from medeval.evaluation import run_record
+from medeval.evaluation.run_record import session
+from medeval.store.records import now
 
 PACKAGE = Path(medeval.__file__).parent
 
@@ -38,10 +39,10 @@ def test_a_session_tells_command_version_plan_and_machine(monkeypatch: pytest.Mo
 @pytest.fixture
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that the module takes for the place it is installed in."""
-    (tmp_path / "medeval" / "store").mkdir(parents=True)
-    shutil.copy(PACKAGE / "store" / "provenance.py", tmp_path / "medeval" / "store")
+    (tmp_path / "medeval" / "evaluation").mkdir(parents=True)
+    shutil.copy(PACKAGE / "evaluation" / "run_record.py", tmp_path / "medeval" / "evaluation")
     monkeypatch.setattr(
-        provenance, "__file__", str(tmp_path / "medeval" / "store" / "provenance.py")
+        run_record, "__file__", str(tmp_path / "medeval" / "evaluation" / "run_record.py")
     )
     return tmp_path
 
