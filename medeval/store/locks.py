@@ -1,69 +1,60 @@
-"""Locks between processes that vanish with their holder, however it ends."""
+"""Locks between processes. The system frees a lock when its process ends, however it ends."""
 
 import errno
-import fcntl
 import logging
 import os
 import socket
-import time
-from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
+
+from filelock import FileLock, Timeout
 
 from medeval.errors import RecordError
 from medeval.store.files import explained
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 0.05
-
-# What a file system answers that offers no locks, such as Lustre mounted without `flock`.
-NO_LOCKS = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK})
-
-_held: set[int] = set()
-
-
-@cache
-def _close_in_forked_children() -> None:
-    """Keep forked children, such as an engine's workers, from holding their parent's locks on."""
-    os.register_at_fork(after_in_child=_close_held)
-
-
-def _close_held() -> None:
-    for descriptor in _held:
-        os.close(descriptor)
-    _held.clear()
+# The errors of a file system that offers no locks, such as Lustre mounted without `flock`.
+NO_LOCKS: Final = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK})
 
 
 class Lock:
-    """An exclusive lock on `path`, which is created and stays; its text names the holder.
+    """An exclusive lock on the file `path`, as a context manager.
 
-    `subject` tells people what is locked. Entering waits at most `wait_s` seconds and then
-    raises RecordError with the holder's host and process id. A second lock in the same process
-    is refused as well. Where the file system has no locks, a warning says so.
+    The file is created and stays; its text is the host and process id of the last holder.
+    `subject` is the name of what is locked, for error messages. Entering waits at most
+    `wait_s` seconds and then raises RecordError with the holder's name. A second lock on the same
+    file in the same process is refused as well. On a file system without locks, entering logs a
+    warning and goes on.
     """
 
     def __init__(self, path: Path, *, subject: str, wait_s: float = 0.0) -> None:
         self.path = path
         self.subject = subject
-        self.wait_s = wait_s
-        self._descriptor: int | None = None
+        self._lock = FileLock(
+            path,
+            timeout=wait_s,
+            thread_local=False,
+            # filelock's substitute for missing locks leaves files behind that outlive a kill
+            fallback_to_soft=False,
+            on_acquired=_sign,
+        )
 
     def __enter__(self) -> Self:
         with explained("lock", self.path):
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            with explained("lock", self.path):
-                self._wait(descriptor)
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, _signature(), 0)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        _close_in_forked_children()
-        _held.add(descriptor)
-        self._descriptor = descriptor
+            try:
+                self._lock.acquire()
+            except Timeout:
+                raise self._in_use() from None
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                logger.warning(
+                    "%s: this file system has no locks; make sure that no other process writes "
+                    "to this folder",
+                    self.path,
+                )
         return self
 
     def __exit__(
@@ -72,42 +63,25 @@ class Lock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor not in _held:
-            return  # a forked child: the lock is its parent's
-        _held.discard(descriptor)
-        os.ftruncate(descriptor, 0)
-        os.close(descriptor)
+        self._lock.release()
 
-    def _wait(self, descriptor: int) -> None:
-        deadline = time.monotonic() + self.wait_s
-        while not self._taken(descriptor):
-            if time.monotonic() >= deadline:
-                raise RecordError(
-                    f"{self.subject} is in use by {_holder(descriptor)}",
-                    hint="wait for that process to end, or stop it; its lock ends with it",
-                )
-            time.sleep(POLL_S)
-
-    def _taken(self, descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-            logger.warning(
-                "%s: this file system has no locks; see to it that nothing else writes here",
-                self.path,
-            )
-        return True
+    def _in_use(self) -> RecordError:
+        # the file may be empty for the moment between locking and signing
+        holder = self.path.read_text(errors="replace")
+        hint = (
+            "wait for that process to end, or stop it; its lock ends with it"
+            if holder.startswith(_this_host()) or not holder
+            else "wait for that process to end, or stop it on its host; if that host is down, the "
+            "file server keeps the lock until it notices"
+        )
+        return RecordError(f"{self.subject} is in use by {holder or 'another process'}", hint=hint)
 
 
-def _signature() -> bytes:
-    return f"host {socket.gethostname()} pid {os.getpid()}".encode()
+def _this_host() -> str:
+    return f"host {socket.gethostname()} "
 
 
-def _holder(descriptor: int) -> str:
-    """The holder's signature; it is empty for the moment between its locking and signing."""
-    return os.pread(descriptor, 1000, 0).decode(errors="replace") or "another process"
+def _sign(descriptor: int) -> None:
+    """Replace the text of a locked file with the name of this process."""
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{_this_host()}pid {os.getpid()}".encode(), 0)

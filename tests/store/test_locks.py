@@ -100,9 +100,29 @@ def test_second_lock_in_the_same_process_is_refused_until_the_first_is_released(
         assert (tmp_path / "lock").exists()
 
 
-def test_lock_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_lock_in_what_is_no_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
     with pytest.raises(RecordError, match=r"cannot lock .*lock"):
-        Lock(tmp_path / "no" / "lock", subject="the cell").__enter__()
+        Lock(tmp_path / "file" / "lock", subject="the cell").__enter__()
+
+
+def test_lock_of_another_host_is_refused_with_its_name_and_what_to_do_there(
+    tmp_path: Path, holder: subprocess.Popen[str]
+) -> None:
+    (tmp_path / "lock").write_text("host elsewhere pid 7")
+
+    with pytest.raises(RecordError, match="in use by host elsewhere pid 7") as caught:
+        Lock(tmp_path / "lock", subject="the cell").__enter__()
+
+    assert "stop it on its host" in str(caught.value.hint)
+
+
+def test_text_that_a_released_lock_left_behind_does_not_block(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("host elsewhere pid 7")
+
+    with Lock(tmp_path / "lock", subject="the cell"):
+        assert (tmp_path / "lock").read_text().endswith(f"pid {os.getpid()}")
 
 
 def refuse_with(number: int) -> Callable[..., object]:
@@ -112,7 +132,7 @@ def refuse_with(number: int) -> Callable[..., object]:
     return refuse
 
 
-def test_file_system_without_locks_is_told(
+def test_file_system_without_locks_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(fcntl, "flock", refuse_with(errno.ENOSYS))
