@@ -1,8 +1,10 @@
 """How far two judges agree, on the same answers."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from medeval.store.keys import CellKey
 from medeval.store.run_folder import RunFolder
@@ -38,8 +40,8 @@ class Agreement:
     disagreements: tuple[Compared, ...]
 
 
-def cohens_kappa(pairs: Iterable[tuple[str, str]]) -> float | None:
-    """Agreement of two raters beyond what their own rates would give by chance.
+def cohens_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
+    """Agreement of two raters beyond what their own rates would give by chance (Cohen, 1960).
 
     Parameters
     ----------
@@ -52,27 +54,20 @@ def cohens_kappa(pairs: Iterable[tuple[str, str]]) -> float | None:
         At most 1.0, for full agreement; 0.0 for what chance gives; below 0 for less. None
         without items, or where both raters always give one same label.
 
-    Notes
-    -----
-    `(observed - expected) / (1 - expected)`, after J. Cohen, "A coefficient of agreement for
-    nominal scales", 1960.
-
     Examples
     --------
     >>> cohens_kappa([("yes", "yes"), ("yes", "no"), ("no", "no"), ("no", "no")])
     0.5
     """
-    counted = Counter(pairs)
-    n = counted.total()
-    if not n:
+    labels = sorted({label for pair in pairs for label in pair})
+    if len(labels) < 2:
         return None
-    first, second = Counter[str](), Counter[str]()
-    for (one, other), count in counted.items():
-        first[one] += count
-        second[other] += count
-    observed = sum(count for (one, other), count in counted.items() if one == other) / n
-    expected = sum(first[label] * second[label] for label in first) / n**2
-    return None if expected == 1.0 else (observed - expected) / (1.0 - expected)
+    from statsmodels.stats import inter_rater
+
+    table = np.zeros((len(labels), len(labels)))
+    for (first, second), count in Counter(pairs).items():
+        table[labels.index(first), labels.index(second)] = count
+    return float(inter_rater.cohens_kappa(table, return_results=False))
 
 
 def agreement(first: str, second: str, compared: Sequence[Compared]) -> Agreement:

@@ -11,7 +11,7 @@ from medeval.analysis.aggregates import (
     weighted_average,
 )
 from medeval.analysis.med.tabulation import TableRow
-from medeval.analysis.statistics.uncertainty import mean_rate
+from medeval.analysis.statistics.rate import mean_rate
 from medeval.errors import DataError
 from medeval.store.keys import CellKey
 from medeval.types.run import BenchmarkRecord

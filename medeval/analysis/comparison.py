@@ -13,8 +13,8 @@ from medeval.analysis.med.quantities import SHARES
 from medeval.analysis.med.tabulation import TableRow, as_columns
 from medeval.analysis.med.terms import TERMS
 from medeval.analysis.statistics.intervals import Stratum, difference
+from medeval.analysis.statistics.rate import Rate
 from medeval.analysis.statistics.significance import benjamini_hochberg, exact_test, mean_test
-from medeval.analysis.statistics.uncertainty import Rate
 from medeval.errors import RecordError, UsageError
 
 if TYPE_CHECKING:

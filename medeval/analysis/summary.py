@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 
 from medeval.analysis.costs import Cost
 from medeval.analysis.pairs import Result
-from medeval.analysis.statistics.uncertainty import Rate, mean_rate
+from medeval.analysis.statistics.rate import Rate, mean_rate
 
 TRUNCATED = frozenset({"length", "context"})
 

@@ -35,8 +35,8 @@ def test_each_group_has_its_own_score_n_and_interval() -> None:
     cross, single = breakdowns([cell("hrbench_4k", scored)])["groups"]
     assert (cross["group"], cross["n"], cross["score"]) == ("cross", 1, 1.0)
     assert (single["group"], single["n"], single["score"]) == ("single", 2, 0.5)
-    assert single["score_low"] == pytest.approx(0.0945, abs=1e-4)
-    assert single["score_high"] == pytest.approx(0.9055, abs=1e-4)
+    assert single["score_low"] == pytest.approx(0.0126, abs=1e-4)
+    assert single["score_high"] == pytest.approx(0.9874, abs=1e-4)
 
 
 def test_clusters_count_questions_right_throughout_and_answered_alike() -> None:

@@ -40,11 +40,11 @@ def test_a_summary_as_computed_by_hand(tmp_path: Path) -> None:
     free, available = table(begun(tmp_path))
     assert (free["checkpoint"], free["protocol"], free["n"]) == ("m", "free", "8")
     assert float(free["score"]) == 0.25
-    # Wilson for 2 of 8, and for 8 of 8
-    assert float(free["score_low"]) == pytest.approx(0.0715, abs=1e-4)
-    assert float(free["score_high"]) == pytest.approx(0.5907, abs=1e-4)
+    # Clopper and Pearson for 2 of 8, and for 8 of 8
+    assert float(free["score_low"]) == pytest.approx(0.0319, abs=1e-4)
+    assert float(free["score_high"]) == pytest.approx(0.6509, abs=1e-4)
     assert float(available["score"]) == 1.0
-    assert float(available["score_low"]) == pytest.approx(0.6756, abs=1e-4)
+    assert float(available["score_low"]) == pytest.approx(0.025 ** (1 / 8))
     assert (float(free["called"]), float(available["called"])) == (0.0, 1.0)
     assert (free["step"], free["undecided"], free["unscored"]) == ("", "0", "0")
 

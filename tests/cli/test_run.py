@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medeval import __version__
-from medeval.analysis.statistics.uncertainty import UNDEFINED
+from medeval.analysis.statistics.rate import UNDEFINED
 from medeval.cli.progress import ProgressBar
 from medeval.cli.tables.run import _percent, _with_interval
 from tests.medeval_processes import MedevalMain, Serve, run_medeval, start_medeval

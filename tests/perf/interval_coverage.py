@@ -23,7 +23,7 @@ from medeval.analysis.med.contribution import FORMS, areas, contributions
 from medeval.analysis.med.curves import Curve, Population
 from medeval.analysis.med.quantities import factors, gap, mean_share, share_change
 from medeval.analysis.statistics.bootstrap import Bootstrap
-from medeval.analysis.statistics.uncertainty import Rate
+from medeval.analysis.statistics.rate import Rate
 
 COPIES = 0.4
 TERMS = ("call_gain", "schema_gain", "call_harm", "schema_harm")

@@ -28,7 +28,8 @@ from medeval.analysis.figures.style import (
 from medeval.analysis.figures.view import View
 from medeval.analysis.med.curves import Curve, Floats
 from medeval.analysis.med.outcomes import Step
-from medeval.analysis.statistics.intervals import LEVEL, Stratum, moments
+from medeval.analysis.statistics.intervals import Stratum, moments
+from medeval.analysis.statistics.rate import LEVEL
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.trajectory import CallStatus
 

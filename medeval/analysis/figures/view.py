@@ -9,7 +9,7 @@ import numpy as np
 from medeval.analysis.figures.style import LOOKS, Line
 from medeval.analysis.med.curves import Floats, Population
 from medeval.analysis.med.tabulation import Tabulation
-from medeval.analysis.statistics.intervals import LEVEL
+from medeval.analysis.statistics.rate import LEVEL
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,7 @@ from medeval.analysis.med.outcomes import Step
 from medeval.analysis.med.quantities import SHARES, current_parts, factors, gap, share_change
 from medeval.analysis.med.terms import TERMS, ratio
 from medeval.analysis.statistics.bootstrap import Bootstrap, percentile_intervals
-from medeval.analysis.statistics.intervals import FEW
-from medeval.analysis.statistics.uncertainty import Rate
+from medeval.analysis.statistics.rate import FEW, Rate
 
 GAP = "gap"
 FACTORS = tuple(f"{term}_{factor}" for term in TERMS for factor in ("policy", "quality"))

@@ -24,7 +24,7 @@ import numpy as np
 from medeval.analysis.med.curves import Floats, Population
 from medeval.analysis.med.terms import ratio
 from medeval.analysis.statistics.bootstrap import Bootstrap, percentile_interval, swapped
-from medeval.analysis.statistics.intervals import LEVEL
+from medeval.analysis.statistics.rate import LEVEL
 
 Form = Literal["s_tool", "s_tool_med"]
 # Swaps are summed in single precision.

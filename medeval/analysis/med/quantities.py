@@ -15,7 +15,7 @@ from medeval.analysis.med.curves import Floats, Population, Shares
 from medeval.analysis.med.outcomes import Step
 from medeval.analysis.med.terms import TERMS, Partition, Term, TermParts, domain, term_parts
 from medeval.analysis.statistics.intervals import Stratum, difference, share
-from medeval.analysis.statistics.uncertainty import Rate
+from medeval.analysis.statistics.rate import Rate
 
 PerSample = Callable[[Shares], Floats]
 

@@ -16,8 +16,8 @@ from medeval.analysis.med.terms import PARTITIONS, TERMS
 from medeval.analysis.statistics.bootstrap import Bootstrap
 from medeval.analysis.statistics.intervals import discordance, minimum_detectable_effect, moments
 from medeval.analysis.statistics.noise import noise_floor
+from medeval.analysis.statistics.rate import UNDEFINED, Rate
 from medeval.analysis.statistics.significance import benjamini_hochberg, exact_test, mean_test
-from medeval.analysis.statistics.uncertainty import UNDEFINED, Rate
 
 TableRow = dict[str, Any]
 

@@ -8,7 +8,7 @@ from medeval.analysis.med.tabulation import TableRow
 from medeval.analysis.process.places import Place
 from medeval.analysis.process.rates import difference
 from medeval.analysis.process.reading import Process
-from medeval.analysis.statistics.uncertainty import Rate
+from medeval.analysis.statistics.rate import Rate
 
 # What tells a good use of tools from a bad one, for the tables by outcome.
 QUALITIES: Final[Sequence[str]] = (

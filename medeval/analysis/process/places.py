@@ -9,7 +9,7 @@ from medeval.analysis.med.outcomes import Step
 from medeval.analysis.med.tabulation import TableRow, Tabulation, as_columns
 from medeval.analysis.process.rates import ClusterBootstrap, Observed, geometric_mean, share
 from medeval.analysis.process.reading import Process, Processes
-from medeval.analysis.statistics.uncertainty import UNDEFINED, Rate
+from medeval.analysis.statistics.rate import UNDEFINED, Rate
 
 Kind = Literal["share", "mean", "geometric mean"]
 

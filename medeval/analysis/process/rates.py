@@ -9,8 +9,7 @@ import numpy as np
 
 from medeval.analysis.med.curves import Floats
 from medeval.analysis.statistics.bootstrap import percentile_interval
-from medeval.analysis.statistics.intervals import LEVEL, ROUNDING, binomial_interval
-from medeval.analysis.statistics.uncertainty import UNDEFINED, Rate
+from medeval.analysis.statistics.rate import LEVEL, UNDEFINED, Rate, share_rate
 
 CHUNK_ELEMENTS = 4_000_000
 
@@ -73,16 +72,14 @@ def share(*strata: Observed) -> Rate:
     """
     if not _all_weigh(strata):
         return UNDEFINED
-    p = min(1.0, max(0.0, _mean_of_means(strata)))
     variance = squares = 0.0
     for stratum in strata:
         scale = stratum.total * len(strata)
         variance += float((stratum.residuals() ** 2).sum()) / scale**2
         squares += float((stratum.sums([stratum.weights]) ** 2).sum()) / scale**2
-    bernoulli = p * (1.0 - p)
-    informative = variance > ROUNDING and bernoulli > 0.0
-    low, high = binomial_interval(p, bernoulli / variance if informative else 1.0 / squares)
-    return Rate(value=p, low=low, high=high, n=_size(strata))
+    return share_rate(
+        _mean_of_means(strata), variance=variance, n_clusters=1.0 / squares, n=_size(strata)
+    )
 
 
 def geometric_mean(*strata: Observed) -> Rate:

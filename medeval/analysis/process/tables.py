@@ -8,7 +8,7 @@ from medeval.analysis.med.tabulation import TableRow, Tabulation, as_columns
 from medeval.analysis.process.outcomes import by_outcome, quality
 from medeval.analysis.process.places import Kind, Place, places
 from medeval.analysis.process.reading import Process, Processes
-from medeval.analysis.statistics.uncertainty import Rate
+from medeval.analysis.statistics.rate import Rate
 
 # The columns of each table: the measure behind each, and how it is averaged.
 COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, Kind]]]] = {

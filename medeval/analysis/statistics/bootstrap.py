@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medeval.analysis.med.curves import Curve, Floats
-from medeval.analysis.statistics.intervals import LEVEL
+from medeval.analysis.statistics.rate import LEVEL
 
 # Up to here a benchmark's draws are kept and shared by everything that is computed from them.
 MOST_KEPT_CLUSTERS = 3000

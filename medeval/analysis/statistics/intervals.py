@@ -1,27 +1,19 @@
-"""Score intervals for shares, ratios and paired differences, from clusters and strata.
-
-All rest on one idea: the score interval of a simple random sample, at the effective sample size
-that gives it the cluster-robust variance of the estimate (Dean and Pagano, Statistical Science
-30(3), 2015, doi:10.1214/14-STS509). For 0-1 values of separate samples of one benchmark that
-size is n itself, and the intervals are the textbook's to the last digit.
-"""
+"""Score intervals for shares, ratios and paired differences, from clusters and strata."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from math import copysign, inf, sqrt
-from statistics import NormalDist
 
 import numpy as np
 
 from medeval.analysis.med.curves import Curve, Floats
-from medeval.analysis.statistics.uncertainty import UNDEFINED, Rate
-
-LEVEL = 0.95
-FEW = 10
-BISECTIONS = 45
-# What rounding leaves of the variance of values that are all alike.
-ROUNDING = 1e-20
+from medeval.analysis.statistics.rate import (
+    UNDEFINED,
+    Rate,
+    critical_value,
+    effective_size,
+    share_rate,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,59 +73,27 @@ def _sum_of_squares(curve: Curve, values: Floats) -> float:
 def share(strata: Sequence[Stratum]) -> Rate:
     """A mean of values in [0, 1], or a ratio of such means, with its score interval.
 
-    The interval is that of `binomial_interval` at m = p (1 - p) / V, the size at which a simple
-    random sample has the variance V; where p is 0 or 1 or V is 0, at the effective number of
-    clusters. Undefined where the weights are all 0, for 0/0 is not 0.
+    Undefined where the weights are all 0, for 0/0 is not 0.
     """
     found = moments(strata)
     if found is None:
         return UNDEFINED
-    p = min(1.0, max(0.0, found.value))
-    bernoulli = p * (1.0 - p)
-    informative = found.variance > ROUNDING and bernoulli > 0
-    size = bernoulli / found.variance if informative else found.kish
-    low, high = binomial_interval(p, size)
-    return Rate(value=p, low=low, high=high, n=found.n)
-
-
-def binomial_interval(p: float, size: float) -> tuple[float, float]:
-    """The 95% interval of a share of `size` draws, which need not be whole.
-
-    Wilson's (1927); with fewer than FEW events, or that many short of all, Clopper and Pearson's
-    (1934), because Wilson's then holds the truth as rarely as 84% of the time.
-
-    >>> [round(end, 3) for end in binomial_interval(0.0, 191)]
-    [0.0, 0.019]
-    """
-    events, z = p * size, critical_value()
-    if min(events, size - events) < FEW:
-        from scipy.special import betaincinv
-
-        tail = (1.0 - LEVEL) / 2.0
-        low = betaincinv(events, size - events + 1.0, tail) if events > 0 else 0.0
-        high = betaincinv(events + 1.0, size - events, 1.0 - tail) if events < size else 1.0
-        return float(low), float(high)
-    centre = (p + z * z / (2.0 * size)) / (1.0 + z * z / size)
-    reach = sqrt(p * (1.0 - p) / size + (z / (2.0 * size)) ** 2) * z / (1.0 + z * z / size)
-    return centre - reach, centre + reach
+    return share_rate(found.value, variance=found.variance, n_clusters=found.kish, n=found.n)
 
 
 def difference(strata: Sequence[Stratum]) -> Rate:
     """A mean of paired differences in [-1, 1] with Tango's score interval.
 
     With b the mean of the positive and c of the negative parts, the estimate is b - c; for 0-1
-    outcomes b and c are the discordant shares. The interval is at m = (b + c - (b - c)^2) / V;
-    where V is 0, at the effective number of clusters. Source: Tango, Statistics in Medicine
-    17(8), 1998, 891-908.
+    outcomes b and c are the discordant shares. The spread is b + c - (b - c)^2. Source: Tango,
+    Statistics in Medicine 17(8), 1998, 891-908.
     """
     found = moments(strata)
     if found is None:
         return UNDEFINED
     gains, losses = discordance(strata)
     spread = gains + losses - (gains - losses) ** 2
-    informative = found.variance > ROUNDING and spread > 0
-    size = spread / found.variance if informative else found.kish
-    low, high = tango(gains, losses, size)
+    low, high = tango(gains, losses, effective_size(spread, found.variance, found.kish))
     return Rate(value=found.value, low=low, high=high, n=found.n)
 
 
@@ -163,30 +123,20 @@ def tango(gains: float, losses: float, size: float) -> tuple[float, float]:
             return 0.0 if d == estimate else copysign(inf, estimate - d)
         return (estimate - d) / sqrt(variance)
 
-    low = _bisect(lambda d: statistic(d) - z, -1.0, estimate)
-    high = _bisect(lambda d: statistic(d) + z, estimate, 1.0)
+    low = _root(lambda d: statistic(d) - z, -1.0, estimate)
+    high = _root(lambda d: statistic(d) + z, estimate, 1.0)
     return low, high
 
 
-def _bisect(falling: Callable[[float], float], low: float, high: float) -> float:
+def _root(falling: Callable[[float], float], low: float, high: float) -> float:
     """Where a falling function changes its sign, or the end that it does not reach."""
+    from scipy.optimize import brentq
+
     if falling(low) <= 0.0:
         return low
     if falling(high) >= 0.0:
         return high
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2.0
-        if falling(middle) > 0.0:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2.0
-
-
-@cache
-def critical_value(share: float = (1.0 + LEVEL) / 2.0) -> float:
-    """The standard normal quantile of a share."""
-    return NormalDist().inv_cdf(share)
+    return float(brentq(falling, low, high, xtol=1e-14))
 
 
 def minimum_detectable_effect(
@@ -211,4 +161,4 @@ def minimum_detectable_effect(
 
     if shortfall(1.0) > 0.0:
         return None
-    return _bisect(shortfall, 0.0, 1.0)
+    return _root(shortfall, 0.0, 1.0)

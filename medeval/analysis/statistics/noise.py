@@ -3,7 +3,7 @@
 from medeval.analysis.med.curves import Population
 from medeval.analysis.med.outcomes import Step
 from medeval.analysis.statistics.intervals import Stratum, share
-from medeval.analysis.statistics.uncertainty import Rate
+from medeval.analysis.statistics.rate import Rate
 from medeval.errors import UsageError
 
 

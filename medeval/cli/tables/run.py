@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from tabulate import tabulate
 
 from medeval.analysis.agreement import Agreement, disagreement_rows
-from medeval.analysis.statistics.uncertainty import Rate
+from medeval.analysis.statistics.rate import Rate
 from medeval.analysis.summary import CellSummary
 from medeval.evaluation.run import CellPreview
 from medeval.types.run import RunRecord

@@ -14,8 +14,7 @@ from medeval.analysis.process.rates import (
     geometric_mean,
     share,
 )
-from medeval.analysis.statistics.intervals import binomial_interval
-from medeval.analysis.statistics.uncertainty import UNDEFINED, Rate, mean_rate
+from medeval.analysis.statistics.rate import UNDEFINED, Rate, binomial_interval, mean_rate
 
 BOOTSTRAP = ClusterBootstrap(resamples=400, seed=0)
 

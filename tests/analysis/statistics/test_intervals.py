@@ -17,20 +17,19 @@ from medeval.analysis.med.curves import Curve, Floats, Population
 from medeval.analysis.statistics.bootstrap import Bootstrap, percentile_interval, swapped
 from medeval.analysis.statistics.intervals import (
     Stratum,
-    binomial_interval,
     difference,
     minimum_detectable_effect,
     moments,
     share,
     tango,
 )
+from medeval.analysis.statistics.rate import binomial_interval, mean_rate
 from medeval.analysis.statistics.significance import (
     benjamini_hochberg,
     exact_test,
     mean_test,
     sign_flip_test,
 )
-from medeval.analysis.statistics.uncertainty import mean_rate
 
 
 def curve(n: int, clusters: list[int] | None = None) -> Curve:

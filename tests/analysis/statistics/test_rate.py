@@ -3,8 +3,9 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import betaincinv
 
-from medeval.analysis.statistics.uncertainty import UNDEFINED, mean_rate
+from medeval.analysis.statistics.rate import UNDEFINED, mean_rate
 
 Z = 1.959963984540054
 
@@ -17,17 +18,24 @@ def wilson(successes: float, n: float) -> tuple[float, float]:
     return centre - half, centre + half
 
 
+def exact(successes: float, n: float) -> tuple[float, float]:
+    """Clopper and Pearson, 1934, by quantiles of the beta distribution."""
+    low = betaincinv(successes, n - successes + 1, 0.025) if successes else 0.0
+    high = betaincinv(successes + 1, n - successes, 0.975) if successes < n else 1.0
+    return float(low), float(high)
+
+
 @pytest.mark.parametrize(
     ("successes", "n", "low", "high"),
-    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3
+    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3, and 5 for few events
     [
         (81, 263, 0.2553, 0.3662),
         (15, 148, 0.0624, 0.1605),
-        (0, 20, 0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
+        (0, 20, 0, 0.1684),
+        (1, 29, 0.0009, 0.1776),
     ],
 )
-def test_separate_samples_have_wilson_intervals(
+def test_separate_samples_have_the_published_intervals(
     successes: int, n: int, low: float, high: float
 ) -> None:
     scores = [1.0] * successes + [0.0] * (n - successes)
@@ -39,9 +47,10 @@ def test_separate_samples_have_wilson_intervals(
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60))
-def test_the_interval_is_wilsons_for_any_separate_samples(scores: list[bool]) -> None:
+def test_the_interval_is_wilsons_or_with_few_events_the_exact_one(scores: list[bool]) -> None:
     rate = mean_rate([float(score) for score in scores], range(len(scores)))
-    low, high = wilson(sum(scores), len(scores))
+    successes, n = sum(scores), len(scores)
+    low, high = (exact if min(successes, n - successes) < 10 else wilson)(successes, n)
     assert rate.low == pytest.approx(low, abs=1e-9)
     assert rate.high == pytest.approx(high, abs=1e-9)
 
@@ -57,13 +66,16 @@ def test_copies_of_a_sample_in_one_cluster_add_nothing() -> None:
 
 def test_clusters_are_counted_where_all_scores_agree() -> None:
     rate = mean_rate([1.0] * 12, "aaabbbcccddd")
-    assert (rate.low, rate.high) == pytest.approx(wilson(4, 4))
+    assert (rate.low, rate.high) == pytest.approx(exact(4, 4))
 
 
 def test_a_cluster_adjusted_interval_as_computed_by_hand() -> None:
     # cluster means 1, 1/2, 0 of two each: m = 1/2, V = (1 + 0 + 1) / 36, so m (1 - m) / V = 4.5
     rate = mean_rate([1, 1, 1, 0, 0, 0], "aabbcc")
-    assert (rate.low, rate.high) == pytest.approx(wilson(2.25, 4.5))
+    assert (rate.low, rate.high) == pytest.approx(exact(2.25, 4.5))
+    # ten times as many clusters of each kind
+    rate = mean_rate([1, 1, 1, 0, 0, 0] * 10, [at // 2 for at in range(60)])
+    assert (rate.low, rate.high) == pytest.approx(wilson(22.5, 45))
 
 
 def test_nothing_has_no_rate() -> None:
