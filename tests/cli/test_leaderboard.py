@@ -1,5 +1,6 @@
 """`medeval leaderboard`: every format, with names that try to break it."""
 
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
@@ -43,9 +44,10 @@ def test_markdown_marks_the_best_the_gap_and_the_baseline(run: Path) -> None:
     text = printed(run)
     rows = [line for line in text.splitlines() if line.startswith("| \\<b")]
     assert len(rows) == 2
-    assert "/10 | 30 | **66.7**" in rows[0]
+    assert re.search(r"/10 +\| +30 \| +\*\*66.7\*\* \[", rows[0])
     assert "33.3**\\*\\* [" in rows[0]
-    assert r"\<b\>a\_b & 50% \$x\|{/0 (baseline) | 30 | 0.0 [" in rows[1]
+    assert re.search(r"\| +30 \| +0.0 \[", rows[1])
+    assert rows[1].startswith(r"| \<b\>a\_b & 50% \$x\|{/0 (baseline) ")
     assert "Bold: better than every other row" in text
     header = next(line for line in text.splitlines() if line.startswith("| checkpoint"))
     assert {line.replace(r"\|", "").count("|") for line in rows} == {header.count("|")}
@@ -75,11 +77,11 @@ def test_latex_is_booktabs_with_every_special_character_escaped(run: Path) -> No
     text = printed(run, "--format", "latex")
     assert r"\textless{}b\textgreater{}a\_b \& 50\% \$x|\{/0 (baseline)" in text
     assert r"\textbf{66.7}" in text
-    assert r"\textsuperscript{**}" in text
+    assert r"\textbf{33.3}\textsuperscript{*}\textsuperscript{*} {\scriptsize [" in text
     for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
         assert rule in text
     rows = [line for line in text.splitlines() if line.endswith(r"\\") and "30" in line]
-    assert {line.replace(r"\&", "").count("&") for line in rows} == {9}
+    assert {line.replace(r"\&", "").count("&") for line in rows} == {10}
 
 
 def test_csv_has_every_number(run: Path) -> None:
@@ -95,8 +97,8 @@ def test_several_runs_and_pairs_are_told_apart(run: Path, tmp_path: Path) -> Non
     folder = run_of(tmp_path / "other", [])
     folder.write_outcomes("sft", 10, "small", "rotate", other)
     text = printed(run, folder.path, "--steps", "10")
-    assert "| other: sft/10 rotate |" in text
-    assert "/10 crop\\_zoom |" in text
+    assert "| other: sft/10 rotate " in text
+    assert "/10 crop\\_zoom " in text
 
 
 def test_marks_of_metric_pairing_and_missing_are_told(tmp_path: Path) -> None:

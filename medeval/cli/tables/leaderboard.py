@@ -2,14 +2,16 @@
 
 import html
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from tabulate import tabulate
 
 from medeval.cli.tables.run import rows_notes
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pandas.io.formats.style import Styler
 
 NUMBERS = {
     "free": "free",
@@ -21,89 +23,102 @@ NUMBERS = {
     "call_harm": "call harm",
     "schema_harm": "schema harm",
 }
-MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+# The q values below which a gap gets one star more.
+STARRED_BELOW = (0.05, 0.01, 0.001)
 NOTES = (
     "Percent of samples, gap and terms in points, each with its 95% interval.",
     "* q < 0.05, ** q < 0.01, *** q < 0.001: the gap differs from 0 (exact McNemar, "
     "Benjamini-Hochberg over the table).",
     "Bold: better than every other row, each difference significant at 5% (paired).",
 )
-LATEX_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
+# How each format writes a bold number, a star and an interval.
+MARKUP = {
+    "markdown": ("**{}**", r"\*", "{}"),
+    "latex": (r"\textbf{{{}}}", r"\textsuperscript{*}", r"{{\scriptsize {}}}"),
+    "html": ("<strong>{}</strong>", "*", "<small>{}</small>"),
 }
+# The usual fonts print other characters for < and >, and [ after a line's end is an argument.
+LATEX_RULES = str.maketrans({"<": r"\textless{}", ">": r"\textgreater{}", "[": "{[}"})
 MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|<>$])")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """What stands in a cell: a number with its interval and mark."""
-
-    value: str
-    interval: str = ""
-    mark: str = ""
-    bold: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """A benchmark's rows."""
-
-    benchmark: str
-    rows: Sequence[Sequence[Cell]]
-
-
-def leaderboard_text(frame: "pd.DataFrame", form: str) -> str:
-    """A leaderboard in a format: markdown, csv, latex or html."""
+def leaderboard_text(
+    frame: "pd.DataFrame", form: Literal["markdown", "csv", "latex", "html"]
+) -> str:
+    """A leaderboard in a format."""
     if form == "csv":
         return str(frame.to_csv(index=False))
-    writers = {"markdown": _markdown, "latex": _latex, "html": _html}
-    blocks = [
-        Block(benchmark=str(name), rows=[_cells(row, frame) for row in _records(part)])
-        for name, part in frame.groupby("benchmark", sort=False)
+    notes = [_one_line(note) for note in _notes(frame)]
+    if form == "markdown":
+        return "\n".join([*_markdown(frame), *(f"{_marked_down(note)}  " for note in notes), ""])
+    styler = _styled(frame, form)
+    if form == "latex":
+        columns = "ll" + "r" * (1 + len(NUMBERS))
+        table = styler.to_latex(column_format=columns, hrules=True, multirow_align="naive")
+        return table + "".join(f"% {note}\n" for note in notes)
+    styler = styler.set_table_styles(
+        [
+            {"selector": "th", "props": "padding: 0.2em 0.6em; text-align: right"},
+            {"selector": "th.row_heading", "props": "text-align: left; font-weight: normal"},
+            {"selector": "td", "props": "padding: 0.2em 0.6em; text-align: right"},
+            {"selector": "tbody tr", "props": "vertical-align: top"},
+            {"selector": "small", "props": "white-space: nowrap"},
+        ]
+    )
+    table = styler.to_html(table_uuid="leaderboard", cell_ids=False)
+    return table + "".join(f"<p>{html.escape(note)}</p>\n" for note in notes)
+
+
+def _styled(frame: "pd.DataFrame", form: Literal["latex", "html"]) -> "Styler":
+    """The table by benchmark and checkpoint, with their names escaped."""
+    import pandas as pd
+
+    rows = frame.to_dict(orient="records")
+    # the position keeps apart checkpoints of one name
+    names = [
+        (_one_line(str(row["benchmark"])), position, _name(row, frame))
+        for position, row in enumerate(rows)
     ]
-    return writers[form](["checkpoint", "n", *NUMBERS.values()], blocks, list(_notes(frame)))
+    cells = pd.DataFrame(
+        [_cells(row, form) for row in rows],
+        index=pd.MultiIndex.from_tuples(names),
+        columns=["n", *NUMBERS.values()],
+    )
+    escape_rest = (lambda text: text.translate(LATEX_RULES)) if form == "latex" else None
+    return cells.style.format_index(escape_rest, level=[0, 2], escape=form).hide(
+        axis="index", level=1
+    )
 
 
-def _records(frame: "pd.DataFrame") -> list[dict[Any, Any]]:
-    return frame.to_dict(orient="records")
-
-
-def _cells(row: dict[Any, Any], frame: "pd.DataFrame") -> list[Cell]:
+def _cells(row: Mapping[Any, Any], form: str) -> list[str]:
+    """The numbers of a row in the markup of a format."""
+    bold, star, small = MARKUP[form]
     best = row["best"].split(", ")
-    cells = [Cell(value=_name(row, frame)), Cell(value=f"{row['n']:,}")]
+    cells = [f"{row['n']:,}"]
     for name in NUMBERS:
         # adding 0.0 turns a rounded -0.0 into 0.0
         value, low, high = (
             f"{round(100 * row[key], 1) + 0.0:.1f}" for key in (name, f"{name}_low", f"{name}_high")
         )
-        mark = _mark(row["q_value"]) if name == "gap" else ""
-        cells.append(Cell(value=value, interval=f"[{low}, {high}]", mark=mark, bold=name in best))
+        number = bold.format(value) if name in best else value
+        if name == "gap":
+            number += star * sum(row["q_value"] < limit for limit in STARRED_BELOW)
+        cells.append(f"{number} {small.format(f'[{low}, {high}]')}")
     return cells
 
 
-def _mark(q_value: float) -> str:
-    return next((mark for level, mark in MARKS if q_value < level), "")
-
-
-def _name(row: dict[Any, Any], frame: "pd.DataFrame") -> str:
-    """A checkpoint's name, with what it needs to be told from the others."""
+def _name(row: Mapping[Any, Any], frame: "pd.DataFrame") -> str:
+    """A checkpoint's name, with what sets it apart from the others."""
     step = "" if row["step"] is None or row["step"] != row["step"] else f"/{row['step']}"
     run = f"{row['run']}: " if frame["run"].nunique() > 1 else ""
     pair = f" {row['pair']}" if frame["pair"].nunique() > 1 else ""
     named = f": {row['baseline']}" if row["baseline"] else ""
     baseline = f" (baseline{named})" if row["is_baseline"] else ""
-    return f"{run}{row['series']}{step}{pair}{baseline}"
+    return _one_line(f"{run}{row['series']}{step}{pair}{baseline}")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _notes(frame: "pd.DataFrame") -> Iterator[str]:
@@ -118,63 +133,24 @@ def _notes(frame: "pd.DataFrame") -> Iterator[str]:
     yield from rows_notes(frame["rows"])
 
 
-def _markdown(head: Sequence[str], blocks: Sequence[Block], notes: Sequence[str]) -> str:
-    lines = []
-    for block in blocks:
-        lines += [f"### {_marked_down(block.benchmark)}", "", f"| {' | '.join(head)} |"]
-        lines.append(f"| --- |{' ---: |' * (len(head) - 1)}")
-        for row in block.rows:
-            cells = []
-            for cell in row:
-                value = _marked_down(cell.value)
-                value = f"**{value}**" if cell.bold else value
-                cells.append(f"{value}{_marked_down(cell.mark)} {cell.interval}".strip())
-            lines.append(f"| {' | '.join(cells)} |")
-        lines.append("")
-    return "\n".join([*lines, *(f"{_marked_down(note)}  " for note in notes), ""])
+def _markdown(frame: "pd.DataFrame") -> Iterator[str]:
+    """A heading and a table for each benchmark."""
+    head = ["checkpoint", "n", *NUMBERS.values()]
+    for benchmark, part in frame.groupby("benchmark", sort=False):
+        rows = [
+            [_marked_down(_name(row, frame)), *_cells(row, "markdown")]
+            for row in part.to_dict(orient="records")
+        ]
+        yield f"### {_marked_down(_one_line(str(benchmark)))}\n"
+        yield tabulate(
+            rows,
+            head,
+            tablefmt="pipe",
+            disable_numparse=True,
+            colalign=["left", *["right"] * (len(head) - 1)],
+        )
+        yield ""
 
 
 def _marked_down(text: str) -> str:
-    return MARKDOWN_SPECIAL.sub(r"\\\1", " ".join(text.split()))
-
-
-def _latex(head: Sequence[str], blocks: Sequence[Block], notes: Sequence[str]) -> str:
-    lines = [f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", "\\toprule"]
-    lines.append(" & ".join(map(_tex, head)) + " \\\\")
-    for block in blocks:
-        title = f"\\textit{{{_tex(block.benchmark)}}}"
-        lines += ["\\midrule", f"\\multicolumn{{{len(head)}}}{{l}}{{{title}}} \\\\"]
-        for row in block.rows:
-            cells = []
-            for cell in row:
-                value = _tex(cell.value)
-                value = f"\\textbf{{{value}}}" if cell.bold else value
-                mark = f"\\textsuperscript{{{cell.mark}}}" if cell.mark else ""
-                interval = f" {{\\scriptsize {_tex(cell.interval)}}}" if cell.interval else ""
-                cells.append(f"{value}{mark}{interval}")
-            lines.append(" & ".join(cells) + " \\\\")
-    lines += ["\\bottomrule", "\\end{tabular}", *(f"% {note}" for note in notes), ""]
-    return "\n".join(lines)
-
-
-def _tex(text: str) -> str:
-    return "".join(LATEX_SPECIAL.get(character, character) for character in " ".join(text.split()))
-
-
-def _html(head: Sequence[str], blocks: Sequence[Block], notes: Sequence[str]) -> str:
-    lines = ["<table>", "<thead><tr>", *(f"<th>{html.escape(name)}</th>" for name in head)]
-    lines.append("</tr></thead>")
-    for block in blocks:
-        title = html.escape(block.benchmark)
-        lines += ["<tbody>", f'<tr><th colspan="{len(head)}">{title}</th></tr>']
-        for row in block.rows:
-            cells = []
-            for cell in row:
-                value = html.escape(cell.value)
-                value = f"<strong>{value}</strong>" if cell.bold else value
-                interval = f" <small>{cell.interval}</small>" if cell.interval else ""
-                cells.append(f"<td>{value}{cell.mark}{interval}</td>")
-            lines.append(f"<tr>{''.join(cells)}</tr>")
-        lines.append("</tbody>")
-    lines.append("</table>")
-    return "\n".join([*lines, *(f"<p>{html.escape(note)}</p>" for note in notes), ""])
+    return MARKDOWN_SPECIAL.sub(r"\\\1", text)
