@@ -1,7 +1,6 @@
 """`medeval score`: predictions made elsewhere, judged line by line."""
 
 import json
-from collections.abc import Iterator
 from typing import IO, Any
 
 import click
@@ -27,6 +26,7 @@ def score_command(ctx: click.Context, /, predictions: IO[bytes], judge: str, **_
     Exit codes: 0 all is judged; 1 a line cannot be read, or the judge or its endpoint failed on
     one; 2 usage.
     """
+    from medeval.data.lines import read_objects
     from medeval.evaluation.loader import load
     from medeval.evaluation.plan import judge_client, ready_judge
     from medeval.evaluation.plan_file import read_options
@@ -37,9 +37,8 @@ def score_command(ctx: click.Context, /, predictions: IO[bytes], judge: str, **_
     options = read_options(None, named)
     client = judge_client(options)
     loaded = ready_judge(load(judge, Judge), client)
-    scored = score_lines(
-        _lines(predictions), loaded, client=client, places=options.judge_concurrency
-    )
+    lines = read_objects(predictions, skip_blank=False)
+    scored = score_lines(lines, loaded, client=client, places=options.judge_concurrency)
     n_lines = n_failed = 0
     for line in scored:
         n_lines += 1
@@ -52,16 +51,3 @@ def score_command(ctx: click.Context, /, predictions: IO[bytes], judge: str, **_
         what = f"the judge failed on {n_failed} of {n_lines} lines: the reasons in them say why"
         click.echo(what, err=True)
     ctx.exit(1 if n_failed else 0)
-
-
-def _lines(predictions: IO[bytes]) -> Iterator[dict[str, Any]]:
-    from medeval.errors import DataError
-
-    for number, text in enumerate(predictions, start=1):
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"line {number} is not JSON: {error}") from error
-        if not isinstance(line, dict):
-            raise DataError(f"line {number} is not a JSON object")
-        yield line

@@ -1,8 +1,8 @@
 """Rows from hub data sets, repository snapshots, local tables or a definition's own drawing.
 
-Nothing is held but positions: a row is read when it is asked for, and an image's bytes each time
-they are asked for, so that memory does not grow with the number of rows. What stands in a row is
-data: a path in it stays inside its folder, and no code of a data set ever runs.
+The rows of a JSON file are held in memory. Of other tables, a row is read each time it is indexed.
+Bytes of image files are read each time they are needed, and never held. What a row holds is data: a
+path in it stays inside its folder, and no code of a data set ever runs.
 """
 
 import hashlib

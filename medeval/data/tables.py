@@ -1,23 +1,20 @@
-"""Tables read one row at a time by position; no row is held but drawn ones, up to a bound.
+"""Tables read one row at a time by position.
 
-A JSON table keeps the offsets of its rows; parquet, tsv and hub tables are those that `hub` maps
-into memory. Image columns are never decoded here.
+The rows of a JSON file are held in memory; parquet, tsv and hub tables are those that `hub` maps
+into memory. Of drawn rows, a bounded number of bytes is held. Image columns are not decoded here.
 """
 
 import json
-import mmap
-import os
 import re
 import sys
-from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
 from typing import Any, Final, Protocol
-from weakref import finalize
 
 from medeval.data.files import Folder, shown
+from medeval.data.lines import read_objects
 from medeval.errors import DataError
 
 # In the order in which they are listed to people.
@@ -27,8 +24,6 @@ TABLE_SUFFIXES = (".parquet", ".tsv", ".jsonl", ".json")
 KEPT_DRAWN_BYTES: Final = 64 * 2**20
 
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<part>\d{5})-of-(?P<parts>\d{5})")
-# Strings are taken whole, so that a bracket in one does not count.
-_JSON_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[][{}]', re.DOTALL)
 
 
 class Table(Protocol):
@@ -46,56 +41,46 @@ class Table(Protocol):
 
 # The column that holds the key of a row whose table is one object of objects.
 KEY = "key"
+INCOMPLETE: Final = "is the file complete?"
 
 
 class JsonTable:
-    """A file of JSON objects, one a line, in one list or in one object; only offsets are held.
+    """A file of JSON objects, one a line, in one list or in one object.
 
-    Where the objects stand in one object, by keys, a row has its own under "key".
+    Where the objects stand in one object, by keys, a row has its own key under "key". Raises
+    DataError where the file holds anything else.
     """
 
     def __init__(self, path: Path, folder: Folder) -> None:
         self.name = path.name
         self.folder = folder
-        self._path = path
-        self._starts = array("Q")
-        self._ends = array("Q")
-        # open for as long as the table is in use: a run reads each row several times
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        finalize(self, os.close, self._descriptor)
-        self._keyed = path.suffix == ".json" and _is_object(path)
-        for start, end in self._spans():
-            self._starts.append(start)
-            self._ends.append(end)
-
-    def _spans(self) -> Iterator[tuple[int, int]]:
-        if self._path.suffix != ".json":
-            return _lines(self._path)
-        return _members(self._path) if self._keyed else _elements(self._path)
+        self._rows = _json_rows(path)
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._rows)
 
     def read(self, index: int) -> Mapping[str, object]:
-        """Read one row; DataError names the line of one that is no JSON object."""
-        start, end = self._starts[index], self._ends[index]
-        try:
-            text = os.pread(self._descriptor, end - start, start).decode("utf-8-sig")
-            row = json.loads(f"{{{text}}}" if self._keyed else text)
-        except (OSError, ValueError, RecursionError) as error:
-            raise DataError(
-                f"{self.name}, line {_line_number(self._path, start)}: no JSON object: {error}",
-                hint="is the file complete?",
-            ) from error
+        """Read one row."""
+        return self._rows[index]
+
+
+def _json_rows(path: Path) -> Sequence[Mapping[str, object]]:
+    try:
+        if path.suffix == ".jsonl":
+            with path.open("rb") as file:
+                return list(read_objects(file, where=f"{path.name}, ", hint=INCOMPLETE))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path.name} is not JSON: {error}", hint=INCOMPLETE) from error
+    rows = list(content.values()) if isinstance(content, dict) else content
+    if not isinstance(rows, list):
+        raise DataError(f"{path.name}: expected JSON objects in a list, got {shown(content)}")
+    for index, row in enumerate(rows):
         if not isinstance(row, dict):
-            raise DataError(
-                f"{self.name}, line {_line_number(self._path, start)}: "
-                f"expected a JSON object, got {shown(row)}"
-            )
-        if not self._keyed:
-            return row
-        ((key, values),) = row.items()
-        return {KEY: key, **values}
+            raise DataError(f"{path.name}, row {index}: expected a JSON object, got {shown(row)}")
+    if isinstance(content, dict):
+        return [{KEY: key, **row} for key, row in content.items()]
+    return rows
 
 
 class SeveralTables:
@@ -229,83 +214,3 @@ def _complete(files: list[Path]) -> list[Path]:
             f"but {len(files)} are in {str(files[0].parent)!r}"
         )
     return files
-
-
-def _lines(path: Path) -> Iterator[tuple[int, int]]:
-    """Start and end of each line that is not blank."""
-    start = 0
-    with path.open("rb") as file:
-        for line in file:
-            if line.strip():
-                yield start, start + len(line)
-            start += len(line)
-
-
-def _elements(path: Path) -> Iterator[tuple[int, int]]:
-    """Start and end of each element of a JSON list of objects.
-
-    Raises DataError where the file is no such list, or ends before the list does.
-    """
-    if not path.stat().st_size:
-        return
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        depth, start, end, between = 0, 0, 0, b"["
-        for token in _JSON_TOKEN.finditer(text):
-            mark = text[token.start() : token.start() + 1]
-            depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(mark, 0)
-            if depth == 2 and mark in (b"[", b"{"):
-                start = token.start()
-                _expect(between, text[end:start], path, start)
-            elif depth == 1 and mark in (b"]", b"}"):
-                end, between = token.end(), b","
-                yield start, end
-        _expect(b"]" if end else b"[]", text[end:], path, end)
-
-
-def _is_object(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
-
-
-def _members(path: Path) -> Iterator[tuple[int, int]]:
-    """Start of the key and end of the value of each member of a JSON object of objects.
-
-    Raises DataError where the file is no such object, or ends before the object does.
-    """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        depth, end, between = 0, 0, b"{"
-        key: tuple[int, int] | None = None
-        for token in _JSON_TOKEN.finditer(text):
-            mark = text[token.start() : token.start() + 1]
-            depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(mark, 0)
-            if depth == 1 and mark == b'"':
-                key = key or token.span()
-            elif depth == 2 and mark == b"{" and key is not None and key[0] >= end:
-                _expect(between, text[end : key[0]], path, key[0], "an object")
-                _expect(b":", text[key[1] : token.start()], path, token.start(), "an object")
-            elif depth == 1 and mark == b"}" and key is not None:
-                yield key[0], token.end()
-                end, between, key = token.end(), b",", None
-        _expect(b"}" if end else b"{}", text[end:], path, end, "an object")
-
-
-def _expect(expected: bytes, found: bytes, path: Path, offset: int, what: str = "a list") -> None:
-    if b"".join(found.removeprefix(b"\xef\xbb\xbf").split()) != expected:
-        raise DataError(
-            f"{path.name}, line {_line_number(path, offset)}: expected {what} of JSON objects "
-            f"with {expected.decode()!r} here, got {shown(found)}",
-            hint="is the file complete?",
-        )
-
-
-def _line_number(path: Path, offset: int) -> int:
-    """The line that a byte stands in, counted from 1; 0 where the file has gone."""
-    try:
-        with path.open("rb") as file:
-            breaks = 0
-            while offset > 0 and (part := file.read(min(offset, 1 << 20))):
-                breaks += part.count(b"\n")
-                offset -= len(part)
-            return breaks + 1
-    except OSError:
-        return 0

@@ -1,7 +1,6 @@
 import base64
 import io
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,20 +148,18 @@ def test_json_comes_back_as_it_was_written(tmp_path: Path, rows: list[dict[str, 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"a": 1}\n{"a": \n', "rows.jsonl, line 2: no JSON object"),
-        (b'{"a": 1}\n\n\n{"a": 2}x\n', "rows.jsonl, line 4: no JSON object"),
-        (b'{"a": 1}\n[1]\n', "rows.jsonl, line 2: expected a JSON object, got [1]"),
-        (b'{"a": 1}\n{"a": "\xff"}\n', "rows.jsonl, line 2: no JSON object"),
-        (b'{"a": 1}\n' + b"[" * 100_000, "rows.jsonl, line 2: no JSON object"),
+        (b'{"a": 1}\n{"a": \n', "rows.jsonl, line 2 is not JSON: "),
+        (b'{"a": 1}\n\n\n{"a": 2}x\n', "rows.jsonl, line 4 is not JSON: "),
+        (b'{"a": 1}\n[1]\n', "rows.jsonl, line 2 is not a JSON object, got '[1]"),
+        (b'{"a": 1}\n{"a": "\xff"}\n', "rows.jsonl, line 2 is not JSON: "),
+        (b'{"a": 1}\n' + b"[" * 100_000, "rows.jsonl, line 2 is not JSON: "),
     ],
 )
 def test_a_garbled_line_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)
-    rows = open_rows(HUB, path)
-    assert rows[0]["a"] == 1
     with pytest.raises(DataError) as raised:
-        list(rows)
+        open_rows(HUB, path)
     assert raised.value.message.startswith(message)
 
 
@@ -233,25 +230,21 @@ def test_a_digest_is_of_what_a_cell_holds(tmp_path: Path, value: object, same: o
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"data": []}', "expected an object of JSON objects"),
-        ('{"a": {"b": 1}, "c": 5}', "expected an object of JSON objects"),
-        ('{"a": {"b": 1}, "c": "d": {}}', "expected an object of JSON objects"),
-        ('{"a": {"b": 1} "c": {}}', "expected an object of JSON objects"),
-        ('{"a": {"b": 1},\n"c": {"d": "2', "rows.json, line 1: expected an object"),
-        ('{"a": {"b": 1}} tail', "expected an object of JSON objects"),
-        ('{{"b": 1}}', "expected an object of JSON objects"),
+        ('{"data": []}', "rows.json, row 0: expected a JSON object, got []"),
+        ('{"a": {"b": 1}, "c": 5}', "rows.json, row 1: expected a JSON object, got 5"),
+        ('{"a": {"b": 1},\n"c": {"d": "2', "rows.json is not JSON: Unterminated string"),
+        ('{"a": {"b": 1}} tail', "rows.json is not JSON: Extra data: line 1 column 17"),
         ("{}", "has no rows"),
-        ('[{"a": 1}, 5, {"a": 2}]', "expected a list of JSON objects"),
-        ('[{"a": 1},\n{"a": 2}', "rows.json, line 2: expected a list"),
-        ('[{"a": 1},\n{"a": "2', "rows.json, line 1: expected a list"),
-        ('[{"a": 1}] tail', "expected a list of JSON objects"),
-        ('["a"]', "expected a list of JSON objects"),
-        ("5", "expected a list of JSON objects"),
+        ('[{"a": 1}, 5, {"a": 2}]', "rows.json, row 1: expected a JSON object, got 5"),
+        ('[{"a": 1},\n{"a": 2}', "rows.json is not JSON: Expecting ',' delimiter: line 2"),
+        ("[[1]]", "rows.json, row 0: expected a JSON object, got [1]"),
+        ("[" * 100_000, "rows.json is not JSON: maximum recursion depth"),
+        ("5", "rows.json: expected JSON objects in a list, got 5"),
         ("[]", "has no rows"),
-        ("", "has no rows"),
+        ("", "rows.json is not JSON: Expecting value"),
     ],
 )
-def test_a_json_file_that_is_no_list_of_objects_is_refused(
+def test_a_json_file_without_objects_in_a_list_or_an_object_is_refused(
     tmp_path: Path, content: str, message: str
 ) -> None:
     (tmp_path / "rows.json").write_text(content, encoding="utf-8")
@@ -260,26 +253,12 @@ def test_a_json_file_that_is_no_list_of_objects_is_refused(
     assert message in raised.value.message
 
 
-def test_a_list_inside_a_json_list_is_no_row(tmp_path: Path) -> None:
-    (tmp_path / "rows.json").write_text("[[1]]", encoding="utf-8")
-    with pytest.raises(DataError, match=r"line 1: expected a JSON object, got \[1\]"):
-        list(open_rows(HUB, tmp_path))
-
-
 def test_a_table_that_is_replaced_while_it_is_read_stays_as_it_was(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "rows.jsonl", {"a": 1})
     rows = open_rows(HUB, path)
     path.unlink()
     write_lines(path, {"a": 2})
     assert rows[0]["a"] == 1
-
-
-def test_a_table_that_is_cut_short_while_it_is_read_is_told(tmp_path: Path) -> None:
-    path = write_lines(tmp_path / "rows.jsonl", {"a": 1})
-    rows = open_rows(HUB, path)
-    os.truncate(path, 3)
-    with pytest.raises(DataError, match="line 1: no JSON object"):
-        rows[0]
 
 
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.tsv"])

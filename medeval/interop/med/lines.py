@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+from medeval.data.lines import read_objects
 from medeval.errors import DataError, RecordError
 from medeval.store.files import explained
 from medeval.store.records import record_of
@@ -93,21 +94,13 @@ class LogLine:
 
 def read_lines(path: Path) -> Iterator[LogLine]:
     """Each line of a log that is not blank. Raises DataError at one that cannot be read."""
-    number = 0
     with explained("read", path), path.open("rb") as file:
-        for at, data in enumerate(file, start=1):
-            if data.strip():
-                number += 1
-                yield _line(data, number, f"{path}, line {at}")
+        objects = read_objects(file, where=f"{path}, ", hint=DAMAGED)
+        for number, values in enumerate(objects, start=1):
+            yield _line(values, number, f"{path}, record {number}")
 
 
-def _line(data: bytes, number: int, where: str) -> LogLine:
-    try:
-        values = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is not JSON: {error}", hint=DAMAGED) from None
-    if not isinstance(values, dict):
-        raise DataError(f"{where} is not a JSON object", hint=DAMAGED)
+def _line(values: Mapping[str, Any], number: int, where: str) -> LogLine:
     inner = values.get("result_dict")
     result: Mapping[str, Any] = inner if isinstance(inner, dict) else {}
     origin = _origin(values.get("medeval"), where)

@@ -153,7 +153,7 @@ def garbled(place: Path) -> None:
         (listed, r"line 1 is not a JSON object"),
         (emptied, r"holds no line"),
         (removed, r"benchmark 'vstar': the log of 'tool_agent' is missing"),
-        (garbled, r"line 1, its `medeval` object: field "),
+        (garbled, r"record 1, its `medeval` object: field "),
     ],
 )
 def test_broken_logs_are_refused_or_left_out_as_gaps(

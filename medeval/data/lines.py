@@ -1,0 +1,35 @@
+"""Files with one JSON object a line, as people and other tools write them."""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jsonlines
+
+from medeval.data.files import shown
+from medeval.errors import DataError
+
+
+def read_objects(
+    lines: Iterable[bytes], *, where: str = "", hint: str | None = None, skip_blank: bool = True
+) -> Iterator[dict[str, Any]]:
+    """The object of each line of UTF-8 text, in order.
+
+    Raises DataError with the line's number, counted from 1, where a line is no JSON object. `where`
+    goes before the number in that message, such as `"rows.jsonl, "`; `hint` is its hint. Blank
+    lines are skipped, or refused without `skip_blank`.
+    """
+    reader = jsonlines.Reader(lines, loads=_loads)
+    try:
+        yield from reader.iter(type=dict, skip_empty=skip_blank)
+    except jsonlines.InvalidLineError as error:
+        cause = error.__cause__
+        problem = f"JSON: {cause}" if cause else f"a JSON object, got {shown(error.line)}"
+        raise DataError(f"{where}line {error.lineno} is not {problem}", hint=hint) from error
+
+
+def _loads(text: str | bytes) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
