@@ -1,6 +1,6 @@
 """How scores of samples become a benchmark's score, as its authors compute it.
 
-Every function takes decided samples alone and gives shares or means, 0 to 1 where scores are.
+Every function takes decided samples only. Where scores are from 0 to 1, so are the results.
 """
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from medeval.types.verdict import Aggregate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """A sample's score, with what aggregates go by; `choice` is the text of the option chosen."""
+    """A sample's score, with its groups and cluster; `choice` is the text of the chosen option."""
 
     sample_id: str
     score: float
@@ -26,7 +26,7 @@ class Scored:
 def scored_results(results: Iterable[Result], samples: Mapping[str, Labels]) -> list[Scored]:
     """The decided results of a cell, ready to be aggregated.
 
-    With repeats, each stands for itself, and a cluster is one question at one repeat.
+    Each repeat counts as a sample of its own, and a cluster is one question at one repeat.
     """
     return [
         Scored(
@@ -49,7 +49,7 @@ def _chosen_text(answer: str | None, options: Sequence[str]) -> str | None:
 
 
 def mean_over_samples(scored: Collection[Scored]) -> float:
-    """The plain mean. Raises DataError where there is none.
+    """The plain mean. Raises DataError without a sample.
 
     >>> mean_over_samples([Scored(sample_id="a", score=1.0), Scored(sample_id="b", score=0.0)])
     0.5
@@ -116,7 +116,7 @@ def weighted_average(means: Mapping[str, tuple[float, int]]) -> float:
 
 
 def all_correct(scored: Collection[Scored], *, correct_at: float = 1.0, size: int = 4) -> float:
-    """The share of questions whose samples are all correct, over complete clusters alone.
+    """The share of questions whose samples are all correct, over complete clusters only.
 
     A cluster counts where `size` of its samples are decided. Not an official score of HR-Bench.
     Raises DataError where no cluster is complete.
@@ -127,10 +127,10 @@ def all_correct(scored: Collection[Scored], *, correct_at: float = 1.0, size: in
 
 
 def letter_consistency(scored: Collection[Scored], *, size: int = 4) -> float:
-    """The share of questions for which one option was chosen wherever its letter moved.
+    """The share of questions for which the same option was chosen under every order of the letters.
 
     Right or wrong does not matter. A sample that chose no option makes its question inconsistent.
-    Complete clusters alone count, as for `all_correct`. Not an official score of HR-Bench.
+    Only complete clusters count, as for `all_correct`. Not an official score of HR-Bench.
     """
     clusters = _complete_clusters(scored, size)
     consistent = sum(

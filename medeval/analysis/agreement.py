@@ -12,8 +12,8 @@ from medeval.types.verdict import Verdict, VerdictStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """One answer that two judges looked at."""
+class VerdictPair:
+    """The verdicts of two judges on one answer."""
 
     cell: CellKey
     sample_id: str
@@ -26,9 +26,10 @@ class Compared:
 class Agreement:
     """Two judges on the answers that both have a verdict on.
 
-    `n` of them both decided; `agreed` is the share of those with the same verdict and `kappa`
-    Cohen's kappa over them, None where `n` is 0 or chance alone agrees always. `undecided` had no
-    decision by one or the other. `disagreements` lists all answers with two different verdicts.
+    `n` counts the answers that both decided. `agreed` is the share of those with equal verdicts and
+    `kappa` Cohen's kappa over them, None where `n` is 0 or all verdicts are the same. `undecided`
+    counts the answers that either judge left undecided. `disagreements` lists the answers with two
+    different verdicts, undecided ones included.
     """
 
     first: str
@@ -37,7 +38,7 @@ class Agreement:
     agreed: float | None
     kappa: float | None
     undecided: int
-    disagreements: tuple[Compared, ...]
+    disagreements: tuple[VerdictPair, ...]
 
 
 def cohens_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
@@ -70,8 +71,8 @@ def cohens_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
     return float(inter_rater.cohens_kappa(table, return_results=False))
 
 
-def agreement(first: str, second: str, compared: Sequence[Compared]) -> Agreement:
-    """What the verdicts of two judges on the same answers come to."""
+def agreement(first: str, second: str, compared: Sequence[VerdictPair]) -> Agreement:
+    """How far two judges agree on the answers that both have a verdict on."""
     decided = [
         (item.first, item.second)
         for item in compared
@@ -90,7 +91,7 @@ def agreement(first: str, second: str, compared: Sequence[Compared]) -> Agreemen
 
 
 def judge_agreements(folder: RunFolder, judges: Sequence[str]) -> list[Agreement]:
-    """Each pair of judges, by identity, over a whole run; then the parts of judges made of two."""
+    """The agreement of each two judges over a run, then of the two parts of composite judges."""
     verdicts = {key: _by_answer(folder, key, judges) for key in folder.cells()}
     found = [
         agreement(first, second, _compared(verdicts, first, second))
@@ -149,9 +150,9 @@ def _by_answer(
     return found
 
 
-def _compared(verdicts: _Verdicts, first: str, second: str) -> list[Compared]:
+def _compared(verdicts: _Verdicts, first: str, second: str) -> list[VerdictPair]:
     return [
-        Compared(
+        VerdictPair(
             cell=key,
             sample_id=sample_id,
             repeat=repeat,
@@ -164,16 +165,16 @@ def _compared(verdicts: _Verdicts, first: str, second: str) -> list[Compared]:
     ]
 
 
-def _compared_parts(verdicts: _Verdicts, judge: str) -> dict[tuple[str, str], list[Compared]]:
-    """The verdicts that a judge's two parts gave, by their names."""
-    found: dict[tuple[str, str], list[Compared]] = {}
+def _compared_parts(verdicts: _Verdicts, judge: str) -> dict[tuple[str, str], list[VerdictPair]]:
+    """The verdicts of a composite judge's two parts, by the names of the parts."""
+    found: dict[tuple[str, str], list[VerdictPair]] = {}
     for key, answers in verdicts.items():
         for (sample_id, repeat), by_judge in answers.items():
             parts = dict(by_judge[judge].parts) if judge in by_judge else {}
             if len(parts) == 2:
                 (first, one), (second, other) = parts.items()
                 found.setdefault((first, second), []).append(
-                    Compared(
+                    VerdictPair(
                         cell=key,
                         sample_id=sample_id,
                         repeat=repeat,

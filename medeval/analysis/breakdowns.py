@@ -1,4 +1,4 @@
-"""Scores below and above a cell: its groups, its clusters, and the suites it belongs to."""
+"""Scores by group, by cluster of questions, and by suite of benchmarks."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,7 @@ from medeval.analysis.aggregates import (
     official_score,
     weighted_average,
 )
-from medeval.analysis.med.tabulation import TableRow
-from medeval.analysis.statistics.rate import mean_rate
+from medeval.analysis.statistics.rate import TableRow, mean_rate
 from medeval.errors import DataError
 from medeval.store.keys import CellKey
 from medeval.types.run import BenchmarkRecord
@@ -28,7 +27,7 @@ class CellScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Member:
-    """What a suite's average needs of a cell."""
+    """A cell's score and size, for the average of its suite."""
 
     benchmark: str
     score: float
@@ -37,7 +36,7 @@ class _Member:
 
 
 class Breakdowns:
-    """The rows of each breakdown, gathered cell by cell.
+    """The rows of each breakdown, collected cell by cell.
 
     `groups`: each group of each grouping, with n and a 95% interval. `clusters`: the share of
     questions answered right in all their samples, and answered alike in all of them. `suites`:
@@ -50,7 +49,7 @@ class Breakdowns:
         self._suites: dict[tuple[str, CellKey], list[_Member]] = {}
 
     def add(self, cell: CellScores) -> None:
-        """Take a cell in; its scores are not kept."""
+        """Add a cell; its scores are not kept."""
         self._groups.extend(_group_rows(cell))
         self._clusters.extend(_cluster_rows(cell))
         key, suite = cell.key, cell.part.suite

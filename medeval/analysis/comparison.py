@@ -1,35 +1,32 @@
 """Two checkpoints compared sample by sample, of one run or of two."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medeval.analysis.med.analysis_set import AnalysisSet
-from medeval.analysis.med.curves import MEAN, Curve, Floats, Shares
+from medeval.analysis.med.curves import MEAN, Curve, Shares
 from medeval.analysis.med.outcomes import Step, rows_marks
-from medeval.analysis.med.quantities import SHARES
-from medeval.analysis.med.tabulation import TableRow, as_columns
+from medeval.analysis.med.quantities import SHARES, PerSample
 from medeval.analysis.med.terms import TERMS
 from medeval.analysis.statistics.intervals import Stratum, difference
-from medeval.analysis.statistics.rate import Rate
+from medeval.analysis.statistics.rate import Rate, TableRow
 from medeval.analysis.statistics.significance import benjamini_hochberg, exact_test, mean_test
 from medeval.errors import RecordError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Value = Callable[[Shares], Floats]
-
-QUANTITIES: Mapping[str, Value] = {
+QUANTITIES: Mapping[str, PerSample] = {
     "free": SHARES["free"],
     "available": SHARES["available"],
     "gap": lambda shares: shares.available - shares.free,
     **{term: SHARES[term] for term in TERMS},
 }
 COMPARED = ("free", "available", "gap")
-# The largest change of a quantity: the gap is itself a difference.
+# The largest possible difference of a quantity, 1 where it is not named: a gap is from -1 to 1.
 REACH = {"gap": 2.0}
 
 
@@ -50,7 +47,7 @@ class Entrant:
 
     @property
     def benchmarks(self) -> tuple[str, ...]:
-        """The benchmarks that it has outcomes of."""
+        """The benchmarks with outcomes at the step."""
         return tuple(curve.benchmark for curve in self.found.curves if self.step in curve.steps)
 
     def judge(self, benchmark: str) -> str:
@@ -90,14 +87,14 @@ def paired(first: Entrant, other: Entrant, benchmark: str) -> Paired:
     assert two is not None
     repeats = {one.repeats[one.steps.index(first.step)], two.repeats[two.steps.index(other.step)]}
     if one.ids != two.ids:
-        places = {sample_id: place for place, sample_id in enumerate(two.ids)}
-        kept = [place for place, sample_id in enumerate(one.ids) if sample_id in places]
+        positions = {sample_id: position for position, sample_id in enumerate(two.ids)}
+        kept = [position for position, sample_id in enumerate(one.ids) if sample_id in positions]
         if not kept:
             raise RecordError(
                 f"{first.name!r} and {other.name!r} share no sample of benchmark {benchmark!r}",
                 hint="they must be evaluated on the same data to be compared",
             )
-        two = only(two, [places[one.ids[place]] for place in kept])
+        two = only(two, [positions[one.ids[position]] for position in kept])
         one = only(one, kept)
     return Paired(
         curve=one, first=one.at(first.step), other=two.at(other.step), exact=repeats == {1}
@@ -105,19 +102,19 @@ def paired(first: Entrant, other: Entrant, benchmark: str) -> Paired:
 
 
 def only(curve: Curve, kept: Sequence[int]) -> Curve:
-    """A curve of the samples at the given places, in that order."""
+    """A curve of the samples at the given positions, in that order."""
     _, clusters = np.unique(curve.clusters[kept], return_inverse=True)
     return replace(
         curve,
-        ids=tuple(curve.ids[place] for place in kept),
-        groups=tuple(curve.groups[place] for place in kept),
+        ids=tuple(curve.ids[position] for position in kept),
+        groups=tuple(curve.groups[position] for position in kept),
         clusters=clusters.astype(np.int32),
         counts=curve.counts[:, :, kept],
     )
 
 
 def paired_difference(pairs: Sequence[Paired], quantity: str) -> Rate:
-    """The other entrant's mean less the first's, unweighted over benchmarks, score interval."""
+    """The other entrant's mean less the first's, unweighted over benchmarks."""
     reach = REACH.get(quantity, 1.0)
     strata = [pair.stratum(quantity) for pair in pairs]
     found = difference([replace(each, values=each.values / reach) for each in strata])
@@ -143,11 +140,11 @@ def paired_test(pairs: Sequence[Paired], quantity: str) -> float:
 class Comparison:
     """Paired differences by benchmark, and the samples that flipped.
 
-    `differences` has one row a benchmark (and one for their mean, where there are several) and
-    quantity: both values, the other's less the first's with its 95% interval, p and q (the same
-    after Benjamini-Hochberg over benchmarks and quantities), and in `rows` what differs from the
-    published number of rows. `flips` has one row a sample and arm
-    whose share of correct repeats changed.
+    `differences` has one row for each benchmark (and for their mean, where there are several) and
+    quantity: both values, the other's less the first's with its 95% interval, p, and q (p after
+    Benjamini-Hochberg over benchmarks and quantities). Its column `rows` says where a number of
+    rows differs from the published one. `flips` has one row for each sample and arm whose share of
+    correct repeats changed.
     """
 
     differences: "pd.DataFrame"
@@ -195,7 +192,7 @@ def _differences(pairs: Mapping[str, Sequence[Paired]]) -> Iterator[TableRow]:
                     "n": found.n,
                     "first": float(np.mean([of(pair.first).mean() for pair in joined])),
                     "other": float(np.mean([of(pair.other).mean() for pair in joined])),
-                    **as_columns("difference", found),
+                    **found.columns("difference"),
                     "p_value": paired_test(joined, quantity),
                 }
             )

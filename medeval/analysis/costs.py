@@ -1,4 +1,4 @@
-"""What trajectories took: tokens, and seconds of their engine."""
+"""The cost of trajectories: tokens, and seconds of their engine."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -8,11 +8,11 @@ from medeval.types.trajectory import Trajectory, Usage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a cell's trajectories took together.
+    """The cost of all trajectories of a cell.
 
-    Tokens are None where the engine did not count them. `seconds` adds up conversations that ran
-    side by side; `engine_s`, the parts of its time that an engine spent on each, None where one of
-    them does not tell.
+    Tokens are None where the engine did not count them. `seconds` is the sum over conversations,
+    which ran at the same time. `engine_s` is the sum of the engine's time for each, None where one
+    of them lacks it.
     """
 
     n_trajectories: int = 0
@@ -22,7 +22,7 @@ class Cost:
 
 
 class Tally:
-    """Adds up what trajectories took, as they pass by."""
+    """Adds up the cost of trajectories while they are iterated over."""
 
     def __init__(self) -> None:
         self._usage = Usage()

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from medeval.analysis.results import summarize_cells
-from medeval.analysis.summary import as_columns
+from medeval.analysis.summary import summary_rows
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.outcome import OutcomeRecord
 from medeval.types.run import RunRecord
@@ -36,10 +36,10 @@ TRAJECTORY = (
 
 
 class Run:
-    """A run folder, read when a frame is first asked for and kept then.
+    """A run folder as frames. Each frame is read when it is first used, and kept.
 
-    Every frame has the columns `checkpoint`, `series`, `step` and `benchmark` where they mean
-    something, so that frames join on them with `sample_id` and `repeat`.
+    Frames have the columns `checkpoint`, `series`, `step` and `benchmark` where they apply, so that
+    they can be joined on these, `sample_id` and `repeat`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -66,7 +66,7 @@ class Run:
 
     @cached_property
     def trajectories(self) -> pd.DataFrame:
-        """One row a trajectory, without its conversation, which `folder.cell(key)` gives."""
+        """One row a trajectory, without its conversation; `folder.cell(key)` has those."""
         return pd.DataFrame(self._trajectory_rows(), columns=[*CELL, *TRAJECTORY])
 
     def _trajectory_rows(self) -> Iterator[dict[str, Any]]:
@@ -113,8 +113,8 @@ class Run:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """One row a cell: the table a run ends with, each rate with its interval."""
-        return pd.DataFrame(as_columns(summarize_cells(self.folder, self.folder.cells())))
+        """One row a cell: the table that a run ends with, each rate with its interval."""
+        return pd.DataFrame(summary_rows(summarize_cells(self.folder, self.folder.cells())))
 
 
 def _names(key: CellKey) -> dict[str, Any]:

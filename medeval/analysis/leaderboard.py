@@ -11,9 +11,9 @@ from medeval.analysis.comparison import Entrant, Paired, paired, paired_test
 from medeval.analysis.med.curves import MEAN, Curve, Population
 from medeval.analysis.med.outcomes import Step, rows_marks
 from medeval.analysis.med.quantities import gap, gap_strata, mean_share
-from medeval.analysis.med.tabulation import TableRow, as_columns
 from medeval.analysis.med.terms import SIGNS
 from medeval.analysis.report import LINE_NUMBER, Analysis, analyze
+from medeval.analysis.statistics.rate import TableRow
 from medeval.analysis.statistics.significance import benjamini_hochberg, exact_test, mean_test
 from medeval.errors import UsageError
 from medeval.store.run_folder import RunFolder
@@ -68,7 +68,7 @@ def leaderboard(
     steps : sequence of int, optional
         Only these steps; models without a step stay.
     last : bool, default False
-        Only the last step of each series, beside its baseline.
+        Only the last step and the baseline of each series.
     sort : str, default "available"
         The number that a benchmark's rows are sorted by, best first; "step" for series and step.
     allow_missing, max_undecided
@@ -77,11 +77,12 @@ def leaderboard(
     Returns
     -------
     DataFrame
-        One row a benchmark and checkpoint, and one for the mean of benchmarks where a checkpoint
-        has them all. Shares `free`, `available`, `called` and the terms with Wilson intervals,
-        `gap` with a paired score interval; `q_value` is of the gap, after Benjamini-Hochberg over
-        the table. `best` lists the numbers that are better than in every other row of the
-        benchmark, each difference significant at 5% in a paired test on the shared samples.
+        One row for each benchmark and checkpoint, and one for the mean of benchmarks where a
+        checkpoint has them all. Shares `free`, `available`, `called` and the terms have binomial
+        intervals, `gap` a paired score interval. `q_value` is the p-value of the gap after
+        Benjamini-Hochberg over the table. `best` lists the numbers that are better than in every
+        other row of the benchmark, each difference significant at 5% in a paired test on the shared
+        samples.
 
     Raises
     ------
@@ -156,9 +157,9 @@ def _table(
             )
     rows = [_row(each) for each in ranked]
     for name in BETTER:
-        place = _best(ranked, rows, name)
-        if place is not None:
-            rows[place]["best"] = ", ".join(filter(None, [rows[place]["best"], name]))
+        position = _best(ranked, rows, name)
+        if position is not None:
+            rows[position]["best"] = ", ".join(filter(None, [rows[position]["best"], name]))
     if sort != "step":
         rows.sort(key=lambda row: -BETTER.get(sort, 1) * row[sort])
     return rows
@@ -185,7 +186,7 @@ def _row(ranked: Ranked) -> TableRow:
             if name == "gap"
             else mean_share(population, entrant.step, name)
         )
-        row |= as_columns(name, rate)
+        row |= rate.columns(name)
     row |= {"p_value": _gap_test(population, entrant.step), "q_value": None, "best": ""}
     row["pairing"] = "position" if _is_by_position(population.curves) else "id"
     row["missing"] = "allowed" if entrant.found.allowed_missing else "none"
@@ -206,18 +207,18 @@ def _is_by_position(curves: Iterable[Curve]) -> bool:
 
 
 def _best(ranked: Sequence[Ranked], rows: Sequence[TableRow], name: str) -> int | None:
-    """The place of the row that is best and differs from every other one, None without one."""
+    """The position of the row that is best and differs from every other; None without one."""
     if len(rows) < 2:
         return None
-    place = int(np.argmax([BETTER[name] * row[name] for row in rows]))
-    champion = ranked[place]
+    position = int(np.argmax([BETTER[name] * row[name] for row in rows]))
+    champion = ranked[position]
     benchmarks = [curve.benchmark for curve in champion.population.curves]
     for other in ranked:
         if other is not champion:
             pairs = [paired(other.entrant, champion.entrant, each) for each in benchmarks]
             if not _leads(pairs, name) or paired_test(pairs, name) >= LEVEL_OF_BEST:
                 return None
-    return place
+    return position
 
 
 def _leads(pairs: Sequence[Paired], name: str) -> bool:

@@ -12,8 +12,9 @@ from medeval.analysis.med.changes import ChangeMaker
 from medeval.analysis.med.curves import MEAN, populations
 from medeval.analysis.med.outcomes import CalledBy, SeriesOutcomes, rows_marks, step_name
 from medeval.analysis.med.read import read_frame, read_run
-from medeval.analysis.med.tabulation import TableRow, Tabulation
+from medeval.analysis.med.tabulation import Tabulation
 from medeval.analysis.statistics.bootstrap import Bootstrap
+from medeval.analysis.statistics.rate import TableRow
 from medeval.errors import UsageError
 from medeval.types.run import Pairing
 
@@ -31,14 +32,15 @@ LINE_NUMBER = re.compile(r"line-\d+")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Analysis:
-    """The tables of an analysis as pandas frames, each computed when it is first asked for.
+    """The tables of an analysis as pandas frames, each computed when it is first read.
 
     Every frame has the columns `series`, `pair` and `benchmark` (a name, or `mean of benchmarks`
-    where there are several), `group` where groups were asked for, `pairing` (`id`, or
+    where there are several), `group` where `by_group` was given, `pairing` (`id`, or
     `position` for imported logs without ids), `missing` (`none`, or `allowed` where outcomes
     are missing and that was allowed) and `rows` (empty, or what differs from the published number
     of rows: then a number is not the benchmark's). A number has its 95% interval in `<name>_low`
-    and `<name>_high` and is missing where it is undefined; `note` says why a whole row is.
+    and `<name>_high` and is missing where it is undefined; `note` says why a whole row is
+    undefined.
     """
 
     tabulations: tuple[Tabulation, ...]
@@ -55,9 +57,9 @@ class Analysis:
     def measure(self) -> "pd.DataFrame":
         """Accuracy of both arms, gap, calls and drifts; one row a benchmark and step.
 
-        `free`, `available` and `called` carry Wilson intervals, `gap`, `free_drift` and
+        `free`, `available` and `called` have binomial intervals, `gap`, `free_drift` and
         `available_drift` paired score intervals, `tool_drift` a bootstrap interval (by
-        Newcombe's square-and-add where hardly any sample moved).
+        Newcombe's square-and-add where fewer than ten samples changed).
         `p_value` is McNemar's exact test (clusters kept whole), `q_value` the same after
         Benjamini-Hochberg over all steps and benchmarks. `minimum_detectable_gap` is the gap
         found with 80% power. `<arm>_within_variance` is over repeats.
@@ -98,7 +100,7 @@ class Analysis:
 
     @cached_property
     def noise_floor(self) -> "pd.DataFrame":
-        """What the free arm gains and loses against itself, beside gross gain and harm.
+        """What the free arm gains and loses against itself, next to gross gain and harm.
 
         Raises UsageError where there are fewer than two repeats.
         """
@@ -106,7 +108,7 @@ class Analysis:
 
     @cached_property
     def coverage(self) -> "pd.DataFrame":
-        """What stands behind each benchmark and step: samples, missing, undecided, bounds."""
+        """How many samples each benchmark has at each step, and how many are left out."""
         return self._marked([(found, _coverage_rows(found)) for found in self.sets])
 
     @cached_property
@@ -122,11 +124,12 @@ class Analysis:
         `process_orientation`, `process_marks` (lines and points), `process_focus`,
         `process_misuse`, `process_tools`, `process_transitions`, and, joined to the terms,
         `process_outcomes`, `process_contrasts` and `process_quality`. A table without rows is
-        left out. Each number has its interval, and in `<name>_n` how many trajectories (or
-        calls) have it.
+        left out. Each number has its interval, and in `<name>_n` the number of trajectories (or
+        calls) that have it.
+
         Raises UsageError for an analysis of a frame, which has no trajectories.
         """
-        from medeval.analysis.process.reading import read_processes
+        from medeval.analysis.process.reading import read_tool_uses
         from medeval.analysis.process.tables import TABLES, process_rows
 
         if self.folder is None:
@@ -135,7 +138,7 @@ class Analysis:
                 hint="analyze the run folder",
             )
         rows = [
-            process_rows(each, read_processes(self.folder, each.found, self.called_by))
+            process_rows(each, read_tool_uses(self.folder, each.found, self.called_by))
             for each in self.tabulations
         ]
         return {
@@ -169,7 +172,7 @@ class Analysis:
         marks = [*notes, "pairing", "missing", "rows"]
         ordered = [name for name in columns if name not in marks] + marks
         frame = pd.DataFrame(rows, columns=ordered if rows else ["series", "pair", *marks])
-        # a column that is undefined throughout is one of numbers all the same
+        # a column without any value still gets the type of numbers
         empty = {name: float for name in frame.columns if len(frame) and frame[name].isna().all()}
         return frame.astype(empty)
 
@@ -259,7 +262,7 @@ def analyze(
     max_undecided : float, default 0.01
         The share of an arm's verdicts that may be undecided; those samples are left out.
     seed, resamples : int
-        Of the bootstrap and of the random swaps.
+        Seed and number of resamples of the bootstrap and of the random swaps.
 
     Returns
     -------
@@ -268,7 +271,7 @@ def analyze(
     Raises
     ------
     UsageError
-        A name the source does not have, or options that cannot be carried out.
+        A name that the source does not have, or options that contradict each other.
     RecordError
         Outcomes that are unreadable, missing, duplicate, undecided too often, or of different
         judges or settings.

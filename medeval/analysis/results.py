@@ -12,7 +12,7 @@ from medeval.analysis.aggregates import official_score, scored_results
 from medeval.analysis.breakdowns import Breakdowns, CellScores
 from medeval.analysis.costs import Tally
 from medeval.analysis.pairs import Labels, PairName, Result, join_verdicts, pair_outcomes
-from medeval.analysis.summary import CellName, CellSummary, as_columns, summarize
+from medeval.analysis.summary import CellName, CellSummary, summarize, summary_rows
 from medeval.errors import RecordError
 from medeval.store.keys import BASELINE
 from medeval.store.run_folder import CellFolder, CellKey, RunFolder
@@ -230,7 +230,7 @@ def _series_of(key: CellKey, cells: Iterable[CellKey]) -> Sequence[str]:
 
 
 def _summary_rows(summaries: Sequence[CellSummary], record: RunRecord) -> list[dict[str, object]]:
-    rows = as_columns(summaries)
+    rows = summary_rows(summaries)
     parts = record.benchmarks
     if any(part.pairing == "position" for part in parts.values()):
         rows = [{**row, "pairing": parts[str(row["benchmark"])].pairing} for row in rows]

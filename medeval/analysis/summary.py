@@ -1,11 +1,11 @@
-"""The table a run ends with: one row a cell, every rate with its n and interval."""
+"""The table that a run ends with: one row for each cell, every rate with its n and interval."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 from medeval.analysis.costs import Cost
 from medeval.analysis.pairs import Result
-from medeval.analysis.statistics.rate import Rate, mean_rate
+from medeval.analysis.statistics.rate import Rate, TableRow, mean_rate
 
 TRUNCATED = frozenset({"length", "context"})
 
@@ -15,8 +15,8 @@ class CellSummary:
     """One cell in numbers.
 
     `score` is the mean of the judge's score over decided samples. The rates are shares of all
-    trajectories: `truncated` ended at a length or context limit, `not_offered` called a tool
-    that was not there, `unanswered` ended without an answer for any other reason. `undecided`
+    trajectories: `truncated` ended at a length or context limit, `not_offered` called a tool that
+    was not offered, `unanswered` ended without an answer for any other reason. `undecided`
     counts verdicts without a decision; `unscored` counts samples times repeats without a
     verdict. `n` of `score` leaves both out.
     """
@@ -57,9 +57,9 @@ def summarize(
     expected: int,
     cost: Cost,
 ) -> CellSummary:
-    """A cell in numbers; `cluster_of` names the cluster of a sample.
+    """A cell in numbers, which should have `expected` trajectories.
 
-    `expected` is how many trajectories the cell should have.
+    `cluster_of` gives the cluster of a sample.
     """
     clusters = [cluster_of(result.sample_id) for result in results]
     decided = [
@@ -92,7 +92,7 @@ def _is_unanswered(result: Result) -> bool:
     return result.answer is None and result.stop not in {*TRUNCATED, "not_offered"}
 
 
-# What the shares called, truncated, unanswered and not_offered are of.
+# The events behind the shares called, truncated, unanswered and not_offered.
 EVENTS: Sequence[Callable[[Result], bool]] = (
     lambda result: result.called,
     lambda result: result.stop in TRUNCATED,
@@ -101,11 +101,11 @@ EVENTS: Sequence[Callable[[Result], bool]] = (
 )
 
 
-def as_columns(summaries: Sequence[CellSummary]) -> list[dict[str, object]]:
+def summary_rows(summaries: Sequence[CellSummary]) -> list[TableRow]:
     """The summaries as flat rows for a CSV file; each rate as value, low and high."""
-    rows: list[dict[str, object]] = []
+    rows: list[TableRow] = []
     for summary in summaries:
-        row: dict[str, object] = {
+        row: TableRow = {
             "checkpoint": summary.checkpoint,
             "series": summary.series,
             "step": summary.step,
@@ -116,8 +116,7 @@ def as_columns(summaries: Sequence[CellSummary]) -> list[dict[str, object]]:
         }
         for rate_name in ("score", "called", "truncated", "unanswered", "not_offered"):
             rate: Rate = getattr(summary, rate_name)
-            row |= {rate_name: rate.value, f"{rate_name}_low": rate.low}
-            row |= {f"{rate_name}_high": rate.high}
+            row |= rate.columns(rate_name)
         row |= {"undecided": summary.undecided, "unscored": summary.unscored}
         cost = summary.cost
         row |= {"trajectories": cost.n_trajectories, **asdict(cost.usage)}

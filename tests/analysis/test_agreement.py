@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.analysis.agreement import Compared, agreement, cohens_kappa, disagreement_rows
+from medeval.analysis.agreement import VerdictPair, agreement, cohens_kappa, disagreement_rows
 from medeval.store.keys import CellKey
 from medeval.types.verdict import VerdictStatus
 
@@ -11,9 +11,9 @@ LABELS = st.sampled_from(["correct", "incorrect"])
 PAIRS = st.lists(st.tuples(LABELS, LABELS), max_size=30)
 
 
-def compared(*pairs: tuple[VerdictStatus, VerdictStatus]) -> list[Compared]:
+def compared(*pairs: tuple[VerdictStatus, VerdictStatus]) -> list[VerdictPair]:
     return [
-        Compared(cell=CELL, sample_id=f"s{index}", repeat=0, first=first, second=second)
+        VerdictPair(cell=CELL, sample_id=f"s{index}", repeat=0, first=first, second=second)
         for index, (first, second) in enumerate(pairs)
     ]
 

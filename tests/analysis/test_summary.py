@@ -4,7 +4,7 @@ import pytest
 
 from medeval.analysis.costs import Cost
 from medeval.analysis.pairs import Result
-from medeval.analysis.summary import CellName, CellSummary, as_columns, summarize
+from medeval.analysis.summary import CellName, CellSummary, summarize, summary_rows
 from medeval.types.trajectory import StopReason
 
 NAME = CellName(
@@ -95,7 +95,7 @@ def test_samples_of_a_cluster_widen_the_interval() -> None:
 
 
 def test_columns_are_flat_with_each_rate_and_its_bounds() -> None:
-    (row,) = as_columns([summary_of(result("a", 1.0), expected=3)])
+    (row,) = summary_rows([summary_of(result("a", 1.0), expected=3)])
     assert list(row) == [
         "checkpoint",
         "series",

@@ -27,7 +27,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Excluded:
-    """A sample left out of a benchmark's analysis set; `steps` are where it failed to count."""
+    """A sample left out of a benchmark's analysis set; `steps` are those where `reason` holds."""
 
     benchmark: str
     sample_id: str
@@ -37,12 +37,12 @@ class Excluded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """What stands behind one checkpoint x benchmark.
+    """How much of one benchmark at one checkpoint is in the analysis set.
 
-    `samples` should have outcomes, `missing` have none (or not every repeat), `undecided_free`
-    and `undecided_available` count verdicts without a decision among `verdicts` an arm. The
-    bounds are the accuracy over all verdicts with every undecided one counted as wrong, and as
-    right. `n` is the size of the analysis set.
+    `n` is the size of the analysis set. `samples` counts the samples that should have outcomes,
+    `missing` those without one at every repeat. `verdicts` counts the verdicts of an arm,
+    `undecided_free` and `undecided_available` those among them without a decision. The bounds are
+    the accuracy over all verdicts if every undecided one were wrong, and if it were right.
     """
 
     step: Step
@@ -62,8 +62,8 @@ class Coverage:
 class AnalysisSet:
     """A series ready to be measured: one curve a benchmark, and what was left out of them.
 
-    `baseline` is the first step, which drifts are measured from. `allowed_missing` is whether
-    something is missing that --allow-missing let pass.
+    Drifts are measured from `baseline`, the first step. `allowed_missing` is whether outcomes are
+    missing, which --allow-missing permits.
     """
 
     outcomes: SeriesOutcomes
@@ -86,15 +86,15 @@ def analysis_set(
     Raises RecordError where outcomes are missing and `allow_missing` is false, where more than
     the share `max_undecided` of an arm's verdicts is undecided, and where no sample is left.
     """
-    if outcomes.gaps and not allow_missing:
-        raise _gaps_error(outcomes)
+    if outcomes.missing and not allow_missing:
+        raise _missing_error(outcomes)
     found = [
         _BenchmarkSet(benchmark, called_by, max_undecided, allow_missing)
         for benchmark in outcomes.benchmarks.values()
         if benchmark.steps
     ]
     if not found:
-        raise _gaps_error(outcomes)
+        raise _missing_error(outcomes)
     excluded = tuple(item for benchmark in found for item in benchmark.excluded())
     return AnalysisSet(
         outcomes=outcomes,
@@ -102,13 +102,14 @@ def analysis_set(
         curves=tuple(benchmark.curve() for benchmark in found),
         excluded=excluded,
         coverage=tuple(item for benchmark in found for item in benchmark.coverage()),
-        allowed_missing=bool(outcomes.gaps) or any(item.reason == "missing" for item in excluded),
+        allowed_missing=bool(outcomes.missing)
+        or any(item.reason == "missing" for item in excluded),
     )
 
 
-def _gaps_error(outcomes: SeriesOutcomes) -> RecordError:
+def _missing_error(outcomes: SeriesOutcomes) -> RecordError:
     lines = "".join(
-        f"\n  {step_name(gap.step)} x {gap.benchmark}: {gap.reason}" for gap in outcomes.gaps
+        f"\n  {step_name(item.step)} x {item.benchmark}: {item.reason}" for item in outcomes.missing
     )
     return RecordError(
         f"series {outcomes.series!r}, pair {outcomes.pair!r} has no outcomes for:{lines}",
@@ -117,7 +118,7 @@ def _gaps_error(outcomes: SeriesOutcomes) -> RecordError:
 
 
 class _BenchmarkSet:
-    """Finds a benchmark's analysis set."""
+    """The analysis set of one benchmark, and what is left out of it."""
 
     def __init__(
         self,
@@ -224,7 +225,7 @@ class _BenchmarkSet:
         )
 
     def _counts(self, columns: Columns) -> NDArray[np.int32]:
-        """Repeats of each sample by what happened; rows as `Curve.counts` names them."""
+        """How many repeats of each sample had each event; rows in the order of `Curve.counts`."""
         called = columns.called_by(self.called_by)
         right = columns.available > 0
         happened = (

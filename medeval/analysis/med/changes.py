@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import hypot
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from medeval.analysis.med.outcomes import Step
 from medeval.analysis.med.quantities import SHARES, current_parts, factors, gap, share_change
 from medeval.analysis.med.terms import TERMS, ratio
 from medeval.analysis.statistics.bootstrap import Bootstrap, percentile_intervals
-from medeval.analysis.statistics.rate import FEW, Rate
+from medeval.analysis.statistics.rate import FEW, Rate, square_and_add
 
 GAP = "gap"
 FACTORS = tuple(f"{term}_{factor}" for term in TERMS for factor in ("policy", "quality"))
@@ -22,7 +21,7 @@ TINY = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A quantity's change from the step `since` to `step`; its value is None where undefined."""
+    """The change of a quantity from the step `since` to `step`."""
 
     since: Step
     step: Step
@@ -31,7 +30,7 @@ class Change:
 
 
 class ChangeMaker:
-    """Makes changes from one set of resamples, which it keeps for the next pair of steps."""
+    """Computes changes between steps, all of them from the same resamples."""
 
     def __init__(self, bootstrap: Bootstrap) -> None:
         self.bootstrap = bootstrap
@@ -41,9 +40,9 @@ class ChangeMaker:
     def changes(self, population: Population, since: Step, step: Step) -> Iterator[Change]:
         """The change of every share, of the gap and of each factor on the current partition.
 
-        Shares carry a paired score interval; the gap, whose change is a difference of
-        differences, and the factors, which are ratios, one from the paired bootstrap; with
-        fewer than FEW events, which resample to hardly any spread, by `square_and_add`.
+        Shares have a paired score interval. The gap, whose change is a difference of differences,
+        and the factors, which are ratios, have one from the paired bootstrap, or with fewer than
+        FEW events, which hardly vary between resamples, from `square_and_add`.
         """
         for name in SHARES:
             change = share_change(population, since, step, name)
@@ -99,39 +98,13 @@ class ChangeMaker:
         return self._kept[curve, step].astype(np.float64)
 
 
-def square_and_add(before: Rate, now: Rate) -> tuple[float, float]:
-    """The interval of a change from the intervals of both its ends, as if they were independent.
-
-    The ends of one curve are correlated, mostly positively, so it errs on the wide side.
-    Source: Newcombe, Statistics in Medicine 17(8), 1998, 873-890, method 10.
-
-    >>> unchanged = Rate(value=0.0, low=0.0, high=0.03, n=100)
-    >>> square_and_add(unchanged, unchanged)
-    (-0.03, 0.03)
-    """
-    value, low, high = _known(now)
-    then, then_low, then_high = _known(before)
-    change = value - then
-    return (
-        change - hypot(value - low, then_high - then),
-        change + hypot(high - value, then - then_low),
-    )
-
-
-def _known(rate: Rate) -> tuple[float, float, float]:
-    assert rate.value is not None
-    assert rate.low is not None
-    assert rate.high is not None
-    return rate.value, rate.low, rate.high
-
-
 def _has_few(rate: Rate) -> bool:
-    """Whether a ratio has few events, or is that many short of all."""
+    """Whether a ratio has fewer than FEW events, or fewer than FEW draws without the event."""
     return rate.value is not None and rate.n * min(rate.value, 1.0 - rate.value) < FEW
 
 
 def _n_that_differ(population: Population, since: Step, step: Step) -> int:
-    """How many samples moved from one gap to another between two steps."""
+    """How many samples have another gap at one step than at the other."""
     found = 0
     for curve in population.curves:
         (free_before, free), (before, now) = (arm.T for arm in curve.arms((since, step)))
@@ -140,7 +113,7 @@ def _n_that_differ(population: Population, since: Step, step: Step) -> int:
 
 
 def _columns(shares: Shares) -> Floats:
-    """What gap and factors are made of, sample by sample; shape (n_samples, 7)."""
+    """The columns whose means give the gap and the factors; shape (n_samples, 7)."""
     parts = current_parts(shares)
     acted = [parts["call_gain"].acted, parts["call_harm"].acted]
     flipped = [parts[term].flipped for term in TERMS]
@@ -162,7 +135,7 @@ def _statistics(means: Floats) -> Floats:
     call_gain, schema_gain, call_harm, schema_harm = flipped
     found = [call_gain + schema_gain - call_harm - schema_harm]
     for domain, part, flip in zip(domains, acted, flipped, strict=True):
-        # a difference of rounded means stands for 0 below this
+        # below this, a difference of rounded means counts as 0
         part = np.where(part > TINY, part, 0.0)
         found += [ratio(part, np.where(domain > TINY, domain, 0.0)), ratio(flip, part)]
     return np.stack(found, axis=-1)

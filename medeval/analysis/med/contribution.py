@@ -11,8 +11,8 @@ is averaged over benchmarks and in how an area is taken:
 
 0 means that the arms drift together, 1 that only the available arm drifts; undefined where
 neither drifts. Source: MED, arXiv 2602.01334, section 3, whose own code computes `s_tool_med`.
-Because noise makes |D| larger, never smaller, each is reported beside its expectation where the
-tool has no effect on drift: the arms' drifts are swapped at random, cluster by cluster.
+Noise makes |D| larger on average, never smaller. So each is reported next to its expectation if
+the tool had no effect on drift: the mean over random swaps of the arms' drifts, cluster by cluster.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from medeval.analysis.statistics.bootstrap import Bootstrap, percentile_interval
 from medeval.analysis.statistics.rate import LEVEL
 
 Form = Literal["s_tool", "s_tool_med"]
-# Swaps are summed in single precision.
+# The rounding error of sums over swaps, which are in single precision.
 ROUNDING = 1e-5
 FORMS: tuple[Form, ...] = get_args(Form)
 
@@ -49,7 +49,7 @@ class Areas:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contribution:
-    """A tool contribution with what is needed to judge it.
+    """A tool contribution with its interval, its expectation without an effect, and its areas.
 
     `value` is None where nothing drifts. `expected` is the mean over random swaps of the arms'
     drifts, `p_value` the share of swaps that reach the value (counting the observed one). `low`
@@ -71,8 +71,8 @@ class Contribution:
 def areas(form: Form, steps: Sequence[int], free: Floats, available: Floats) -> Areas:
     """The areas under mean drift curves.
 
-    `free` and `available` are accuracies or drifts of shape (n_benchmarks, ..., n_steps); what
-    they are at the first step is taken off.
+    `free` and `available` are accuracies or drifts of shape (n_benchmarks, ..., n_steps). Their
+    values at the first step are subtracted.
     """
     base = free - free[..., :1]
     moved = available - available[..., :1]
@@ -163,11 +163,11 @@ def _contribution(form: Form, found: Areas, resampled: Floats, without: Floats) 
     defined = without[~np.isnan(without)]
     low, high = percentile_interval(resampled)
     known = not np.isnan(value)
-    # rounding must not hide a swap that gives back what was observed
+    # a swap that reproduces the observed value may differ from it by rounding
     reached = int((defined >= value - ROUNDING).sum())
     p_value = (reached + 1) / (len(defined) + 1)
     if p_value > 1.0 - LEVEL:
-        # resamples of |D| never reach 0, even where the tool has no effect: the test decides
+        # areas of |D| are never 0 in a resample, even without an effect, so the test decides
         low = 0.0
     return Contribution(
         form=form,

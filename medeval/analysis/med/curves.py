@@ -17,7 +17,7 @@ MEAN = "mean of benchmarks"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Shares:
-    """What each sample came to at one checkpoint, as shares of its repeats; shape (n_samples,).
+    """The outcome of each sample at one checkpoint, as shares of its repeats; shape (n_samples,).
 
     With one repeat every share is 0 or 1. `right_called` is correct in the available arm with a
     tool called, and so on; the four available shares sum to 1.
@@ -47,7 +47,7 @@ class Shares:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Curve:
-    """A benchmark's analysis set (or one group of it) along the steps it has.
+    """A benchmark's analysis set (or one group of it) at each step that has outcomes.
 
     `counts` has shape (n_steps, 7, n_samples): how many of a sample's repeats were correct in
     the free arm; correct and called, correct and uncalled, wrong and called in the available
@@ -143,7 +143,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Population:
-    """What a row of a table is about: one curve, or the unweighted mean of several."""
+    """The samples that a table row is about: one curve, or the unweighted mean of several."""
 
     benchmark: str
     group: str | None

@@ -23,7 +23,7 @@ MOST_IDS_SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainOutcome:
-    """What is read of an outcome, where it does not come as a record."""
+    """The fields of an outcome that are analysed, for outcomes from a frame."""
 
     sample_id: str
     groups: dict[str, str]
@@ -43,7 +43,8 @@ class Columns:
     """The outcomes of one checkpoint on one benchmark; every array has shape (n_outcomes,).
 
     `sample` indexes the benchmark's ids. `free` and `available` are 1 for correct, 0 for
-    incorrect and -1 for undecided. The counts are calls in the available arm.
+    incorrect and -1 for undecided. `attempted`, `executed` and `observed` count calls in the
+    available arm.
     """
 
     sample: NDArray[np.int32]
@@ -65,9 +66,9 @@ class Columns:
 class BenchmarkOutcomes:
     """A benchmark's samples, and their outcomes at each step that has any.
 
-    `clusters` gives each sample's cluster as a code; a sample without one is its own. `metric`
-    says what being correct means under `judge`, `rows` that there were more or fewer rows than
-    were published.
+    `clusters` gives each sample's cluster as a code; a sample without one is a cluster of its own.
+    `metric` says what correct means under `judge`. `rows` is empty, or says how the number of rows
+    differs from the published one.
     """
 
     name: str
@@ -81,8 +82,8 @@ class BenchmarkOutcomes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gap:
-    """A checkpoint that has no outcomes on a benchmark, and why as far as the run tells."""
+class MissingOutcomes:
+    """A checkpoint without outcomes on a benchmark, and the reason as far as the run shows it."""
 
     step: Step
     benchmark: str
@@ -93,19 +94,19 @@ class Gap:
 class SeriesOutcomes:
     """All outcomes of one pair along one series.
 
-    `steps` are in order, over all benchmarks; (None,) for a single model. `gaps` lists every
-    step x benchmark without outcomes.
+    `steps` are in order, over all benchmarks; (None,) for a single model. `missing` lists every
+    step and benchmark without outcomes.
     """
 
     series: str
     pair: str
     steps: tuple[Step, ...]
     benchmarks: Mapping[str, BenchmarkOutcomes]
-    gaps: tuple[Gap, ...]
+    missing: tuple[MissingOutcomes, ...]
 
 
-class _Rows:
-    """Outcomes as they are read, in a few bytes each."""
+class _ColumnsBuilder:
+    """Collects outcomes in about 25 bytes each."""
 
     def __init__(self) -> None:
         self._verdicts = tuple(array("b") for _ in range(3))
@@ -141,7 +142,7 @@ class _Rows:
 
 
 class BenchmarkCollector:
-    """Takes a benchmark's outcomes in, checkpoint by checkpoint."""
+    """Collects a benchmark's outcomes, checkpoint by checkpoint."""
 
     def __init__(self, name: str, metric: str = "share correct", rows: str = "") -> None:
         self.name = name
@@ -174,11 +175,11 @@ class BenchmarkCollector:
         return code
 
     def add(self, step: Step, outcomes: Iterable["OutcomeRecord | PlainOutcome"]) -> None:
-        """Take in a checkpoint's outcomes.
+        """Add a checkpoint's outcomes.
 
         Raises RecordError, with the ids, where a sample and repeat come twice.
         """
-        rows = _Rows()
+        rows = _ColumnsBuilder()
         for outcome in outcomes:
             rows.append(self.expect(outcome.sample_id, outcome.cluster, outcome.groups), outcome)
             self._judges.setdefault(outcome.judge, step)
@@ -201,7 +202,7 @@ class BenchmarkCollector:
             )
 
     def collected(self) -> BenchmarkOutcomes:
-        """The benchmark as taken in. Raises RecordError where its judge changed between steps."""
+        """The benchmark's outcomes. Raises RecordError where its judge differs between steps."""
         if len(self._judges) > 1:
             seen = ", ".join(f"{judge!r} ({step_name(at)})" for judge, at in self._judges.items())
             raise RecordError(
@@ -231,7 +232,9 @@ def series_outcomes(
     benchmarks: Iterable[BenchmarkOutcomes],
     begun: Mapping[tuple[Step, str], str],
 ) -> SeriesOutcomes:
-    """Benchmarks put together. `begun` names checkpoint x benchmark that should have outcomes.
+    """The outcomes of one pair along one series, from those of its benchmarks.
+
+    `begun` maps each step and benchmark that was evaluated to the reason it may lack outcomes.
 
     Raises RecordError where steps are mixed with a checkpoint that has none.
     """
@@ -245,17 +248,19 @@ def series_outcomes(
             hint="give every checkpoint its step, or each its own series",
         )
     ordered = tuple(sorted(steps, key=lambda step: -1 if step is None else step))
-    gaps = tuple(
-        Gap(step=step, benchmark=name, reason=begun.get((step, name), "no outcomes"))
+    missing = tuple(
+        MissingOutcomes(step=step, benchmark=name, reason=begun.get((step, name), "no outcomes"))
         for step in ordered
         for name, benchmark in by_name.items()
         if step not in benchmark.steps
     )
-    return SeriesOutcomes(series=series, pair=pair, steps=ordered, benchmarks=by_name, gaps=gaps)
+    return SeriesOutcomes(
+        series=series, pair=pair, steps=ordered, benchmarks=by_name, missing=missing
+    )
 
 
 def rows_marks(outcomes: SeriesOutcomes, benchmarks: Iterable[str]) -> str:
-    """Each of the benchmarks that had more or fewer rows than were published, and how many."""
+    """The `rows` of those benchmarks whose number of rows differs from the published one."""
     found = [outcomes.benchmarks[name] for name in benchmarks]
     return "; ".join(f"{each.name}: {each.rows}" for each in found if each.rows)
 

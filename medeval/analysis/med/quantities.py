@@ -1,4 +1,4 @@
-"""What can be said of each sample at one checkpoint, and how it is averaged over samples.
+"""The shares, gaps and factors of one checkpoint, as means over its samples.
 
 A quantity is a share of samples (a mean of values in [0, 1]), a gap (a mean of paired
 differences in [-1, 1]) or a factor (a ratio of two shares). Over several benchmarks shares and
@@ -21,7 +21,7 @@ PerSample = Callable[[Shares], Floats]
 
 
 def current_term(term: Term, shares: Shares) -> Floats:
-    """Each sample's part in a term on the current partition."""
+    """How much each sample contributes to a term on the current partition."""
     return current_parts(shares)[term].flipped
 
 
@@ -44,7 +44,7 @@ SHARES: Mapping[str, PerSample] = {
 
 
 def mean_share(population: Population, step: Step, name: str) -> Rate:
-    """A share of SHARES at a step, with its Wilson interval."""
+    """A share of SHARES at a step, with its binomial interval."""
     return share(
         [Stratum(curve=curve, values=SHARES[name](curve.at(step))) for curve in population.curves]
     )

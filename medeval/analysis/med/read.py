@@ -123,7 +123,7 @@ class _Reader:
                     outcomes = self.folder.outcomes(key.series, key.step, name, self.pair)
                     collector.add(key.step, outcomes)
             collected.append(collector.collected())
-        # a file of outcomes without a line says that the checkpoint was evaluated to no avail
+        # an empty file of outcomes shows that the checkpoint was evaluated
         empty = {(key.step, key.benchmark): "its outcomes are empty" for key in own}
         return series_outcomes(self.series, self.pair, collected, {**empty, **begun})
 
@@ -138,7 +138,7 @@ class _Reader:
         return "" if part is None else part.rows_mark
 
     def _begun(self) -> dict[tuple[Step, str], str]:
-        """Why each checkpoint x benchmark that was begun might have no outcomes."""
+        """For each step and benchmark that was evaluated, why it may have no outcomes."""
         arms: dict[tuple[Step, str], set[str]] = {}
         for cell in self.cells:
             arms.setdefault((cell.step, cell.benchmark), set()).add(cell.protocol)
@@ -149,7 +149,7 @@ class _Reader:
         }
 
     def _is_for_another_pair(self, present: set[str]) -> bool:
-        """Whether only a free arm was evaluated, and this pair is not the only one to use it."""
+        """Whether only a free arm was evaluated, and another pair has the same free arm."""
         free_arms = [free for free, _ in self.record.pairs.values()]
         return len(present) == 1 and free_arms.count(*present) > 1
 
@@ -160,7 +160,7 @@ class _Reader:
         return "no sample has a verdict in both arms"
 
     def _refuse_differing_settings(self) -> None:
-        """Arms of a checkpoint must share model, benchmark and seed; an arm, its protocol."""
+        """Refuse arms of a checkpoint with different models, and steps with different protocols."""
         records = {
             cell: record
             for cell in self.cells

@@ -16,24 +16,17 @@ from medeval.analysis.med.terms import PARTITIONS, TERMS
 from medeval.analysis.statistics.bootstrap import Bootstrap
 from medeval.analysis.statistics.intervals import discordance, minimum_detectable_effect, moments
 from medeval.analysis.statistics.noise import noise_floor
-from medeval.analysis.statistics.rate import UNDEFINED, Rate
+from medeval.analysis.statistics.rate import UNDEFINED, Rate, TableRow, effective_size
 from medeval.analysis.statistics.significance import benjamini_hochberg, exact_test, mean_test
-
-TableRow = dict[str, Any]
 
 EXPLAINED = (*TERMS, "gross_gain", "gross_harm")
 
 
-def as_columns(name: str, rate: Rate) -> TableRow:
-    """A rate as three columns; None where it is undefined."""
-    return {name: rate.value, f"{name}_low": rate.low, f"{name}_high": rate.high}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tabulation:
-    """Makes the rows of a series' tables for given populations.
+    """The rows of a series' tables, for its benchmarks, groups or mean of benchmarks.
 
-    A step that a population lacks is a row whose numbers are missing and whose `note` says why.
+    A step without outcomes is a row whose numbers are missing and whose `note` says why.
     """
 
     found: AnalysisSet
@@ -67,16 +60,16 @@ class Tabulation:
     def _note(self, population: Population, step: Step) -> str:
         names = {curve.benchmark for curve in population.curves}
         if population.is_mean:
-            # a benchmark that has no outcome at all is missing from every mean
+            # a benchmark without any outcome leaves every mean undefined
             names |= set(self.found.outcomes.benchmarks)
         return "; ".join(
-            f"{gap.benchmark}: {gap.reason}"
-            for gap in self.found.outcomes.gaps
-            if gap.step == step and gap.benchmark in names
+            f"{item.benchmark}: {item.reason}"
+            for item in self.found.outcomes.missing
+            if item.step == step and item.benchmark in names
         )
 
     def has(self, population: Population, step: Step) -> bool:
-        """Whether all of a population's curves have a step; None of it is an average of some."""
+        """Whether a step has outcomes on all benchmarks of a population."""
         return step in population.steps and not (
             population.is_mean and self._note(population, step)
         )
@@ -111,14 +104,14 @@ class Tabulation:
             "repeats": first.repeats[first.steps.index(step)],
         }
         for arm in ("free", "available"):
-            row |= as_columns(arm, mean_share(population, step, arm))
+            row |= mean_share(population, step, arm).columns(arm)
             row[f"{arm}_within_variance"] = within_variance(population, step, arm)
         return row
 
     def _gap(self, population: Population, step: Step) -> TableRow:
         strata = gap_strata(population, step)
         found = moments(strata)
-        row = as_columns("gap", gap(population, step))
+        row = gap(population, step).columns("gap")
         if population.is_mean:
             p_value = mean_test(strata)
         else:
@@ -126,20 +119,21 @@ class Tabulation:
             repeats = curve.repeats[curve.steps.index(step)]
             p_value = exact_test(curve, strata[0].values * repeats)
         gains, losses = discordance(strata)
-        size = float(population.n) if found is None else found.kish
-        if found is not None and found.variance > 0:
-            size = (gains + losses - (gains - losses) ** 2) / found.variance
+        size = float(population.n)
+        if found is not None:
+            spread = gains + losses - (gains - losses) ** 2
+            size = effective_size(spread, found.variance, found.effective_clusters)
         effect = minimum_detectable_effect(gains + losses, size)
         return row | {"p_value": p_value, "q_value": None, "minimum_detectable_gap": effect}
 
     def _calls(self, population: Population, step: Step) -> TableRow:
-        row = as_columns("called", mean_share(population, step, "called"))
+        row = mean_share(population, step, "called").columns("called")
         counts = np.mean([curve.calls_at(step) for curve in population.curves], axis=0)
         names = ("calls_attempted", "calls_executed", "calls_observed")
         return row | dict(zip(names, counts.tolist(), strict=True))
 
     def _drifts(self, population: Population, step: Step) -> TableRow:
-        """Drifts since the baseline; undefined without steps, and where the baseline is a gap."""
+        """Drifts since the baseline; undefined where that or the step has no outcomes."""
         baseline = self.found.baseline
         row: TableRow = {"baseline": baseline}
         rates = dict.fromkeys(("free_drift", "available_drift", "tool_drift"), UNDEFINED)
@@ -156,7 +150,7 @@ class Tabulation:
                 "tool_drift": found[GAP],
             }
         for name, rate in rates.items():
-            row |= as_columns(name, rate)
+            row |= rate.columns(name)
         return row
 
     def _changes(self, population: Population, since: Step, step: Step) -> list[Change]:
@@ -172,8 +166,8 @@ class Tabulation:
         for population, step, head in self._rows():
             if self.has(population, step):
                 for name in EXPLAINED:
-                    head |= as_columns(name, mean_share(population, step, name))
-                head |= as_columns("gap", gap(population, step))
+                    head |= mean_share(population, step, name).columns(name)
+                head |= gap(population, step).columns("gap")
             rows.append(head)
         return rows
 
@@ -196,7 +190,7 @@ class Tabulation:
         for term, rates in factors(population, step, baseline, partition).items():
             rows[term] = {}
             for name, rate in rates.items():
-                rows[term] |= as_columns(name, rate)
+                rows[term] |= rate.columns(name)
             rows[term] |= {"n_mass": rates["policy"].n, "n_policy": rates["quality"].n}
         return rows
 
@@ -210,12 +204,12 @@ class Tabulation:
                     if self.has(population, since) and self.has(population, step):
                         for change in self._changes(population, since, step):
                             row = {"step": step, "since": since, "quantity": change.quantity}
-                            row |= as_columns("change", change.change)
+                            row |= change.change.columns("change")
                             rows.append(self._names(population) | row | {"n": change.change.n})
         return rows
 
     def contribution(self) -> list[TableRow]:
-        """Both forms of the tool contribution; undefined where the baseline is a gap."""
+        """Both forms of the tool contribution; undefined without outcomes at the baseline."""
         rows = []
         for population in self.populations:
             steps = [step for step in self.found.outcomes.steps if self.has(population, step)]
@@ -243,12 +237,12 @@ class Tabulation:
         return rows
 
     def noise_floor(self) -> list[TableRow]:
-        """What two runs of the free arm differ by, beside gross gain and harm."""
+        """How far two repeats of the free arm differ, next to gross gain and harm."""
         rows = []
         for population, step, head in self._rows():
             if self.has(population, step):
-                head |= as_columns("floor", noise_floor(population, step))
+                head |= noise_floor(population, step).columns("floor")
                 for name in ("gross_gain", "gross_harm"):
-                    head |= as_columns(name, mean_share(population, step, name))
+                    head |= mean_share(population, step, name).columns(name)
             rows.append(head)
         return rows

@@ -1,4 +1,4 @@
-"""The four terms and their factors: what Explain and Diagnose are made of.
+"""The four terms of Explain, and their factors, which Diagnose shows.
 
 Write D for a domain: the samples failed (gain terms) or solved (harm terms) without tools. A
 term is the share of samples in D that acted (called, or not) and whose answer flipped:
@@ -6,7 +6,7 @@ term is the share of samples in D that acted (called, or not) and whose answer f
     term = mass x policy x quality,    mass = |D| / n,
     policy = |D and acted| / |D|,      quality = |D and acted and flipped| / |D and acted|.
 
-With repeats, arms are independent draws, so a sample's part is a product of its shares, e.g.
+With repeats, arms are independent draws, so a sample contributes the product of its shares, e.g.
 call gain = mean of (1 - free) x (right and called). Source: MED, arXiv 2602.01334, section 3.
 """
 
@@ -44,9 +44,10 @@ class Domain:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TermParts:
-    """Each sample's part in a term and in the counts behind its factors; shape (n_samples,).
+    """Each sample's contribution to a term and to its factors; shape (n_samples,).
 
-    `domain` is in D, `acted` in D and acted, `flipped` in D, acted and flipped: the term.
+    `domain` is its share in D, `acted` the share in D that acted, `flipped` the share in D that
+    acted and flipped; the mean of `flipped` is the term.
     """
 
     domain: Floats

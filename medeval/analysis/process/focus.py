@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from medeval.analysis.process.marks import raw_to_root
-from medeval.analysis.process.misuse import AXIS_OF_NAME, AXIS_OF_REGION, Axis
+from medeval.analysis.process.misuse import AXIS_OF_NAME, AXIS_OF_REGION, ChartAxis
 from medeval.analysis.process.regions import Rectangle, precision_and_recall
 from medeval.analysis.process.states import Targets
 from medeval.types.geometry import RELATIVE, Box, Size
@@ -29,7 +29,7 @@ def focused_regions(image: TrajectoryImage, root: Size) -> list[Rectangle] | Non
     return [rectangle for box in boxes if (rectangle := _mapped(box, image, root)) is not None]
 
 
-def focused_axis(image: TrajectoryImage) -> Axis | None:
+def focused_axis(image: TrajectoryImage) -> ChartAxis | None:
     """The axis that a call focused along; None where it did not focus."""
     axis = image.arguments.get("axis") if image.operation == FOCUS else None
     return AXIS_OF_NAME.get(axis) if isinstance(axis, str) else None
@@ -70,7 +70,7 @@ def focus_quality(
     return precision_and_recall([each for regions in found for each in regions], wanted)
 
 
-def named_regions(sample: Sample, root: Size, axis: Axis) -> list[Rectangle]:
+def named_regions(sample: Sample, root: Size, axis: ChartAxis) -> list[Rectangle]:
     """The regions along an axis whose name the question or an accepted answer holds as words.
 
     Where a sample has regions but no target boxes (ReFocus), these stand for what it is about:

@@ -40,7 +40,7 @@ class MeasuredCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class MeasuredTrajectory:
     """One trajectory of the available arm: its calls in order, and its numbers by name."""
 
     sample_id: str
@@ -54,7 +54,7 @@ class Measured:
         return tuple(call.tool for call in self.calls if call.status == "executed")
 
 
-def measured(trajectory: Trajectory, sample: Sample) -> Measured:
+def measured(trajectory: Trajectory, sample: Sample) -> MeasuredTrajectory:
     """A trajectory, measured against what its sample says is right."""
     values = _counts(trajectory)
     calls = [MeasuredCall(tool=_name(c), status=c.status, values={}) for c in trajectory.calls]
@@ -67,7 +67,7 @@ def measured(trajectory: Trajectory, sample: Sample) -> Measured:
         values |= _marks(trajectory, targets, "point", bool(targets.points), point_score)
         values |= _focus(focus_quality(made_images(trajectory), sample, targets))
     values |= _misuse(trajectory, sample)
-    return Measured(
+    return MeasuredTrajectory(
         sample_id=trajectory.sample_id,
         repeat=trajectory.repeat,
         calls=tuple(calls),

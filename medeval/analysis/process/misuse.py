@@ -11,15 +11,15 @@ from typing import Final, Literal, TypeAlias
 
 from medeval.types.trajectory import ToolCall
 
-Axis: TypeAlias = Literal["columns", "rows"]
+ChartAxis: TypeAlias = Literal["columns", "rows"]
 
 # What a chart of these bars divides into.
-AXIS_OF_BARS: Final[Mapping[str, Axis]] = {"vertical": "columns", "horizontal": "rows"}
+AXIS_OF_BARS: Final[Mapping[str, ChartAxis]] = {"vertical": "columns", "horizontal": "rows"}
 FOCUS: Final = "focus_on_"
 # A call of a focus tool as it stands in code.
 WRITTEN: Final = re.compile(r"\b(focus_on_\w+)\s*\(")
 # How the published tools name what they focus on, in tables and in charts.
-AXIS_OF_NAME: Final[Mapping[str, Axis]] = {
+AXIS_OF_NAME: Final[Mapping[str, ChartAxis]] = {
     "columns": "columns",
     "x_values": "columns",
     "rows": "rows",
@@ -27,7 +27,7 @@ AXIS_OF_NAME: Final[Mapping[str, Axis]] = {
 }
 
 # How ReFocus's files name the axis of a region.
-AXIS_OF_REGION: Final[Mapping[str, Axis]] = {
+AXIS_OF_REGION: Final[Mapping[str, ChartAxis]] = {
     "x": "columns",
     "column": "columns",
     "y": "rows",
@@ -35,12 +35,12 @@ AXIS_OF_REGION: Final[Mapping[str, Axis]] = {
 }
 
 
-def axis_of_chart(groups: Mapping[str, str]) -> Axis | None:
+def axis_of_chart(groups: Mapping[str, str]) -> ChartAxis | None:
     """What a sample's chart divides into, by its group `bars`; None where it has no such group."""
     return AXIS_OF_BARS.get(groups.get("bars", ""))
 
 
-def axis_of_tool(name: str | None) -> Axis | None:
+def axis_of_tool(name: str | None) -> ChartAxis | None:
     """What a tool focuses on, by its name; None for any other tool.
 
     >>> axis_of_tool("focus_on_x_values_with_mask"), axis_of_tool("crop_and_zoom")

@@ -1,4 +1,4 @@
-"""The measured trajectories of an analysis set, each beside its verdicts in both arms."""
+"""The measured trajectories of an analysis set, each with the verdicts of both arms."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -7,46 +7,48 @@ import numpy as np
 
 from medeval.analysis.med.analysis_set import AnalysisSet
 from medeval.analysis.med.outcomes import CalledBy, Columns, Step
-from medeval.analysis.process.measures import Measured, measured
+from medeval.analysis.process.measures import MeasuredTrajectory, measured
 from medeval.store.keys import BASELINE
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.sample import Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
-    """A measured trajectory of the available arm.
+class ToolUse:
+    """How one trajectory of the available arm used its tools, with the verdicts of both arms.
 
-    `free` is the share of the sample's repeats that the free arm got right, `right` whether this
-    trajectory was right, `called` whether it called a tool, `cluster` the sample's cluster.
+    `free` is the share of the sample's repeats that are correct in the free arm, `right` whether
+    this trajectory is correct, `called` whether it called a tool, `cluster` the sample's cluster.
     """
 
-    measured: Measured
+    measured: MeasuredTrajectory
     free: float
     right: bool
     called: bool
     cluster: int
 
 
-Processes = Mapping[tuple[str, Step], list[Process]]
+ToolUses = Mapping[tuple[str, Step], list[ToolUse]]
 
 
-def read_processes(folder: RunFolder, found: AnalysisSet, called_by: CalledBy) -> Processes:
-    """The measured trajectories by benchmark and step; those without images have counts only.
+def read_tool_uses(folder: RunFolder, found: AnalysisSet, called_by: CalledBy) -> ToolUses:
+    """The trajectories of the available arm by benchmark and step, measured.
+
+    A trajectory without images has counts of calls only.
 
     Raises RecordError where a line cannot be read.
     """
     record = folder.record()
     _, protocol = record.pairs[found.outcomes.pair]
-    processes: dict[tuple[str, Step], list[Process]] = {}
+    uses: dict[tuple[str, Step], list[ToolUse]] = {}
     for curve in found.curves:
         kept = set(curve.ids)
         samples = _samples(folder, curve.benchmark, kept)
         for step in curve.steps:
             key = _cell(folder, found.outcomes.series, step, curve.benchmark, protocol)
             verdicts = _verdicts(found, curve.benchmark, step, called_by)
-            processes[curve.benchmark, step] = list(_joined(folder, key, samples, verdicts))
-    return processes
+            uses[curve.benchmark, step] = list(_joined(folder, key, samples, verdicts))
+    return uses
 
 
 def _samples(folder: RunFolder, benchmark: str, kept: Collection[str]) -> dict[str, Sample]:
@@ -98,12 +100,12 @@ def _joined(
     key: CellKey,
     samples: Mapping[str, Sample],
     verdicts: Mapping[tuple[str, int], _Verdict],
-) -> Iterator[Process]:
+) -> Iterator[ToolUse]:
     for trajectory in folder.cell(key).trajectories():
         sample = samples.get(trajectory.sample_id)
         verdict = verdicts.get((trajectory.sample_id, trajectory.repeat))
         if sample is not None and verdict is not None:
-            yield Process(
+            yield ToolUse(
                 measured=measured(trajectory, sample),
                 free=verdict.free,
                 right=verdict.right,

@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from medeval.analysis.med.tabulation import TableRow, Tabulation, as_columns
+from medeval.analysis.med.tabulation import Tabulation
 from medeval.analysis.process.outcomes import by_outcome, quality
-from medeval.analysis.process.places import Kind, Place, places
-from medeval.analysis.process.reading import Process, Processes
-from medeval.analysis.statistics.rate import Rate
+from medeval.analysis.process.reading import ToolUse, ToolUses
+from medeval.analysis.process.scopes import Average, Scope, scopes
+from medeval.analysis.statistics.rate import Rate, TableRow
 
 # The columns of each table: the measure behind each, and how it is averaged.
-COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, Kind]]]] = {
+COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, Average]]]] = {
     "process_calls": {
         "attempted": ("attempted", "mean"),
         "executed": ("executed", "mean"),
@@ -43,7 +43,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, Kind]]]] = {
     },
     "process_focus": {name: (name, "share") for name in ("focus_precision", "focus_recall")},
 }
-OF_A_CALL: Final[Mapping[str, tuple[str, Kind]]] = {
+OF_A_CALL: Final[Mapping[str, tuple[str, Average]]] = {
     "modf1": ("modf1", "share"),
     "any_target_inside": ("any_target_inside", "share"),
     "crop_over_target": ("log_crop_over_target", "geometric mean"),
@@ -66,111 +66,109 @@ TABLES: Final = (
 START, END = "(start)", "(end)"
 
 
-def process_rows(tabulation: Tabulation, processes: Processes) -> dict[str, list[TableRow]]:
+def process_rows(tabulation: Tabulation, uses: ToolUses) -> dict[str, list[TableRow]]:
     """The rows of every table, by its name; a table may have none."""
     rows: dict[str, list[TableRow]] = {name: [] for name in TABLES}
-    for place in places(tabulation, processes):
+    for scope in scopes(tabulation, uses):
         for name, columns in COLUMNS.items():
-            rows[name] += _averages(place, columns)
-        rows["process_misuse"] += _misuse(place)
-        if not place.is_mean:
-            rows["process_tools"] += _tools(place)
-            rows["process_transitions"] += _transitions(place)
-        outcomes, contrasts = by_outcome(place)
+            rows[name] += _averages(scope, columns)
+        rows["process_misuse"] += _misuse(scope)
+        if not scope.is_mean:
+            rows["process_tools"] += _tools(scope)
+            rows["process_transitions"] += _transitions(scope)
+        outcomes, contrasts = by_outcome(scope)
         rows["process_outcomes"] += outcomes
         rows["process_contrasts"] += contrasts
-        rows["process_quality"] += quality(place)
+        rows["process_quality"] += quality(scope)
     return rows
 
 
-def _averages(place: Place, columns: Mapping[str, tuple[str, Kind]]) -> Iterator[TableRow]:
+def _averages(scope: Scope, columns: Mapping[str, tuple[str, Average]]) -> Iterator[TableRow]:
     """One row of averages, unless none of them is defined."""
-    rates = {name: place.rate(measure, kind) for name, (measure, kind) in columns.items()}
+    rates = {name: scope.rate(measure, kind) for name, (measure, kind) in columns.items()}
     defined = max(rate.n for rate in rates.values())
     if defined:
-        row = {**place.head, "n": defined}
+        row = {**scope.head, "n": defined}
         for name, rate in rates.items():
-            row |= place.columns(name, rate, columns[name][0])
+            row |= scope.columns(name, rate, columns[name][0])
         yield row
 
 
-def _misuse(place: Place) -> Iterator[TableRow]:
+def _misuse(scope: Scope) -> Iterator[TableRow]:
     """Totals over the set, as IAPO counts them, and the same as shares."""
-    charts = [p for p in place.processes if "misused" in p.measured.values]
+    charts = [use for use in scope.uses if "misused" in use.measured.values]
     if not charts:
         return
     rates = {
-        "attempted_wrong": _ratio(place, "misused_attempted", "focus_attempted"),
-        "executed_wrong": _ratio(place, "misused_executed", "focus_executed"),
-        "sample_misused": place.rate("misused", "share"),
-        "sample_called": place.average("misused", _has_called, "share"),
-        "call_executed": _ratio(place, "executed", "attempted"),
+        "attempted_wrong": _ratio(scope, "misused_attempted", "focus_attempted"),
+        "executed_wrong": _ratio(scope, "misused_executed", "focus_executed"),
+        "sample_misused": scope.rate("misused", "share"),
+        "sample_called": scope.average("misused", _has_called, "share"),
+        "call_executed": _ratio(scope, "executed", "attempted"),
     }
-    if place.is_mean and not any(rate.n for rate in rates.values()):
+    if scope.is_mean and not any(rate.n for rate in rates.values()):
         return
-    row = {**place.head, "n": len(charts)}
-    if not place.is_mean:
-        row |= {name: sum(int(p.measured.values[name]) for p in charts) for name in TOTALS}
-        row["samples_misused"] = sum(int(p.measured.values["misused"]) for p in charts)
+    row = {**scope.head, "n": len(charts)}
+    if not scope.is_mean:
+        row |= {name: sum(int(use.measured.values[name]) for use in charts) for name in TOTALS}
+        row["samples_misused"] = sum(int(use.measured.values["misused"]) for use in charts)
     for name, rate in rates.items():
-        row |= place.columns(name, rate, "misused")
+        row |= scope.columns(name, rate, "misused")
     yield row
 
 
 TOTALS: Final = ("focus_attempted", "misused_attempted", "focus_executed", "misused_executed")
 
 
-def _has_called(process: Process) -> Iterator[tuple[float, float]]:
-    if "misused" in process.measured.values:
-        yield float(process.measured.values["attempted"] > 0), 1.0
+def _has_called(use: ToolUse) -> Iterator[tuple[float, float]]:
+    if "misused" in use.measured.values:
+        yield float(use.measured.values["attempted"] > 0), 1.0
 
 
-def _ratio(place: Place, part: str, whole: str) -> Rate:
+def _ratio(scope: Scope, part: str, whole: str) -> Rate:
     """The share of some calls among others, over all charts together."""
 
-    def entries(process: Process) -> Iterator[tuple[float, float]]:
-        values = process.measured.values
+    def entries(use: ToolUse) -> Iterator[tuple[float, float]]:
+        values = use.measured.values
         if "misused" in values and values[whole]:
             yield values[part] / values[whole], values[whole]
 
-    return place.average("misused", entries, "share")
+    return scope.average("misused", entries, "share")
 
 
-def _tools(place: Place) -> Iterator[TableRow]:
+def _tools(scope: Scope) -> Iterator[TableRow]:
     """One row a tool that was called by name: its calls, and how good the executed ones were."""
-    calls = [(call, p.cluster) for p in place.processes for call in p.measured.calls]
+    calls = [(call, use.cluster) for use in scope.uses for call in use.measured.calls]
     for tool in sorted({call.tool for call, _ in calls}):
         own = [(call, cluster) for call, cluster in calls if call.tool == tool]
-        row = {**place.head, "tool": tool, "calls": len(own)}
+        row = {**scope.head, "tool": tool, "calls": len(own)}
         ran = [(float(call.status == "executed"), cluster, 1.0) for call, cluster in own]
-        row |= place.columns("executed", place.over(ran, "share"), "executed")
+        row |= scope.columns("executed", scope.over(ran, "share"), "executed")
         for name, (measure, kind) in OF_A_CALL.items():
             values = [
                 (call.values[measure], cluster, 1.0)
                 for call, cluster in own
                 if measure in call.values
             ]
-            row |= place.columns(name, place.over(values, kind), measure)
+            row |= scope.columns(name, scope.over(values, kind), measure)
         yield row
 
 
-def _transitions(place: Place) -> Iterator[TableRow]:
+def _transitions(scope: Scope) -> Iterator[TableRow]:
     """How often each executed call was followed by which; the share is of what came before."""
     followed: Counter[tuple[str, str]] = Counter()
     by_trajectory = []
-    for process in place.processes:
-        tools = process.measured.executed
+    for use in scope.uses:
+        tools = use.measured.executed
         if tools:
             found = Counter(zip((START, *tools), (*tools, END), strict=True))
             followed += found
-            by_trajectory.append((process.cluster, found))
+            by_trajectory.append((use.cluster, found))
     for (before, after), count in sorted(followed.items()):
         rows = []
         for cluster, found in by_trajectory:
             total = sum(number for (first, _), number in found.items() if first == before)
             if total:
                 rows.append((found[before, after] / total, cluster, float(total)))
-        rate = place.over(rows, "share")
-        yield {**place.head, "from": before, "to": after, "count": count} | as_columns(
-            "share", rate
-        )
+        rate = scope.over(rows, "share")
+        yield {**scope.head, "from": before, "to": after, "count": count} | rate.columns("share")

@@ -1,4 +1,4 @@
-"""The paired bootstrap: clusters drawn anew within each benchmark, all steps and arms together.
+"""The paired bootstrap: resamples of each benchmark's clusters, with all steps and arms of each.
 
 A resample of m clusters is a vector of counts, how often each was drawn. Where clusters share
 their values (without repeats a checkpoint has 8 outcome patterns, a pair of them 64), counts are
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from medeval.analysis.med.curves import Curve, Floats
 from medeval.analysis.statistics.rate import LEVEL
 
-# Up to here a benchmark's draws are kept and shared by everything that is computed from them.
+# The draws of a benchmark with at most so many clusters are kept for all later calls.
 MOST_KEPT_CLUSTERS = 3000
 CHUNK_ELEMENTS = 4_000_000
 
 
 class Bootstrap:
-    """Resamples of several curves; the same seed gives the same draws, whatever else is asked."""
+    """Resamples of curves. The draws for a curve depend on its name and the seed alone."""
 
     def __init__(self, *, resamples: int, seed: int) -> None:
         self.resamples = resamples
@@ -33,7 +33,7 @@ class Bootstrap:
         return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
 
     def keeps(self, curve: Curve) -> bool:
-        """Whether all means of a curve come from the same draws, in whichever call."""
+        """Whether the draws for a curve are kept, so that every call uses the same ones."""
         return curve.n_clusters <= MOST_KEPT_CLUSTERS
 
     def means(self, curve: Curve, values: Floats) -> Floats:
@@ -83,7 +83,7 @@ class Bootstrap:
 def percentile_interval(replicates: Floats) -> tuple[float, float]:
     """The 95% percentile interval of replicates, shape (resamples,); NaN replicates are left out.
 
-    (NaN, NaN) where none is defined.
+    (NaN, NaN) where all are NaN.
     """
     lows, highs = percentile_intervals(replicates[:, None])
     return float(lows[0]), float(highs[0])

@@ -29,13 +29,13 @@ class Stratum:
 class Moments:
     """An estimate with its cluster-robust variance.
 
-    `kish` is the effective number of clusters, (sum of weights)^2 / sum of squared weights: the
-    sample size where the variance is 0.
+    `effective_clusters` is Kish's effective number of clusters, (sum of weights)^2 / (sum of
+    squared weights).
     """
 
     value: float
     variance: float
-    kish: float
+    effective_clusters: float
     n: int
 
 
@@ -59,7 +59,7 @@ def moments(strata: Sequence[Stratum]) -> Moments | None:
         variance += _sum_of_squares(stratum.curve, residuals) / scale**2
         squares += _sum_of_squares(stratum.curve, weight) / scale**2
     n = round(sum(float(weight.sum()) for weight in weights))
-    return Moments(value=value, variance=variance, kish=1.0 / squares, n=n)
+    return Moments(value=value, variance=variance, effective_clusters=1.0 / squares, n=n)
 
 
 def _sum_of_squares(curve: Curve, values: Floats) -> float:
@@ -78,7 +78,9 @@ def share(strata: Sequence[Stratum]) -> Rate:
     found = moments(strata)
     if found is None:
         return UNDEFINED
-    return share_rate(found.value, variance=found.variance, n_clusters=found.kish, n=found.n)
+    return share_rate(
+        found.value, variance=found.variance, n_clusters=found.effective_clusters, n=found.n
+    )
 
 
 def difference(strata: Sequence[Stratum]) -> Rate:
@@ -93,7 +95,9 @@ def difference(strata: Sequence[Stratum]) -> Rate:
         return UNDEFINED
     gains, losses = discordance(strata)
     spread = gains + losses - (gains - losses) ** 2
-    low, high = tango(gains, losses, effective_size(spread, found.variance, found.kish))
+    low, high = tango(
+        gains, losses, effective_size(spread, found.variance, found.effective_clusters)
+    )
     return Rate(value=found.value, low=low, high=high, n=found.n)
 
 

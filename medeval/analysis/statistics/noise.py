@@ -10,11 +10,11 @@ from medeval.errors import UsageError
 def noise_floor(population: Population, step: Step) -> Rate:
     """The share of samples that one repeat of the free arm solves and another fails.
 
-    Equal, in expectation, to the gross gain and to the gross harm between two runs of the free
-    arm, so no gain or harm below it means anything for a tool. Each sample's part is
-    f (1 - f) k / (k - 1), with f its share correct over k repeats: the unbiased estimate of the
-    chance of an ordered pair of repeats to differ so. Raises UsageError with fewer than two
-    repeats.
+    Its expectation is that of the gross gain, and of the gross harm, between two runs of the free
+    arm: a gain or harm below it is no evidence of an effect of the tool. Each sample contributes
+    f (1 - f) k / (k - 1), with f its share correct over k repeats, which is the unbiased estimate
+    of the chance that one repeat is correct and another is not. Raises UsageError with fewer than
+    two repeats.
     """
     strata = []
     for curve in population.curves:

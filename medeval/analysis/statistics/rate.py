@@ -10,12 +10,14 @@ from array import array
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import sqrt
+from math import hypot, sqrt
 from statistics import NormalDist
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+TableRow: TypeAlias = dict[str, Any]
 
 LEVEL: Final = 0.95
 # With fewer events, Wilson's interval can hold the truth as rarely as 84% of the time.
@@ -32,6 +34,10 @@ class Rate:
     low: float | None
     high: float | None
     n: int
+
+    def columns(self, name: str) -> TableRow:
+        """The value under `name`, and the ends of its interval."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
 UNDEFINED: Final = Rate(value=None, low=None, high=None, n=0)
@@ -84,6 +90,33 @@ def binomial_interval(share: float, size: float) -> tuple[float, float]:
 def critical_value(share: float = (1.0 + LEVEL) / 2.0) -> float:
     """The standard normal quantile of a share."""
     return NormalDist().inv_cdf(share)
+
+
+def square_and_add(before: Rate, now: Rate) -> tuple[float, float]:
+    """The interval of a difference, `now` less `before`, from the intervals of the two rates.
+
+    It takes the rates as independent. Two points of one curve are mostly positively correlated, for
+    which it is too wide.
+    Source: Newcombe, Statistics in Medicine 17(8), 1998, 873-890, method 10.
+
+    >>> unchanged = Rate(value=0.0, low=0.0, high=0.03, n=100)
+    >>> square_and_add(unchanged, unchanged)
+    (-0.03, 0.03)
+    """
+    value, low, high = _known(now)
+    then, then_low, then_high = _known(before)
+    change = value - then
+    return (
+        change - hypot(value - low, then_high - then),
+        change + hypot(high - value, then - then_low),
+    )
+
+
+def _known(rate: Rate) -> tuple[float, float, float]:
+    assert rate.value is not None
+    assert rate.low is not None
+    assert rate.high is not None
+    return rate.value, rate.low, rate.high
 
 
 def mean_rate(scores: Sequence[float], clusters: Sequence[Hashable]) -> Rate:

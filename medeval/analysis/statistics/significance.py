@@ -1,4 +1,4 @@
-"""Tests of the difference between the arms, and the correction for looking often."""
+"""Tests of the difference between the arms, and the correction for many tests."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from medeval.analysis.med.curves import Curve, Floats
 from medeval.analysis.statistics.intervals import Stratum
 
-# Above this many points the exact distribution is no more exact than its own rounding.
+# Above so many points, rounding errors make the exact distribution no better than the normal one.
 MOST_POINTS = 200_000
 
 
@@ -46,7 +46,7 @@ def sign_flip_test(differences: Sequence[float] | Floats) -> float:
 
 
 def _sign_flip_distribution(sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], Floats]:
-    """Every total that signs can give, and its chance."""
+    """Every total that random signs can give, and its chance."""
     from scipy.signal import convolve
     from scipy.stats import binom
 
@@ -79,7 +79,7 @@ def mean_test(strata: Sequence[Stratum]) -> float:
 
 
 def two_sided(z: float) -> float:
-    """The chance that a standard normal is at least `z` from 0, for z >= 0."""
+    """The chance that a standard normal variable is at least `z` away from 0, for z >= 0."""
     from math import erfc, sqrt
 
     return erfc(max(z, 0.0) / sqrt(2.0))

@@ -5,7 +5,6 @@ raw ones more (`result_dict`), and those that medeval exports a `medeval` object
 what the layout has no place for. Whatever else there is, is left alone.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

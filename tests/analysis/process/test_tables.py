@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from medeval.analysis.med.tabulation import Tabulation
-from medeval.analysis.process.measures import Measured, MeasuredCall
-from medeval.analysis.process.reading import Process
+from medeval.analysis.process.measures import MeasuredCall, MeasuredTrajectory
+from medeval.analysis.process.reading import ToolUse
 from medeval.analysis.process.tables import process_rows
 from medeval.analysis.report import Analysis, analyze
 from tests.analysis.outcome_lines import outcome, run_of
@@ -21,11 +21,13 @@ def tabulation(tmp_path: Path, **options: str) -> tuple[Analysis, Tabulation]:
 
 def process(
     sample_id: str, *, free: float, right: bool, called: bool = True, **values: float
-) -> Process:
+) -> ToolUse:
     counts = {"attempted": 1.0, "executed": 1.0, "observed": 1.0, "tools": 1.0, "composite": 0.0}
     call = MeasuredCall(tool="crop_and_zoom", status="executed", values={})
-    return Process(
-        measured=Measured(sample_id=sample_id, repeat=0, calls=(call,), values=counts | values),
+    return ToolUse(
+        measured=MeasuredTrajectory(
+            sample_id=sample_id, repeat=0, calls=(call,), values=counts | values
+        ),
         free=free,
         right=right,
         called=called,
@@ -82,7 +84,7 @@ def test_a_run_without_trajectories_has_no_process_tables(tmp_path: Path) -> Non
 def test_every_number_lies_within_its_interval(tmp_path: Path) -> None:
     _, tables = tabulation(tmp_path)
     random = np.random.default_rng(0)
-    processes = [
+    uses = [
         process(
             "ab"[at % 2],
             free=float(random.integers(0, 3)) / 2,
@@ -93,7 +95,7 @@ def test_every_number_lies_within_its_interval(tmp_path: Path) -> None:
         )
         for at in range(40)
     ]
-    for listed in process_rows(tables, {("small", None): processes}).values():
+    for listed in process_rows(tables, {("small", None): uses}).values():
         for row in listed:
             for name in [name for name in row if f"{name}_low" in row]:
                 if row[name] is not None:
@@ -148,7 +150,7 @@ def test_misuse_of_several_sets_is_averaged_in_shares_and_not_in_totals(tmp_path
     lines = [outcome("a", "011", step=None, benchmark=name) for name in ("first", "second")]
     tables = analyze(run_of(tmp_path, lines).path, resamples=20).tabulations[0]
 
-    def focused(wrong: float) -> Process:
+    def focused(wrong: float) -> ToolUse:
         values = {"focus_attempted": 4.0, "misused_attempted": wrong, "misused": float(wrong > 0)}
         values |= {"focus_executed": 4.0, "misused_executed": wrong, "wrong_axis": 1.0}
         return process("a", free=0.0, right=True, called=True, **values)

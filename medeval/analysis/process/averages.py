@@ -1,25 +1,31 @@
-"""Means with intervals over rows that may share a cluster, and differences between such means."""
+"""Averages with intervals over values that may share a cluster, and differences of averages."""
 
 import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, hypot, inf, sqrt
+from math import exp, inf, sqrt
 
 import numpy as np
 
 from medeval.analysis.med.curves import Floats
 from medeval.analysis.statistics.bootstrap import percentile_interval
-from medeval.analysis.statistics.rate import LEVEL, UNDEFINED, Rate, share_rate
+from medeval.analysis.statistics.rate import (
+    LEVEL,
+    UNDEFINED,
+    Rate,
+    share_rate,
+    square_and_add,
+)
 
 CHUNK_ELEMENTS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Observed:
-    """Values with their weights and cluster codes, each of shape (n_rows,).
+class WeightedValues:
+    """Values with their weights and clusters, each of shape (n_values,).
 
-    Rows of weight 0 count for nothing. With repeats, a row's weight is the share of the free
-    arm's repeats that put it where it is asked for.
+    A value of weight 0 does not count. Where values are averaged by outcome, a weight is the share
+    of the free arm's repeats that give the sample that outcome.
     """
 
     values: Floats
@@ -32,8 +38,8 @@ class Observed:
         values: Sequence[float],
         clusters: Sequence[Hashable],
         weights: Sequence[float] | None = None,
-    ) -> "Observed":
-        """Rows, all of weight 1 unless weights are given."""
+    ) -> "WeightedValues":
+        """Values of weight 1, unless weights are given."""
         given = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
         return cls(values=np.asarray(values, dtype=float), weights=given, clusters=clusters)
 
@@ -57,18 +63,16 @@ class Observed:
         return self.sums([(self.values - self.mean) * self.weights])
 
     def codes(self) -> list[int]:
-        """The clusters as numbers from 0, in the order of their first row."""
+        """The clusters as numbers from 0, in the order of their first value."""
         known = {cluster: code for code, cluster in enumerate(dict.fromkeys(self.clusters))}
         return [known[cluster] for cluster in self.clusters]
 
 
-def share(*strata: Observed) -> Rate:
+def share(*strata: WeightedValues) -> Rate:
     """A weighted mean of values in [0, 1] with the score interval of the other tables.
 
-    Of several strata, one a benchmark, the unweighted mean of their means. The binomial interval at
-    p (1 - p) / V, with V the cluster-robust variance; where that tells nothing, at the effective
-    number of clusters (`medeval.analysis.statistics.intervals`). `n` is the sum of the weights,
-    rounded. Undefined where it is 0 in a stratum.
+    Of several strata, one a benchmark, it is the unweighted mean of their means. `n` is the sum of
+    the weights, rounded. Undefined where the weights of a stratum are all 0.
     """
     if not _all_weigh(strata):
         return UNDEFINED
@@ -82,13 +86,14 @@ def share(*strata: Observed) -> Rate:
     )
 
 
-def geometric_mean(*strata: Observed) -> Rate:
+def geometric_mean(*strata: WeightedValues) -> Rate:
     """The geometric mean of positive values, given by their natural logarithms.
 
-    Of several strata, one a benchmark, the geometric mean of their geometric means. The interval is
-    Student's about the mean logarithm, with the cluster-robust variance and one degree of freedom
-    less than there are clusters (of several strata, Satterthwaite's); where a stratum is a single
-    cluster it tells nothing: 0 to infinity. Undefined where all weights of a stratum are 0.
+    Of several strata, one a benchmark, it is the geometric mean of their geometric means. The
+    interval is Student's about the mean logarithm, with the cluster-robust variance and one degree
+    of freedom less than there are clusters (of several strata, Satterthwaite's). Where a stratum is
+    a single cluster, the interval is 0 to infinity. Undefined where the weights of a stratum are
+    all 0.
     """
     if not _all_weigh(strata):
         return UNDEFINED
@@ -111,49 +116,43 @@ def geometric_mean(*strata: Observed) -> Rate:
     return Rate(value=exp(mean), low=exp(mean - reach), high=exp(mean + reach), n=_size(strata))
 
 
-def _all_weigh(strata: Sequence[Observed]) -> bool:
-    """Whether there is a stratum, and in each something that counts."""
+def _all_weigh(strata: Sequence[WeightedValues]) -> bool:
+    """Whether there is a stratum, and none whose weights are all 0."""
     return bool(strata) and all(stratum.total > 0.0 for stratum in strata)
 
 
-def _mean_of_means(strata: Sequence[Observed]) -> float:
+def _mean_of_means(strata: Sequence[WeightedValues]) -> float:
     return sum(stratum.mean for stratum in strata) / len(strata)
 
 
-def _size(strata: Sequence[Observed]) -> int:
+def _size(strata: Sequence[WeightedValues]) -> int:
     return round(sum(stratum.total for stratum in strata))
 
 
-def difference(first: Rate, second: Rate) -> Rate:
-    """The difference of two shares of separate rows, with Newcombe's square-and-add interval.
+def unpaired_difference(first: Rate, second: Rate) -> Rate:
+    """The difference of two shares of separate trajectories, first less second, in [-1, 1].
 
-    In [-1, 1]. `n` is the smaller of the two. Undefined where one of them is. Source: Newcombe,
-    Statistics in Medicine 17(8), 1998, 873-890, method 10.
+    The interval is that of `square_and_add`. `n` is the smaller of the two. Undefined where one of
+    the shares is.
     """
-    if None in (first.value, second.value):
+    if first.value is None or second.value is None:
         return UNDEFINED
-    p1, l1, u1 = (float(each or 0.0) for each in (first.value, first.low, first.high))
-    p2, l2, u2 = (float(each or 0.0) for each in (second.value, second.low, second.high))
-    return Rate(
-        value=p1 - p2,
-        low=p1 - p2 - hypot(p1 - l1, u2 - p2),
-        high=p1 - p2 + hypot(u1 - p1, p2 - l2),
-        n=min(first.n, second.n),
-    )
+    low, high = square_and_add(before=second, now=first)
+    return Rate(value=first.value - second.value, low=low, high=high, n=min(first.n, second.n))
 
 
 class ClusterBootstrap:
-    """Draws clusters anew; equal seeds and names give equal draws."""
+    """Resamples whole clusters; equal seeds and names give equal draws."""
 
     def __init__(self, *, resamples: int, seed: int) -> None:
         self.resamples = resamples
         self.seed = seed
 
-    def mean(self, strata: Mapping[str, Observed]) -> Rate:
-        """A weighted mean of counts, with its percentile interval; of strata, the mean of means.
+    def mean(self, strata: Mapping[str, WeightedValues]) -> Rate:
+        """A weighted mean with its percentile interval; of several strata, the mean of means.
 
-        Strata, by their names, are drawn each by itself. Clusters that are alike are drawn
-        together, so that few distinct values take little time.
+        Each stratum, under its name, is resampled by itself. Clusters with equal sums are drawn
+        together, multinomially, so that the time depends on the number of distinct sums.
         """
         observed = tuple(strata.values())
         if not _all_weigh(observed):
@@ -162,12 +161,12 @@ class ClusterBootstrap:
         low, high = percentile_interval(drawn)
         return Rate(value=_mean_of_means(observed), low=low, high=high, n=_size(observed))
 
-    def _means(self, observed: Observed, name: str) -> Floats:
+    def _means(self, observed: WeightedValues, name: str) -> Floats:
         columns = [observed.values * observed.weights, observed.weights]
         totals = self._totals(observed, columns, name)
         return _ratio(totals[:, 0], totals[:, 1])
 
-    def _totals(self, observed: Observed, columns: Sequence[Floats], name: str) -> Floats:
+    def _totals(self, observed: WeightedValues, columns: Sequence[Floats], name: str) -> Floats:
         """The columns' sums in each resample, shape (resamples, n_columns)."""
         sums, numbers = np.unique(observed.sums(columns), axis=0, return_counts=True)
         generator = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
@@ -183,7 +182,7 @@ class ClusterBootstrap:
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
-    """Element by element; NaN, left out of an interval, where a resample drew no weight."""
+    """Element by element; NaN, which no interval counts, where a resample drew no weight."""
     found: Floats = np.divide(
         numerator, denominator, out=np.full(len(numerator), np.nan), where=denominator > 0.0
     )
