@@ -4,8 +4,6 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import jsonlines
-
 from medeval.data.files import shown
 from medeval.errors import DataError
 
@@ -19,6 +17,8 @@ def read_objects(
     goes before the number in that message, such as `"rows.jsonl, "`; `hint` is its hint. Blank
     lines are skipped, or refused without `skip_blank`.
     """
+    import jsonlines
+
     reader = jsonlines.Reader(lines, loads=_loads)
     try:
         yield from reader.iter(type=dict, skip_empty=skip_blank)

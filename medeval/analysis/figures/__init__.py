@@ -18,7 +18,7 @@ Format = Literal["pdf", "svg", "png"]
 FORMATS: tuple[Format, ...] = ("pdf", "svg", "png")
 PNG_DPI = 200
 
-# So that the same numbers give the same files.
+# Without a date, the same numbers give the same files.
 METADATA: Mapping[Format, dict[str, str | None]] = {
     "pdf": {"CreationDate": None},
     "svg": {"Date": None},
@@ -31,16 +31,16 @@ def figures(
 ) -> "Iterator[tuple[str, Figure]]":
     """Each figure of an analysis with its name.
 
-    `measure`, `explain`, `diagnose` and `calls` show the mean of benchmarks, or the only one;
-    each benchmark of several has its own, as `measure.<benchmark>`. Where the analysis holds
-    several series or pairs their names come in between.
+    `measure`, `explain`, `diagnose` and `calls` show the mean of benchmarks, or the only benchmark.
+    With several benchmarks, each also has its own figures, such as `measure.<benchmark>`. With
+    several series or pairs, their names stand before the benchmark's.
 
     Parameters
     ----------
     analysis : Analysis
-        Not split by groups.
+        One that is not split by groups.
     folder : RunFolder, optional
-        Whose trajectories tell what became of calls, and of which tool they were.
+        The run folder; its trajectories give the calls by status and by tool.
     smooth : int, optional
         Draw lines as moving means over this many steps, and say so on the figure.
 
@@ -85,7 +85,7 @@ def _drawers(reader: "CallReader | None") -> "dict[str, Callable[[View], Figure]
 
 
 def _views(analysis: "Analysis", smooth: int | None) -> "Iterator[tuple[str, View]]":
-    """What to show, each with what its name adds to that of a figure."""
+    """Each view with the suffix that it gives to the names of its figures."""
     from medeval.analysis.figures.view import View
     from medeval.store.keys import quoted
 
@@ -123,7 +123,7 @@ def write_figure(
     from medeval.store.files import write_whole
 
     with styled():
-        _settle(figure)
+        _fix_layout(figure)
     paths = []
     for form in formats:
         data = BytesIO()
@@ -134,10 +134,11 @@ def write_figure(
     return paths
 
 
-def _settle(figure: "Figure") -> None:
-    """Lay the panels out for good.
+def _fix_layout(figure: "Figure") -> None:
+    """Fix the layout of the panels, with rounded positions.
 
-    The solver's last bits differ from one time to the next, and SVG names are hashes of them.
+    The last bits of the solver's result differ from one call to the next, and the ids in an SVG
+    file are hashes that depend on them.
     """
     figure.draw_without_rendering()
     figure.set_layout_engine("none")

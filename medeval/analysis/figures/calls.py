@@ -1,10 +1,9 @@
-"""CALLS: how many calls a sample makes, what becomes of them, and of which tool they are."""
+"""CALLS: how many samples call a tool, and how many calls a sample makes by status and tool."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from statistics import NormalDist
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
@@ -29,7 +28,7 @@ from medeval.analysis.figures.view import View
 from medeval.analysis.med.curves import Curve, Floats
 from medeval.analysis.med.outcomes import Step
 from medeval.analysis.statistics.intervals import Stratum, moments
-from medeval.analysis.statistics.rate import LEVEL
+from medeval.analysis.statistics.rate import critical_value
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.trajectory import CallStatus
 
@@ -57,7 +56,7 @@ Counts = Mapping[str, Counter[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellCalls:
-    """The calls of one cell: of each sample over its repeats, by status and by tool."""
+    """How many calls each sample of a cell made over its repeats, by status and by tool."""
 
     by_status: Counts
     by_tool: Counts
@@ -99,10 +98,10 @@ class CallReader:
 
 
 def calls_figure(view: View, reader: CallReader | None = None) -> "Figure":
-    """The share of samples that called; calls a sample by what became of them, and by tool.
+    """The share of samples that called a tool; calls a sample by status, and by tool.
 
-    Where there are no trajectories (`reader` is None, or an imported run) the calls attempted,
-    executed and observed that outcomes record. Draw within `styled`.
+    Without trajectories (`reader` is None, or the run was imported), calls a sample as the outcomes
+    record them: attempted, executed and observed. Draw within `styled`.
     """
     called = view.line(view.measure, "called", "called")
     groups = _groups(view, None if reader is None else _read_cells(view, reader))
@@ -147,7 +146,7 @@ def _single(
 
 
 def _read_cells(view: View, reader: CallReader) -> dict[tuple[Step, str], CellCalls] | None:
-    """Each cell's calls; None unless every step of every benchmark has them."""
+    """The calls at each step and benchmark; None unless all of them have trajectories."""
     outcomes = view.tabulation.found.outcomes
     found = {}
     for curve in view.population.curves:
@@ -206,7 +205,7 @@ def _total(counts: Iterable[Counts]) -> Counter[str]:
 def _values(
     counts: Mapping[tuple[Step, str], Counts], names: set[str], curve: Curve, step: Step
 ) -> Floats:
-    """Each sample's calls of the named kinds, a repeat."""
+    """Each sample's calls of the named statuses or tools, per repeat."""
     cell = counts[step, curve.benchmark]
     repeats = curve.repeats[curve.steps.index(step)]
     sums = [sum(cell[sample_id][name] for name in names) for sample_id in curve.ids]
@@ -214,8 +213,7 @@ def _values(
 
 
 def _line(view: View, label: str, look: Look, values: "partial[Floats]") -> Line:
-    """Mean calls a sample along the steps, with a cluster-robust normal interval from 0 up."""
-    z = NormalDist().inv_cdf((1.0 + LEVEL) / 2.0)
+    """Mean calls a sample along the steps, with a cluster-robust normal interval, at least 0."""
     rows = []
     for step in view.tabulation.found.outcomes.steps:
         curves = view.population.curves
@@ -226,7 +224,7 @@ def _line(view: View, label: str, look: Look, values: "partial[Floats]") -> Line
         if found is None:
             rows.append((np.nan, np.nan, np.nan))
         else:
-            reach = z * found.variance**0.5
+            reach = critical_value() * found.variance**0.5
             rows.append((found.value, max(0.0, found.value - reach), found.value + reach))
     value, low, high = np.array(rows).T
     return Line(label=label, look=look, steps=view.steps, value=value, low=low, high=high)

@@ -17,9 +17,9 @@ FACTORS = ("mass", "policy", "quality")
 
 
 def diagnose_figure(view: View) -> "Figure":
-    """Four rows, a term each: the term on the left, its three factors on the right.
+    """One row for each term: the term on the left, its three factors on the right.
 
-    An undefined factor is a gap in its line. Draw within `styled`.
+    Where a factor is undefined, its line breaks. Draw within `styled`.
     """
     titles = view.titles("DIAGNOSE")
     note = f"term = mass x policy x quality (current partition); {view.note}"

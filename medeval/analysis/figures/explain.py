@@ -1,4 +1,4 @@
-"""EXPLAIN: the gap between the arms as the four terms it is the sum of."""
+"""EXPLAIN: the gap between the arms as the sum of four terms."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""MEASURE: how both arms move along the steps, and how much of it the tool accounts for."""
+"""MEASURE: both arms along the steps, and how much of their drift the tool accounts for."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BAR_IN, DRIFT_IN, TOOL_IN, ACCURACY_IN, CALLED_IN = 0.1, 1.25, 0.9, 1.2, 0.75
-# How opaque an area is where no sample called, and where all did.
+# The opacity of an area where no sample called a tool, and where all did.
 LEAST_OPAQUE, MOST_OPAQUE = 0.2, 0.75
 AREAS = (
     ("area_intrinsic", "intrinsic", GREY),
@@ -76,7 +76,7 @@ def _lines(axes: "Axes", view: View, names: list[tuple[str, str]], height_in: fl
 
 
 def _composition(axes: "Axes", found: dict[str, Any] | None, steps: Floats) -> None:
-    """The tool contribution, over a bar as long as the curves of the areas' shares."""
+    """The tool contribution as a title, over a bar that is divided by the shares of the areas."""
     axes.set_axis_off()
     if found is None:
         axes.set_title("S_tool undefined", loc="left", fontsize=7)
@@ -100,7 +100,7 @@ def _drift(axes: "Axes", view: View) -> None:
     """Both arms' drifts over the areas behind the tool contribution."""
     free = view.line(view.measure, "free_drift", "free")
     available = view.line(view.measure, "available_drift", "available")
-    # a curve that never leaves zero is not magnified
+    # show at least one point up and down, so that drifts near 0 look small
     axes.update_datalim([(view.steps[0], -1.0), (view.steps[0], 1.0)])
     _areas(axes, free, available, column(view.measure, "called"))
     axes.axhline(0.0, color=GREY, linewidth=0.5)
@@ -115,7 +115,7 @@ def _drift(axes: "Axes", view: View) -> None:
 
 
 def _areas(axes: "Axes", free: Line, available: Line, called: Floats) -> None:
-    """Free drift hatched; the available arm's lead or lag filled, more opaque with more calls."""
+    """Hatch the free drift; fill the available arm's lead or lag, more opaque with more calls."""
     x, base, top = free.steps, free.value, available.value
     for left in range(len(x) - 1):
         part = slice(left, left + 2)
@@ -137,7 +137,7 @@ def _areas(axes: "Axes", free: Line, available: Line, called: Floats) -> None:
 
 
 def _fill(colour: str) -> dict[str, Any]:
-    """How an area of a colour is filled; the intrinsic one is hatched."""
+    """The filling of an area of a colour; the intrinsic one is hatched."""
     if colour == GREY:
         return {"facecolor": "none", "edgecolor": GREY, "hatch": "////", "linewidth": 0}
     return {"facecolor": colour, "alpha": MOST_OPAQUE, "linewidth": 0}

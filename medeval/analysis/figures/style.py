@@ -1,4 +1,4 @@
-"""How every figure looks: one column wide, colours that the colour-blind can tell, bands.
+"""The common style of figures: one column wide, in colours that the colour-blind can tell apart.
 
 Colours are those of Okabe and Ito (Color Universal Design, 2008). matplotlib is imported where
 it is used, and never through pyplot: a figure has no global state.
@@ -57,7 +57,7 @@ RC: Mapping[Any, Any] = {
     "lines.linewidth": 1.1,
     "lines.markersize": 3.0,
     "hatch.linewidth": 0.4,
-    # text that stays text in PDF, and files that are the same at every run
+    # text stays text in PDF, and a file is the same in every run
     "pdf.fonttype": 42,
     "svg.hashsalt": "medeval",
 }
@@ -127,9 +127,10 @@ def panels(
     note: str,
     together: bool = True,
 ) -> "tuple[Figure, list[list[Axes]]]":
-    """A figure of rows of panels that share their steps, with titles above and a note below.
+    """A figure of rows of panels, with titles above and a note below.
 
-    Room for titles and note is added to the heights. Draw within `styled`.
+    The panels share their x axis if `together`. Room for titles and note is added to `heights_in`.
+    Draw within `styled`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -204,7 +205,7 @@ def smoothed(values: Floats, window: int) -> Floats:
 
 
 def draw_line(axes: "Axes", line: Line, smooth: int | None) -> None:
-    """A line with its band; a point that stands alone has a bar; what is undefined is a gap."""
+    """A line with its band; a single point has a bar; where it is undefined, the line breaks."""
     look = line.look
     for part in stretches((~np.isnan(line.value)).tolist()):
         x, value, low, high = (a[part] for a in (line.steps, line.value, line.low, line.high))
@@ -228,14 +229,14 @@ def draw_line(axes: "Axes", line: Line, smooth: int | None) -> None:
 def draw_lines(
     axes: "Axes", lines: Sequence[Line], *, height_in: float, smooth: int | None
 ) -> None:
-    """Lines with their bands, each named beside its end."""
+    """Lines with their bands, each with its name next to its end."""
     for line in lines:
         draw_line(axes, line, smooth)
     label_ends(axes, lines, height_in)
 
 
 def label_ends(axes: "Axes", lines: Sequence[Line], height_in: float) -> None:
-    """Name each line right of the panel, at the height of its end, none over another."""
+    """Write each line's name right of the panel at the height of its end, without overlaps."""
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
     named = [line for line in lines if not np.isnan(line.value).all()]
@@ -262,7 +263,7 @@ def apart(places: Sequence[float], spacing: float, low: float, high: float) -> l
     order = sorted(range(len(places)), key=lambda position: places[position])
     blocks: list[list[float]] = []
     for position in order:
-        # a block is [sum of wanted starts, members]; its start is their mean
+        # a block is [sum of the wanted places, number of members]
         blocks.append([places[position], 1.0])
         while len(blocks) > 1 and _start(blocks[-1], spacing) < (
             _start(blocks[-2], spacing) + blocks[-2][1] * spacing
@@ -287,7 +288,7 @@ def _start(block: Sequence[float], spacing: float) -> float:
 
 
 def _within(places: list[float], spacing: float, low: float, high: float) -> list[float]:
-    """Sorted places pushed into the limits from both ends; the order and spacing stay."""
+    """Sorted places, moved between the limits; order and spacing stay."""
     for position in range(len(places)):
         places[position] = max(places[position], low + spacing * position)
     for position in range(len(places)):
@@ -297,7 +298,7 @@ def _within(places: list[float], spacing: float, low: float, high: float) -> lis
 
 
 def finish_steps(axes: "Axes", steps: Floats, *, most_ticks: int = 5) -> None:
-    """Ticks at whole steps, and room left and right of them."""
+    """Put ticks at whole steps, and a margin left and right of them."""
     from matplotlib.ticker import FixedLocator, MaxNLocator
 
     if len(steps) <= most_ticks and _are_even(steps):
@@ -309,7 +310,7 @@ def finish_steps(axes: "Axes", steps: Floats, *, most_ticks: int = 5) -> None:
 
 
 def _are_even(steps: Floats) -> bool:
-    """Whether ticks at all steps leave each the room of an equal share."""
+    """Whether the steps are so even that a label at each has enough room."""
     widths = np.diff(steps)
     return bool(widths.min() > 0.7 * widths.max())
 
@@ -317,7 +318,7 @@ def _are_even(steps: Floats) -> bool:
 def forest(axes: "Axes", lines: Sequence[Line]) -> None:
     """One row a quantity: its value at the only checkpoint, with its interval.
 
-    An undefined quantity keeps its row, which then says so.
+    The row of an undefined quantity says `undefined`.
     """
     places = list(range(len(lines)))
     for place, line in zip(places, lines, strict=True):

@@ -21,7 +21,10 @@ PERCENT = 100.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class View:
-    """A population's part of an analysis; `smooth` is the moving mean's window, None for none."""
+    """The part of an analysis that a figure shows.
+
+    `smooth` is the window of the moving mean in steps, None without smoothing.
+    """
 
     analysis: "Analysis"
     tabulation: Tabulation
@@ -77,7 +80,7 @@ class View:
         return frame[chosen]
 
     def line(self, frame: "pd.DataFrame", name: str, label: str, *, scale: float = PERCENT) -> Line:
-        """A column of a frame along the steps, with its interval, looked after by its name."""
+        """A column of a frame along the steps, with its interval; `name` also chooses its look."""
         value, low, high = (
             scale * column(frame, each) for each in (name, f"{name}_low", f"{name}_high")
         )
@@ -91,13 +94,13 @@ class View:
         )
 
     def titles(self, kind: str) -> list[str]:
-        """What is shown, a line each: the figure and benchmark, then the series and pair."""
+        """The title's lines: the kind of figure and the benchmark, then the series and the pair."""
         outcomes = self.tabulation.found.outcomes
         return [f"{kind}: {self.population.benchmark}", f"{outcomes.series}, {outcomes.pair}"]
 
     @property
     def note(self) -> str:
-        """What a reader must know of the numbers."""
+        """The caption: n, metric, intervals, smoothing, and what is missing."""
         row = self.measure.iloc[0]
         mean = f"unweighted mean of {len(self.population.curves)} benchmarks; "
         metrics = dict.fromkeys(curve.metric for curve in self.population.curves)

@@ -1,4 +1,4 @@
-"""What calls that focus on rows or columns put forward, and what they should have."""
+"""How well calls that focus on rows or columns cover the regions that a question is about."""
 
 import re
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ FOCUS: Final = "focus"
 def focused_regions(image: TrajectoryImage, root: Size) -> list[Rectangle] | None:
     """The regions that a call focused on, in the first image; None for any other operation.
 
-    Empty where the call named nothing that there is, or another image than the first. To display
-    an image as it is, which has no axis, is no focus.
+    Empty where the call named no region of the image, or focused on another image than the first.
+    A call that displays an image unchanged has no axis, and counts as no focus.
     """
     if focused_axis(image) is None:
         return None
@@ -53,10 +53,11 @@ def _mapped(box: JsonValue, image: TrajectoryImage, root: Size) -> Rectangle | N
 def focus_quality(
     images: Sequence[TrajectoryImage], sample: Sample, targets: Targets
 ) -> tuple[float, float] | None:
-    """Precision and recall of all that these images' calls focused on, taken together.
+    """Precision and recall of the area that the calls behind these images focused on.
 
-    Against the target boxes; of a sample without any, against the named regions along the axes
-    that were focused on. None, undefined, where no call focused or there is no target.
+    The area to focus on is that of the target boxes; for a sample without any, that of
+    `named_regions` along the axes of the calls. None, undefined, where no call focused or there is
+    no area to focus on.
     """
     found = [
         regions for each in images if (regions := focused_regions(each, targets.root)) is not None
@@ -71,10 +72,10 @@ def focus_quality(
 
 
 def named_regions(sample: Sample, root: Size, axis: ChartAxis) -> list[Rectangle]:
-    """The regions along an axis whose name the question or an accepted answer holds as words.
+    """The regions along an axis whose name is in the question or in an accepted answer.
 
-    Where a sample has regions but no target boxes (ReFocus), these stand for what it is about:
-    our derivation, for the data do not say. Empty where there is no region or none is named.
+    They replace target boxes for samples that have regions but no boxes (ReFocus). The data do not
+    say which regions a question is about, so this rule is medeval's own.
     """
     text = " ".join([sample.question, *sample.targets]).casefold()
     found = []

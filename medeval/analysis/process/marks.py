@@ -1,4 +1,4 @@
-"""How near drawn lines and points are to those asked for: matched one to one, at least distance.
+"""How near drawn lines and points are to their targets, matched one to one.
 
 Source of the formulas: ToolsRL, arXiv 2604.19945.
 """
@@ -14,9 +14,9 @@ from medeval.types.trajectory import TrajectoryImage
 
 Mark = TypeVar("Mark", AxisLine, Point)
 
-# The distance at which two marks have nothing in common any more, as a share of the image's side.
+# The distance from which the similarity of two marks is 0, as a share of the image's side.
 REACH: Final = 0.25
-# How far from vertical or horizontal a line may come out, in pixels, by rounding alone.
+# By how many pixels rounding may tilt a vertical or horizontal line.
 CROOKED_PX: Final = 1e-6
 
 
@@ -48,8 +48,8 @@ def matched_similarity(
 ) -> float | None:
     """2 S / (drawn + targets), S the largest sum of similarities of a one-to-one matching.
 
-    In [0, 1]; 1 is each target marked exactly and nothing else. None, undefined, where there is
-    neither a mark nor a target.
+    In [0, 1]; 1.0 if each target is marked exactly and nothing else is. None, undefined, where
+    there is neither a mark nor a target.
     """
     if not drawn and not targets:
         return None
@@ -63,7 +63,7 @@ def matched_similarity(
 
 
 def raw_to_root(image: TrajectoryImage) -> Affine:
-    """The map from an image's own pixels, which recipes are written in, to those of its root."""
+    """The map from an image's raw pixels, in which recipes are written, to those of its root."""
     return image.to_root.after(
         Affine(
             image.sent.width_px / image.raw.width_px,

@@ -1,4 +1,4 @@
-"""One trajectory measured: numbers by name, for the trajectory and for each of its calls."""
+"""The process metrics of one trajectory and of each of its calls, as numbers by name."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -26,13 +26,13 @@ from medeval.analysis.process.states import (
 from medeval.types.sample import Sample
 from medeval.types.trajectory import CallStatus, ToolCall, Trajectory, TrajectoryImage
 
-# A number that is undefined for a trajectory or a call is not in its mapping.
+# A number that is undefined for a trajectory or a call has no entry.
 Values = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredCall:
-    """One call of a trajectory: the tool it names, what became of it, and how good it was."""
+    """One call of a trajectory: its tool, its status, and its numbers by name."""
 
     tool: str
     status: CallStatus
@@ -55,7 +55,7 @@ class MeasuredTrajectory:
 
 
 def measured(trajectory: Trajectory, sample: Sample) -> MeasuredTrajectory:
-    """A trajectory, measured against what its sample says is right."""
+    """A trajectory measured against the targets of its sample."""
     values = _counts(trajectory)
     calls = [MeasuredCall(tool=_name(c), status=c.status, values={}) for c in trajectory.calls]
     if trajectory.images:
@@ -110,7 +110,7 @@ def _zoom(trajectory: Trajectory, targets: Targets) -> dict[str, float]:
 
 
 def _or_whole(region: Rectangle | None, targets: Targets) -> Rectangle:
-    """What an image without a crop on its way shows: the whole of the first image."""
+    """The region of a crop, or for an image without one, the whole of the first image."""
     root = targets.root
     return region or Rectangle(0.0, 0.0, root.width_px, root.height_px)
 
@@ -120,7 +120,7 @@ def _modf1(region: Rectangle, targets: Targets) -> float:
 
 
 def _crop_quality(regions: Sequence[Rectangle], targets: Targets) -> dict[str, float]:
-    """How the crops of a trajectory, or one of them, stand to each target and to all of them."""
+    """How well crops frame each target, and all targets together."""
     boxes, around = targets.boxes, hull(targets.boxes)
     ious = [max(intersection_over_union(each, box) for each in regions) for box in boxes]
     inside = [any(is_inside(box, each) for each in regions) for box in boxes]
@@ -178,7 +178,7 @@ def _marks(
     has_targets: bool,
     score: Callable[[TrajectoryImage, Trajectory, Targets], float | None],
 ) -> dict[str, float]:
-    """Lines or points at each state; where a sample names no target of a kind, undefined."""
+    """The scores of lines or points at each state; undefined for a sample without such targets."""
     if not has_targets:
         return {}
     states = [score(image, trajectory, targets) or 0.0 for image in trajectory.images]
@@ -197,9 +197,9 @@ def _focus(quality: tuple[float, float] | None) -> dict[str, float]:
 
 
 def _misuse(trajectory: Trajectory, sample: Sample) -> dict[str, float]:
-    """Calls along the wrong axis, of charts that divide along one.
+    """Calls along the wrong axis, for charts that have a right one.
 
-    `misused` is of every such chart, `wrong_axis` the same of those that a call focused on.
+    `misused` is defined for every such chart, `wrong_axis` only for those that a call focused on.
     """
     if axis_of_chart(sample.groups) is None:
         return {}
@@ -237,7 +237,7 @@ def _call_image(
     sample: Sample,
     targets: Targets,
 ) -> dict[str, float]:
-    """How good the image that one call made is, by what the call did."""
+    """The numbers of the image that one call made, by the operation of the call."""
     values: dict[str, float] = {}
     region = crop_region(image, trajectory, targets.root)
     if image.operation == "crop" and region is not None and targets.boxes:

@@ -1,8 +1,8 @@
 """Whether a tool that focuses on rows or columns fits the chart: IAPO's misuse.
 
-A chart of vertical bars divides into columns, one of horizontal bars into rows. The authors
-counted on 256 charts that they chose by hand; the labels here are those of ReFocus's own files
-(group `bars`), so that the totals are of another set of charts than theirs.
+A chart of vertical bars divides into columns, one of horizontal bars into rows. The authors counted
+on 256 charts that they chose by hand. The labels here are those of ReFocus's own files (group
+`bars`), so the totals are over other charts than theirs.
 """
 
 import re
@@ -13,10 +13,10 @@ from medeval.types.trajectory import ToolCall
 
 ChartAxis: TypeAlias = Literal["columns", "rows"]
 
-# What a chart of these bars divides into.
+# The axis along which a chart of these bars divides.
 AXIS_OF_BARS: Final[Mapping[str, ChartAxis]] = {"vertical": "columns", "horizontal": "rows"}
 FOCUS: Final = "focus_on_"
-# A call of a focus tool as it stands in code.
+# A call of a focus tool in Python code.
 WRITTEN: Final = re.compile(r"\b(focus_on_\w+)\s*\(")
 # How the published tools name what they focus on, in tables and in charts.
 AXIS_OF_NAME: Final[Mapping[str, ChartAxis]] = {
@@ -36,12 +36,12 @@ AXIS_OF_REGION: Final[Mapping[str, ChartAxis]] = {
 
 
 def axis_of_chart(groups: Mapping[str, str]) -> ChartAxis | None:
-    """What a sample's chart divides into, by its group `bars`; None where it has no such group."""
+    """The axis along which a chart divides, by its group `bars`; None without that group."""
     return AXIS_OF_BARS.get(groups.get("bars", ""))
 
 
 def axis_of_tool(name: str | None) -> ChartAxis | None:
-    """What a tool focuses on, by its name; None for any other tool.
+    """The axis along which a tool focuses, by its name; None for any other tool.
 
     >>> axis_of_tool("focus_on_x_values_with_mask"), axis_of_tool("crop_and_zoom")
     ('columns', None)
@@ -52,9 +52,9 @@ def axis_of_tool(name: str | None) -> ChartAxis | None:
 
 
 def attempted_tools(call: ToolCall) -> list[str]:
-    """The tools that a call names: its own, or those in a block of code that could not be followed.
+    """The tool that a call names, or the focus tools in a block of code that was not understood.
 
-    IAPO counts the calls that stand in a block, whether it runs or not.
+    IAPO counts the calls that a block contains, whether it runs or not.
     """
     return [call.name] if call.name is not None else WRITTEN.findall(call.raw_text)
 

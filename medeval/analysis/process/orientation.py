@@ -1,8 +1,8 @@
 """Which way up an image is: the symmetries of a square as 2 x 2 integer matrices.
 
-A matrix says where a step along x and a step along y of the one image lead in the other, with y
-pointing down. To turn an image twice is to multiply twice; an image is upright again exactly
-where the product is the identity, whichever way that came about.
+The columns of a matrix are the directions, in the turned image, of the x and y axes of the upright
+one, with y pointing down. Two turns in a row are a product of matrices. An image is upright again
+exactly if the product of all its turns is the identity.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ ELEMENTS: Final[Mapping[str, Matrix]] = {
     "transverse": ((0, -1), (-1, 0)),
 }
 
-# A part of a map that rounding may have left where there is none.
+# An entry of a map up to this is a rounding error.
 NEGLIGIBLE: Final = 1e-9
 
 
@@ -47,10 +47,10 @@ def inverse(element: Matrix) -> Matrix:
 
 
 def orientation(to_root: Affine) -> Matrix | None:
-    """How an image is turned against its root, from the map between their pixels.
+    """How an image is turned relative to its root, from the map between their pixels.
 
-    None where the map is no symmetry of a square with a scaling and a shift, as after a tool
-    that turns by other angles.
+    None where the map is not a symmetry of a square with a scaling and a shift, for example after
+    a tool that turns by other angles.
     """
     back = ((_sign(to_root.a), _sign(to_root.b)), (_sign(to_root.d), _sign(to_root.e)))
     return inverse(back) if back in ELEMENTS.values() else None
@@ -61,9 +61,9 @@ def _sign(value: float) -> int:
 
 
 def is_restored(transform: str, to_root: Affine) -> bool | None:
-    """Whether an image of a conversation is upright, where its root was turned by `transform`.
+    """Whether an image is upright whose root was turned by `transform`.
 
-    None for a transform that is no symmetry of a square: then there is nothing to restore.
+    None for a transform that is no symmetry of a square.
     """
     applied = ELEMENTS.get(transform)
     if applied is None:

@@ -50,7 +50,7 @@ CRITERIA: Final[Mapping[str, tuple[str, Callable[[float], bool]]]] = {
 
 
 def by_outcome(scope: Scope) -> tuple[list[TableRow], list[TableRow]]:
-    """The qualities among calls that gained, harmed or changed nothing, and their differences."""
+    """The measures of QUALITIES by outcome, and the differences of CONTRASTS between outcomes."""
     rates: dict[tuple[str, str], Rate] = {}
     rows, contrasts = [], []
     for outcome, weight_of in OUTCOMES.items():
@@ -82,8 +82,8 @@ def _of_called(weight_of: Callable[[ToolUse], float], use: ToolUse) -> float:
 def quality(scope: Scope) -> Iterator[TableRow]:
     """The terms' quality, among calls that used their tools well and among those that did not.
 
-    `gain_quality`: of the called samples that fail without tools, the share that is right with
-    them; `harm_quality`: of those solved without tools, the share that is wrong with them.
+    `gain_quality` is the share correct with tools, of the called samples that fail without them;
+    `harm_quality` the share wrong with tools, of those solved without them.
     """
     for criterion, (measure, is_good) in CRITERIA.items():
         rated = [use for use in scope.uses if use.called and measure in use.measured.values]
@@ -94,7 +94,7 @@ def quality(scope: Scope) -> Iterator[TableRow]:
 
 
 def _qualities(scope: Scope, measure: str, own: Collection[int]) -> TableRow:
-    """The qualities of call gain and call harm among some of a place's trajectories."""
+    """The qualities of call gain and call harm among the trajectories whose ids are in `own`."""
 
     def gained(use: ToolUse) -> Iterator[tuple[float, float]]:
         if id(use) in own:

@@ -13,7 +13,7 @@ W_FP: Final = 0.1
 W_FN: Final = 1.0
 # A crop counts as a hit from this overlap on; a hyper-parameter of the same paper.
 HIT_IOU: Final = 0.5
-# What rounding may take from a share of pixels that is the whole.
+# By how much rounding may make a share of pixels less than 1.
 SLACK: Final = 1e-9
 
 
@@ -28,7 +28,7 @@ class Rectangle:
 
     @classmethod
     def of(cls, box: Box, root: Size) -> "Rectangle":
-        """A box of the root image, in whatever frame, cut off where the image ends."""
+        """A box of the root image in any frame, cut off at the image's edges."""
         found = box.to(_frame(root))
         return cls(found.left, found.top, found.right, found.bottom).within(root)
 
@@ -56,7 +56,7 @@ def _frame(root: Size) -> Frame:
 
 
 def seen_region(image: TrajectoryImage, root: Size) -> Rectangle:
-    """What of its root an image shows, through every crop, rotation and flip on the way."""
+    """The part of its root that an image shows, after all crops, rotations and flips."""
     corners = [
         image.to_root.apply(0.0, 0.0),
         image.to_root.apply(image.sent.width_px, image.sent.height_px),

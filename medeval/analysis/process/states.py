@@ -1,7 +1,7 @@
-"""What each state of a conversation shows: its images, measured against a sample's targets.
+"""The states of a conversation, measured against a sample's targets.
 
-A state is the conversation after a call that made an image; its image is the newest one. Three
-states count: the best, the final, and the one whose image the answer cites.
+A state is the conversation after a call that made an image, and its image is that one. The metrics
+are reported for three states: the best, the final, and the one whose image the answer cites.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ DRAW_POINT: Final = "draw_point"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
-    """What is right for one sample, in raw pixels of its first image, whose size is `root`."""
+    """The targets of one sample, in raw pixels of its first image, whose size is `root`."""
 
     root: Size
     boxes: tuple[Rectangle, ...]
@@ -65,7 +65,7 @@ def made_images(trajectory: Trajectory) -> list[TrajectoryImage]:
 def cited_image(trajectory: Trajectory) -> TrajectoryImage | None:
     """The image that the final answer names by its index, the last one where it names several.
 
-    None where nothing is named or there is no image of that index.
+    None where it names none, or there is no image of that index.
     """
     if trajectory.answer is None:
         return None
@@ -84,9 +84,9 @@ def chain(image: TrajectoryImage, images: Sequence[TrajectoryImage]) -> list[Tra
 
 
 def crop_region(image: TrajectoryImage, trajectory: Trajectory, root: Size) -> Rectangle | None:
-    """What of the first image a cropped image shows; None where no crop is on the way to it.
+    """The part of the first image that a cropped image shows; None if it was made without a crop.
 
-    A crop of another of the sample's images shows nothing of the first one.
+    Empty for a crop of another of the sample's images.
     """
     if not any(each.operation == CROP for each in chain(image, trajectory.images)):
         return None
@@ -120,7 +120,7 @@ def point_score(image: TrajectoryImage, trajectory: Trajectory, targets: Targets
 def _drawn_on(
     image: TrajectoryImage, trajectory: Trajectory, operation: str
 ) -> list[TrajectoryImage]:
-    """The images on the way to one on which the operation drew, if it goes back to the first."""
+    """The images by which the operation made this one, if it was made from the first image."""
     if image.root != 0:
         return []
     return [each for each in chain(image, trajectory.images) if each.operation == operation]

@@ -1,4 +1,4 @@
-"""The tables of the process metrics as rows: by benchmark, step and tool, each with intervals."""
+"""The rows of the process tables: by benchmark, step and tool, each number with its interval."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -95,7 +95,7 @@ def _averages(scope: Scope, columns: Mapping[str, tuple[str, Average]]) -> Itera
 
 
 def _misuse(scope: Scope) -> Iterator[TableRow]:
-    """Totals over the set, as IAPO counts them, and the same as shares."""
+    """Totals over all charts, as IAPO counts them, and the same as shares."""
     charts = [use for use in scope.uses if "misused" in use.measured.values]
     if not charts:
         return
@@ -126,7 +126,7 @@ def _has_called(use: ToolUse) -> Iterator[tuple[float, float]]:
 
 
 def _ratio(scope: Scope, part: str, whole: str) -> Rate:
-    """The share of some calls among others, over all charts together."""
+    """The share of the calls `part` among the calls `whole`, over all charts together."""
 
     def entries(use: ToolUse) -> Iterator[tuple[float, float]]:
         values = use.measured.values
@@ -155,7 +155,10 @@ def _tools(scope: Scope) -> Iterator[TableRow]:
 
 
 def _transitions(scope: Scope) -> Iterator[TableRow]:
-    """How often each executed call was followed by which; the share is of what came before."""
+    """How often the call of one tool was followed by that of another.
+
+    The share is of all calls of the first tool.
+    """
     followed: Counter[tuple[str, str]] = Counter()
     by_trajectory = []
     for use in scope.uses:

@@ -21,7 +21,7 @@ UNDEFINED = "undefined"
 
 
 def analysis_text(frames: Mapping[str, "pd.DataFrame"]) -> str:
-    """Every table with a heading; what is marked in the frames is marked under its heading."""
+    """Every table with a heading, and under it the marks of `table_marks`."""
     return "\n\n".join(
         "\n".join([heading, *table_marks(frames[name]), _table(frames[name], name)])
         for name, heading in HEADINGS.items()
@@ -30,7 +30,7 @@ def analysis_text(frames: Mapping[str, "pd.DataFrame"]) -> str:
 
 
 def table_marks(frame: "pd.DataFrame") -> Iterator[str]:
-    """What a reader must know of a whole table, one line each."""
+    """Lines on missing outcomes, pairing by position, other row counts and metrics of a table."""
     if (frame["missing"] == "allowed").any():
         yield "missing: allowed (outcomes are missing; gaps are marked)"
     if (frame["pairing"] == "position").any():
@@ -52,7 +52,7 @@ def _table(frame: "pd.DataFrame", name: str) -> str:
 
 
 def row_names(row: Mapping[Any, Any], frame: "pd.DataFrame") -> dict[str, str]:
-    """What a row is about; a column that says the same everywhere is left out."""
+    """The first columns of a row; series and pair are left out where all rows have the same."""
     names = [name for name in ("series", "pair") if frame[name].nunique() > 1]
     names += [name for name in ("benchmark", "group", "step") if name in frame.columns]
     return {
@@ -110,7 +110,7 @@ _CELLS = {
 
 
 def _or_note(cells: dict[str, str], row: Mapping[Any, Any], number: str) -> dict[str, str]:
-    """The cells, or a gap with its reason where the row has no numbers."""
+    """The cells, or the word "gap" and the reason where the row has no numbers."""
     if not row["note"] or is_known(row.get(number)):
         return cells
     gap = dict.fromkeys(cells, "")

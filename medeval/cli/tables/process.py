@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tabulate import tabulate
 
 from medeval.analysis.med.curves import MEAN
+from medeval.analysis.process.outcomes import CONTRASTS
 from medeval.cli.tables.analysis import interval_text, is_known, row_names, table_marks
 
 if TYPE_CHECKING:
@@ -15,14 +16,8 @@ if TYPE_CHECKING:
 
 Style = Literal["percent", "number", "count", "text"]
 
-PLACE = ("series", "pair", "benchmark", "group", "step")
-OUTCOMES = ("call gain", "both wrong", "call harm", "both right")
-CONTRASTS = (
-    ("call gain", "both wrong"),
-    ("call harm", "both right"),
-    ("call gain", "call harm"),
-)
-# The qualities that are printed, of all that are in the CSV files.
+SCOPE = ("series", "pair", "benchmark", "group", "step")
+# The titles of the measures that are printed, of all that are in the CSV files.
 NAMES = {
     "target_inside": "target inside",
     "target_iou": "IoU",
@@ -208,7 +203,7 @@ def _table(heading: str, frame: "pd.DataFrame", rows_of: Any) -> str:
 
 
 def _laid_out(layout: _Layout, frame: "pd.DataFrame") -> str:
-    """A table without the columns and the rows in which nothing is defined."""
+    """A table without those columns and rows in which every number is undefined."""
     shown = {
         title: (column, style)
         for title, (column, style) in layout.columns.items()
@@ -240,7 +235,7 @@ def _cell(row: Mapping[Any, Any], column: str, style: Style) -> str:
 def _row_names(
     row: Mapping[Any, Any], frame: "pd.DataFrame", columns: Sequence[str]
 ) -> dict[str, str]:
-    """What a row is about; of a mean, over how many benchmarks its numbers are."""
+    """The first columns of a row; those of a mean say over how many benchmarks it is."""
     names = row_names(row, frame)
     if row["benchmark"] != MEAN:
         return names
@@ -256,12 +251,12 @@ def _row_names(
 def _outcome_rows(
     frame: "pd.DataFrame", contrasts: "pd.DataFrame | None"
 ) -> Iterator[dict[str, str]]:
-    """A row a quality, a column an outcome; first of all how many trajectories each has."""
-    names = [name for name in PLACE if name in frame]
+    """One row a measure, one column an outcome; the first row counts their trajectories."""
+    names = [name for name in SCOPE if name in frame]
     signs = _signs(contrasts, names)
     for _, part in frame.groupby(names, sort=False, dropna=False):
         by_outcome = {row["outcome"]: row for row in part.to_dict(orient="records")}
-        first = by_outcome[OUTCOMES[0]]
+        first = by_outcome["call gain"]
         head = _row_names(first, frame, list(NAMES))
         cells = {name: str(row["n"]) for name, row in by_outcome.items()}
         yield {**head, "use": "n", **_side_by_side(cells, "", "")}
@@ -274,7 +269,7 @@ def _outcome_rows(
 
 
 def _side_by_side(cells: Mapping[str, str], gain: str, harm: str) -> dict[str, str]:
-    """The terms, each beside the calls it is set against, with how they compare between them."""
+    """The cells of each contrast, with the sign of their difference between them."""
     left, right = CONTRASTS[:2]
     between = ((left, "vs", gain), (right, "vs ", harm))
     return {
@@ -285,13 +280,13 @@ def _side_by_side(cells: Mapping[str, str], gain: str, harm: str) -> dict[str, s
 
 
 def _quality_cell(row: Mapping[Any, Any], quality: str) -> str:
-    """A share with its interval, and its own n where that is not the outcome's."""
+    """A share with its interval, and with its n where that differs from the outcome's."""
     text = interval_text(row, quality, 100.0, 0)
     return text if row[f"{quality}_n"] in (0, row["n"]) else f"{text} n {row[f'{quality}_n']}"
 
 
 def _signs(contrasts: "pd.DataFrame | None", names: Sequence[str]) -> dict[tuple[str, ...], str]:
-    """How two outcomes compare in a quality, by place, quality and outcomes."""
+    """The sign of each difference between two outcomes, by scope, measure and outcomes."""
     rows = [] if contrasts is None else contrasts.to_dict(orient="records")
     return {
         (
@@ -305,8 +300,8 @@ def _signs(contrasts: "pd.DataFrame | None", names: Sequence[str]) -> dict[tuple
 
 
 def _contrast_rows(frame: "pd.DataFrame") -> Iterator[dict[str, str]]:
-    """A row a quality, a column a pair of outcomes."""
-    names = [name for name in PLACE if name in frame]
+    """One row a measure, one column a pair of outcomes."""
+    names = [name for name in SCOPE if name in frame]
     frame = frame[frame["measure"].isin(list(NAMES))]
     for _, part in frame.groupby([*names, "measure"], sort=False, dropna=False):
         rows = part.to_dict(orient="records")

@@ -12,9 +12,9 @@ from medeval.types.run import RunRecord
 
 
 def summary_table(summaries: Sequence[CellSummary], record: RunRecord) -> str:
-    """The table a run ends with, one line a cell.
+    """The table that a run ends with, one line a cell.
 
-    Lines below it name each score's metric and judge, and mark a benchmark that was run on more
+    Lines below it name the metric and judge of each score, and the benchmarks that were run on more
     or fewer rows than published.
     """
     wrong = {name for name, part in record.benchmarks.items() if part.rows_mark}
@@ -40,7 +40,7 @@ def summary_table(summaries: Sequence[CellSummary], record: RunRecord) -> str:
 
 
 def _metric_notes(summaries: Sequence[CellSummary], record: RunRecord) -> list[str]:
-    """One line for each benchmark and judge: what its score is."""
+    """One line for each benchmark and judge: the metric behind its score."""
     pairs = dict.fromkeys((summary.benchmark, summary.judge) for summary in summaries)
     return [
         f"{benchmark}: {record.metrics[judge].name}, judged by {judge}"
@@ -108,7 +108,7 @@ MAX_SHOWN = 20
 
 
 def agreement_table(agreements: Sequence[Agreement]) -> str:
-    """How far judges agree, and the first answers on which they do not."""
+    """How far judges agree, and the first answers on which they disagree."""
     rows = [
         {
             "judge": found.first,
