@@ -1,4 +1,4 @@
-"""The command line: data on stdout, people on stderr.
+"""The command line: data goes to stdout, messages for people to stderr.
 
 Each command lives in a module of its own that is imported when the command is used.
 """
@@ -16,7 +16,7 @@ from medeval.errors import DefinitionError, MedevalError, UsageError
 COMMANDS = {
     "run": ("medeval.cli.run", "Evaluate checkpoints on benchmarks, without and with tools."),
     "merge": ("medeval.cli.merge", "Join the run folders of shards into one."),
-    "grade": ("medeval.cli.grade", "Judge a run's answers anew, from its folder alone."),
+    "grade": ("medeval.cli.grade", "Judge a run's answers again, from its folder alone."),
     "score": ("medeval.cli.score", "Judge predictions that were made elsewhere."),
     "import-med": ("medeval.cli.import_med", "Read MED's published logs into a run folder."),
     "export": ("medeval.cli.export", "Write a run for MED's scripts, inspect view or lmms-eval."),
@@ -30,21 +30,21 @@ COMMANDS = {
     "list": ("medeval.cli.show", "List the benchmarks, protocols, pairs and judges."),
     "show": ("medeval.cli.show", "Show a definition, and what a model would read."),
     "replay": ("medeval.cli.replay", "Read recorded conversations as a protocol would."),
-    "fetch": ("medeval.cli.fetch", "Fetch benchmarks ahead, for machines without a network."),
+    "fetch": ("medeval.cli.fetch", "Download benchmarks, for machines without a network."),
     "validate": ("medeval.cli.validate", "Load a benchmark; check its rows, images and targets."),
     "demo": ("medeval.cli.demo", "Evaluate the shipped tiny checkpoints: no GPU, no network."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands' names and help, and imports one only to run it."""
+    """A group with the names and help of its commands, which imports a command only to run it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands' names, in the order of a user's way."""
+        """The names of the commands, in the order of COMMANDS."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """A command, imported now, or None where there is no such name."""
+        """Import and return a command; None where there is no such name."""
         if cmd_name not in COMMANDS:
             return None
         module, _ = COMMANDS[cmd_name]
@@ -54,7 +54,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The table of commands, without importing any."""
+        """Write the table of commands without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
@@ -69,7 +69,7 @@ class LazyGroup(click.Group):
     },
 )
 @click.version_option(__version__, message="medeval %(version)s")
-@click.option("--verbose", is_flag=True, help="Tell more on stderr.")
+@click.option("--verbose", is_flag=True, help="Write more messages to stderr.")
 @click.pass_context
 def group(ctx: click.Context, verbose: bool) -> None:
     """Evaluate vision-language models twice: without and with their visual tools."""
@@ -83,9 +83,9 @@ def group(ctx: click.Context, verbose: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake shows a message, never a traceback.
+    """Run the command line. A user's mistake shows a message, never a traceback.
 
-    click turns Ctrl-C into Abort, and ends with 1 where the reader of stdout has gone.
+    click raises Abort for Ctrl-C, and exits with 1 where the reader of stdout has ended.
     """
     try:
         sys.exit(group.main(prog_name="medeval", standalone_mode=False) or 0)

@@ -29,7 +29,11 @@ SOMETIMES = ("noise_floor", "excluded")
     type=click.Choice(["attempted", "executed", "observed"]),
     help="What counts as a call. Default: a call that was executed or rejected.",
 )
-@click.option("--allow-missing", is_flag=True, help="Analyse what is there; marks every table.")
+@click.option(
+    "--allow-missing",
+    is_flag=True,
+    help="Analyse the samples that every step has; marks every table.",
+)
 @click.option(
     "--max-undecided",
     type=click.FloatRange(0, 1),
@@ -37,13 +41,13 @@ SOMETIMES = ("noise_floor", "excluded")
     show_default=True,
     help="The share of an arm's verdicts that may be undecided.",
 )
-@click.option("--noise-floor", is_flag=True, help="Compare two repeats of the free arm as well.")
+@click.option("--noise-floor", is_flag=True, help="Also compare two repeats of the free arm.")
 @click.option(
     "--process",
     "with_process",
     is_flag=True,
-    help="Measure as well how the tools were used: crops against target boxes, orientation, lines, "
-    "points, focus and misuse, by tool and beside the terms. Needs no model.",
+    help="Also measure how the tools were used: crops against target boxes, orientation, lines, "
+    "points, focus and misuse, by tool and by outcome. Needs no model.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the resampling.")
 @click.option(
@@ -65,7 +69,7 @@ SOMETIMES = ("noise_floor", "excluded")
 @click.option(
     "--output-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the CSV files go. Default: the run's own tables folder.",
+    help="The folder of the CSV files. Default: the run's own tables folder.",
 )
 def analyze_command(
     run: Path,
@@ -78,7 +82,7 @@ def analyze_command(
 ) -> None:
     """Measure, explain and diagnose what the tools of a run do.
 
-    Prints the tables and writes each, with every interval, as a CSV file.
+    Prints the tables, and writes each as a CSV file with every interval.
     """
     if form == "med-csv":
         _write_med_tables(run, output_dir, options["pair"], allow_missing=options["allow_missing"])
@@ -91,7 +95,7 @@ def analyze_command(
         _write(frame, run, output_dir, f"{name}.csv")
     if output_dir is None:
         _drop_others(run, frames)
-    _tell(analysis)
+    _report(analysis)
     if form == "json":
         rows = {name: json.loads(frame.to_json(orient="records")) for name, frame in frames.items()}
         click.echo(json.dumps(rows))
@@ -109,7 +113,7 @@ def analyze_command(
 def _write_med_tables(
     run: Path, output_dir: Path | None, pair: str | None, *, allow_missing: bool
 ) -> None:
-    """Write the original's tables, and print where they are."""
+    """Write the tables of MED's own code, and print their paths."""
     from medeval.interop.med.export_run import export_med_csv
     from medeval.store.run_folder import RunFolder
 
@@ -142,7 +146,7 @@ def _write(frame: "pd.DataFrame", run: Path, output_dir: Path | None, name: str)
 
 
 def _drop_others(run: Path, frames: Mapping[str, "pd.DataFrame"]) -> None:
-    """Remove the tables of an earlier analysis that this one does not have."""
+    """Remove tables of an earlier analysis that this one did not write."""
     from medeval.analysis.process.tables import TABLES as PROCESS_TABLES
     from medeval.store.run_folder import RunFolder
 
@@ -152,19 +156,19 @@ def _drop_others(run: Path, frames: Mapping[str, "pd.DataFrame"]) -> None:
 
 
 def _csv(frame: "pd.DataFrame") -> str:
-    # a step is missing for single models, which must not turn the others into 10.0
+    # without this, a missing step of a single model would turn the others into 10.0
     steps = {name: "Int64" for name in ("step", "since", "baseline") if name in frame.columns}
     return str(frame.astype(steps).to_csv(index=False))
 
 
-def _tell(analysis: "Analysis") -> None:
-    """What a reader must know of the numbers, on stderr."""
+def _report(analysis: "Analysis") -> None:
+    """Report on stderr what is missing, left out, or measured from another step than 0."""
     for found in analysis.sets:
         series = found.outcomes.series
         if found.baseline is None or len(found.outcomes.steps) < 2:
             click.echo(
-                f"{series}: no drift and no tool contribution, for they need at least two steps "
-                "of one series; evaluate several checkpoints of a training run",
+                f"{series}: no drift and no tool contribution, because they need at least two "
+                "steps of one series; evaluate several checkpoints of a training run",
                 err=True,
             )
         elif found.baseline != 0:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from medeval.analysis.comparison import Comparison, Entrant
 
-# Shown to people; all of them are in the CSV file and in JSON.
+# The number of sample ids that are printed; the CSV file and the JSON have all.
 MAX_SHOWN = 20
 
 
@@ -23,7 +23,7 @@ MAX_SHOWN = 20
 @click.argument("other", metavar="B")
 @click.option("--pair", help="The pair, where a run has several.")
 @click.option("--benchmarks", "--tasks", type=CommaSeparated(), help="Only these benchmarks.")
-@click.option("--allow-missing", is_flag=True, help="Compare what is there.")
+@click.option("--allow-missing", is_flag=True, help="Compare the samples that both have.")
 @click.option(
     "--max-undecided",
     type=click.FloatRange(0, 1),
@@ -35,7 +35,7 @@ MAX_SHOWN = 20
 @click.option(
     "--output-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write differences.csv and flips.csv here as well.",
+    help="Also write differences.csv and flips.csv to this folder.",
 )
 def compare_command(
     first: str, other: str, as_json: bool, output_dir: Path | None, **options: Any
@@ -60,7 +60,7 @@ def compare_command(
 
 
 def _entrant(reference: str, **options: Any) -> "Entrant":
-    """The checkpoint that a reference names. Raises UsageError where it names none, or several."""
+    """The checkpoint that a reference names. Raises UsageError where it names none or several."""
     from medeval.analysis.comparison import Entrant
     from medeval.analysis.report import analyze
 

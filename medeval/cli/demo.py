@@ -1,4 +1,4 @@
-"""`medeval demo`: a trained series of tiny checkpoints and a drawn benchmark, run anywhere."""
+"""`medeval demo`: tiny checkpoints of a real training run, on a benchmark of drawn images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +19,7 @@ The model first learned to name the colour inside a marker, without tools: step 
 to crop and zoom for markers that are too small to read. Every step is evaluated twice, without
 and with the tool: the weights, the calls and the crops are real.
 """
-# The first step, the one most harmed by its calls, and the last: the story in a few seconds.
+# The first step, the one that its calls harm most, and the last.
 FAST_STEPS = (0, 40, 760)
 FAST_LIMIT = 40
 FULL_LIMIT = 200
@@ -68,13 +68,13 @@ def _evaluate(output_dir: Path, fast: bool) -> int:
     )
     plan = resolve(options)
     if any(cell.refusal for cell in preview(plan)):
-        click.echo("the run there was made with other settings: starting it anew", err=True)
+        click.echo("the run in that folder was made with other settings: starting again", err=True)
         plan = resolve(options.model_copy(update={"fresh": True}))
     return run_and_report(plan)
 
 
 def _explain(run: Path) -> None:
-    """The MED tables, the figures, and what they say."""
+    """Print the terms, write the figures, and print what they show."""
     from medeval.analysis.report import analyze
     from medeval.cli.tables.analysis import analysis_text
 
@@ -88,7 +88,7 @@ def _explain(run: Path) -> None:
 
 
 def _draw(analysis: Any, run: Path) -> list[str]:
-    """Write the figures; says what there is to look at, or what is missing to draw them."""
+    """Write the figures; returns a line for each, or one that says why there are none."""
     from importlib.util import find_spec
 
     from medeval.analysis.figures import figures, write_figure
@@ -110,7 +110,7 @@ def shipped_checkpoints() -> list[Path]:
 
 
 def story(analysis: "Analysis") -> tuple[str, str]:
-    """Where tools did most harm, by each of its two ways, and what they are worth at the end."""
+    """One sentence on the steps with the largest harms, and one on the gain at the last step."""
     explain, measure = analysis.explain, analysis.measure
     schema, call = _worst(explain, "schema_harm"), _worst(explain, "call_harm")
     harm = (

@@ -14,14 +14,14 @@ import click
     required=True,
     help="med: the layout of MED's published logs; med-csv: its 110-column tables; "
     "inspect: logs for inspect view; lmms-eval: its logged samples; "
-    "submission: the answers to a test split, as its challenge takes them.",
+    "submission: the answers to a test split, in the format of its challenge.",
 )
 @click.option(
     "--output-dir",
     type=click.Path(path_type=Path),
     required=True,
     metavar="DIR",
-    help="Where the files go; files of the same name are replaced.",
+    help="The folder of the files; files of the same name are replaced.",
 )
 @click.option("--pair", metavar="NAME", help="For med formats, where the run has several pairs.")
 @click.option(
@@ -29,12 +29,12 @@ import click
     type=click.Choice(["qwen25vl_instruct", "qwen3vl_instruct"]),
     metavar="[qwen25vl_instruct|qwen3vl_instruct]",
     help="For med formats: the prefix by which MED's scripts find the baseline."
-    "  [default: as the series' names say, else qwen25vl_instruct]",
+    "  [default: the prefix of a series' name, else qwen25vl_instruct]",
 )
 @click.option(
     "--allow-missing",
     is_flag=True,
-    help="For med formats: leave samples that are unscored anywhere out everywhere.",
+    help="For med formats: leave out samples that are unscored at any checkpoint.",
 )
 def export_command(
     run: Path,
@@ -44,9 +44,9 @@ def export_command(
     model_family: str | None,
     allow_missing: bool,
 ) -> None:
-    """Write a run in another tool's format; the paths of the files go to stdout.
+    """Write a run in another tool's format, and print the paths of the files.
 
-    In DIR, MED's own create_csv.py and plot scripts run on what `med` and `med-csv` write.
+    MED's own create_csv.py and plot scripts run in DIR on the files of `med` and `med-csv`.
     """
     from medeval.store.run_folder import RunFolder
 

@@ -1,4 +1,4 @@
-"""`medeval fetch`: benchmarks brought into the hub's cache, for machines without a network."""
+"""`medeval fetch`: download benchmarks to the hub's cache, for machines without a network."""
 
 import json
 from typing import Any
@@ -13,11 +13,12 @@ from medeval.cli.parsing import CommaSeparated
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout.")
 @click.pass_context
 def fetch_command(ctx: click.Context, names: tuple[tuple[str, ...], ...], as_json: bool) -> None:
-    """Fetch the rows and images of benchmarks into the hub's cache, and say how large they are.
+    """Download the rows and images of benchmarks to the hub's cache, and print their sizes.
 
     NAMES are as in `medeval list`, or paths. The cache is the hub's own (HF_HOME): copy it to a
-    machine without a network, and runs find it there. Where the hub does not answer, what is in
-    the cache is named. The exit code is 1 where a benchmark could not be had.
+    machine without a network, and runs find it there. Where the hub does not answer, the newest
+    revision in the cache is reported. The exit code is 1 where a benchmark is neither on the hub
+    nor in the cache.
     """
     from medeval.data.benchmark import Benchmark
     from medeval.errors import DataError
@@ -28,17 +29,17 @@ def fetch_command(ctx: click.Context, names: tuple[tuple[str, ...], ...], as_jso
     for benchmark in {benchmark.name: benchmark for benchmark in loaded}.values():
         click.echo(f"fetching {benchmark.name} ...", err=True)
         try:
-            told = _fetched(benchmark)
+            found = _fetched(benchmark)
         except DataError as error:
             failed = True
             click.echo(f"error: {benchmark.name}: {error}", err=True)
             continue
-        click.echo(json.dumps(told) if as_json else _line(told))
+        click.echo(json.dumps(found) if as_json else _line(found))
     ctx.exit(1 if failed else 0)
 
 
 def _fetched(benchmark: Any) -> dict[str, object]:
-    """What the cache holds of a benchmark now."""
+    """Download a benchmark; returns its row count, size, origin and revision."""
     from medeval.data.rows import open_rows
 
     rows = open_rows(benchmark.rows)
@@ -53,17 +54,17 @@ def _fetched(benchmark: Any) -> dict[str, object]:
     }
 
 
-def _line(told: dict[str, Any]) -> str:
-    size = told["size_bytes"]
+def _line(found: dict[str, Any]) -> str:
+    size = found["size_bytes"]
     parts = [
-        f"{told['benchmark']}: {told['rows']:,} rows",
+        f"{found['benchmark']}: {found['rows']:,} rows",
         "nothing to fetch" if size is None else _written(size),
-        told["origin"] + (f" at {told['revision']}" if told["revision"] else ""),
+        found["origin"] + (f" at {found['revision']}" if found["revision"] else ""),
     ]
-    if told["offline"]:
+    if found["offline"]:
         parts.append("from the cache, the hub did not answer")
-    if told["published"] not in (None, told["rows"]):
-        parts.append(f"but {told['published']:,} rows were published")
+    if found["published"] not in (None, found["rows"]):
+        parts.append(f"but {found['published']:,} rows were published")
     return ", ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""`medeval grade`: a run judged anew, from its folder alone."""
+"""`medeval grade`: judge a run's answers again, from its folder alone."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     "judges",
     multiple=True,
     type=CommaSeparated(),
-    help="Judges beside the run's own: names, paths or modules.  [default: the run's own]",
+    help="Judges: names, paths or modules.  [default: the run's own]",
 )
 @plan_options(*JUDGE_MODEL)
 @click.option(
     "--backend", type=click.Choice(["openai", "vllm-server"]), help="The same as --judge-backend."
 )
-@click.option("--again", is_flag=True, help="Judge answers that have a verdict as well.")
+@click.option("--again", is_flag=True, help="Also judge answers that have a verdict.")
 @click.pass_context
 def grade_command(
     ctx: click.Context,
@@ -38,9 +38,9 @@ def grade_command(
 ) -> None:
     """Judge a run's answers that lack a verdict, and rebuild its outcomes and table.
 
-    Another judge's verdicts, outcomes and table stand beside the run's own, under its name. With
-    two judges or more, a second table says how far they agree, and tables/disagreements.csv in
-    the run's folder lists where they do not.
+    Another judge's verdicts, outcomes and table are kept next to the run's own, under its name.
+    With two judges or more, a second table shows how far they agree, and tables/disagreements.csv
+    in the run's folder lists the answers on which they disagree.
 
     Exit codes: 0 all is scored; 1 something is unscored or a judge failed; 2 usage.
     """
@@ -78,8 +78,8 @@ def grade_command(
         click.echo(f"\n{what}", err=True)
     if n_unscored:
         what = (
-            f"{n_unscored} unscored: this command again judges answers that lack a verdict; "
-            "medeval run makes answers that are missing"
+            f"{n_unscored} unscored: run this command again to judge answers without a verdict, and "
+            "medeval run to generate missing answers"
         )
         click.echo(f"\n{what}", err=True)
     ctx.exit(1 if n_failed or n_unscored else 0)

@@ -1,4 +1,4 @@
-"""`medeval import-med`: the paper's published logs as an ordinary run folder."""
+"""`medeval import-med`: read MED's published logs into an ordinary run folder."""
 
 from pathlib import Path
 
@@ -20,19 +20,19 @@ import click
     multiple=True,
     metavar="[EXPERIMENT=]BASELINE",
     help="Step 0 of an experiment, or of all: an experiment of the logs, or a folder. Repeatable."
-    "  [default: as the original's prefixes map it, or the only one in baseline/]",
+    "  [default: by the prefixes of MED's own scripts, or the only one in baseline/]",
 )
 @click.option(
     "--repeats",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="So many lines in a row are of one sample.",
+    help="How many lines in a row are of one sample.",
 )
 @click.option(
     "--allow-missing",
     is_flag=True,
-    help="Leave out what is damaged or missing, and import the rest.",
+    help="Leave out logs that are damaged or missing, and import the rest.",
 )
 def import_med_command(
     directory: Path,
@@ -44,8 +44,8 @@ def import_med_command(
     """Read MED's published logs into a run folder, which every other command then reads.
 
     DIRECTORY holds evals/<experiment>/global_step_<N>/<benchmark>/, or is evals itself, or one
-    experiment. The logs have no sample ids, so samples are line-000001 and on, and pair by
-    position; ids that raw logs do have are used to check the order.
+    experiment. Released logs have no sample ids, so samples are called line-000001 and so on, and
+    pair by position. Where raw logs have ids, these are used to check the order.
     """
     from medeval.cli.tables.run import summary_table
     from medeval.interop.med.import_run import import_med
@@ -62,8 +62,8 @@ def import_med_command(
     for note in report.notes:
         click.echo(note, err=True)
     click.echo(
-        "the logs do not tell why a conversation stopped: truncated, unanswered and not offered "
-        "are 0 above where medeval did not write the logs",
+        "the logs do not say why a conversation stopped: truncated, unanswered and not offered "
+        "are 0 above, except in logs that medeval wrote",
         err=True,
     )
     click.echo(f"run folder: {report.folder.path}", err=True)

@@ -19,16 +19,18 @@ SORTS = [
 @click.option("--pair", help="Only this pair.")
 @click.option("--benchmarks", "--tasks", type=CommaSeparated(), help="Only these benchmarks.")
 @click.option("--steps", type=CommaSeparated(click.INT), help="Only these steps.")
-@click.option("--last", is_flag=True, help="Only each series' last step and its baseline.")
+@click.option("--last", is_flag=True, help="Only the last step and the baseline of each series.")
 @click.option(
     "--sort",
     type=click.Choice(SORTS),
     metavar=f"[{'|'.join(SORTS)}]",
     default="available",
     show_default=True,
-    help="What a benchmark's rows are sorted by, best first.",
+    help="The number that a benchmark's rows are sorted by, best first.",
 )
-@click.option("--allow-missing", is_flag=True, help="Show what is there; marks the table.")
+@click.option(
+    "--allow-missing", is_flag=True, help="Show the samples that every step has; marks the table."
+)
 @click.option(
     "--max-undecided",
     type=click.FloatRange(0, 1),
@@ -45,10 +47,10 @@ SORTS = [
     help="latex needs the package booktabs; csv has every number.",
 )
 def leaderboard_command(runs: tuple[Path, ...], form: str, **options: Any) -> None:
-    """Rank checkpoints and models on each benchmark, with what sets them apart.
+    """Rank checkpoints and models on each benchmark.
 
-    Both arms, their gap, call rate and terms, with intervals. What is best is bold only where it
-    differs significantly from every other row.
+    Shows both arms, their gap, call rate and terms, with intervals. The best number is bold only
+    where it differs significantly from every other row.
     """
     from medeval.analysis.leaderboard import leaderboard
     from medeval.cli.tables.leaderboard import leaderboard_text

@@ -10,18 +10,17 @@ import click
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
 @click.pass_context
 def merge_command(ctx: click.Context, /, out: Path, runs: tuple[Path, ...]) -> None:
-    """Join run folders into the folder OUT, which may be there already.
+    """Join run folders into the folder OUT, which may already exist.
 
     \b
-    Four jobs of a scheduler, and then:
+    After four jobs of a scheduler:
       medeval merge outputs/rl outputs/rl-shard-*
 
-    Every cell must have been made with the same settings, and every sample from the same data;
-    nothing is written otherwise. The same sample in two runs is refused unless both lines are
-    equal. The same command again adds what is new, and OUT can be resumed, extended, graded and
-    analysed as any run.
+    Nothing is written unless the runs have the same settings and data. A sample in two runs is
+    refused unless both lines are equal. The same command again adds new lines. OUT can be resumed,
+    extended, graded and analysed like any run.
 
-    Exit codes: 0 all is there; 1 refused, a shard is missing or something is unscored; 2 usage.
+    Exit codes: 0 complete; 1 refused, a shard is missing or something is unscored; 2 usage.
     """  # noqa: D301 - click reads the backspace, and a raw text would not hold one
     from medeval.cli.tables.run import summary_table
     from medeval.evaluation.merge import merge

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]
 else:
-    # generic only in newer versions of click
+    # ParamType is generic only in newer versions of click
     ParamType = click.ParamType
 
 
@@ -31,9 +31,9 @@ class CommaSeparated(ParamType):
 
 
 class KeyValues(ParamType):
-    """`k=v,k=v` as a dict; a value is read as JSON where it is JSON, as text otherwise.
+    """`k=v,k=v` as a dict; a value that is no JSON is text.
 
-    What begins with a brace is one JSON object instead, for values that hold commas.
+    Text that begins with a brace is one JSON object, for values that contain commas.
     """
 
     name = "k=v,..."

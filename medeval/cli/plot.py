@@ -13,7 +13,11 @@ from medeval.cli.parsing import CommaSeparated
 @click.option("--series", help="Only this series.")
 @click.option("--pair", help="Only this pair.")
 @click.option("--benchmarks", "--tasks", type=CommaSeparated(), help="Only these benchmarks.")
-@click.option("--allow-missing", is_flag=True, help="Draw what is there; marks every figure.")
+@click.option(
+    "--allow-missing",
+    is_flag=True,
+    help="Draw the samples that every step has; marks every figure.",
+)
 @click.option(
     "--max-undecided",
     type=click.FloatRange(0, 1),
@@ -41,12 +45,12 @@ from medeval.cli.parsing import CommaSeparated
     type=CommaSeparated(click.Choice(["pdf", "svg", "png"])),
     default="pdf,svg,png",
     show_default=True,
-    help="Which files to write.",
+    help="The formats of the files.",
 )
 @click.option(
     "--output-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the figures go. Default: the run's own figures folder.",
+    help="The folder of the figures. Default: the run's own figures folder.",
 )
 def plot_command(
     run: Path,
@@ -57,7 +61,7 @@ def plot_command(
 ) -> None:
     """Draw MEASURE, EXPLAIN, DIAGNOSE and the calls of a run.
 
-    Over all benchmarks and for each; prints the files it wrote.
+    There is one figure over all benchmarks and one for each. Prints the paths of the files.
     """
     from medeval.analysis.figures import figures, write_figure
     from medeval.analysis.report import analyze

@@ -1,4 +1,4 @@
-"""`medeval score`: predictions made elsewhere, judged line by line."""
+"""`medeval score`: judge predictions from elsewhere, line by line."""
 
 import json
 from typing import IO, Any
@@ -19,12 +19,12 @@ from medeval.cli.plan_options import JUDGE_MODEL, plan_options
 def score_command(ctx: click.Context, /, predictions: IO[bytes], judge: str, **_: Any) -> None:
     """Judge predictions that were made elsewhere, line by line.
 
-    PREDICTIONS is a JSONL file, or stdin where it is `-` or left out. A line holds `answer`
-    (null where the model gave none) and what the judge reads of a sample: `targets`, `question`,
-    `options`, ... Verdict lines go to stdout.
+    PREDICTIONS is a JSONL file, or stdin where it is `-` or left out. A line has `answer` (null
+    where the model gave none) and the fields of a sample that the judge reads: `targets`,
+    `question`, `options`, ... Verdict lines go to stdout.
 
-    Exit codes: 0 all is judged; 1 a line cannot be read, or the judge or its endpoint failed on
-    one; 2 usage.
+    Exit codes: 0 every line is judged; 1 a line cannot be read, or the judge or its endpoint failed
+    on one; 2 usage.
     """
     from medeval.data.lines import read_objects
     from medeval.evaluation.loader import load
@@ -43,11 +43,11 @@ def score_command(ctx: click.Context, /, predictions: IO[bytes], judge: str, **_
     for line in scored:
         n_lines += 1
         n_failed += line.judge_failed
-        # escaped, since an answer may hold half of a surrogate pair
+        # ASCII only, since an answer may contain half of a surrogate pair
         click.echo(json.dumps(line.model_dump()))
     for note in () if client is None else client.notes():
         click.echo(note, err=True)
     if n_failed:
-        what = f"the judge failed on {n_failed} of {n_lines} lines: the reasons in them say why"
+        what = f"the judge failed on {n_failed} of {n_lines} lines: see their reasons"
         click.echo(what, err=True)
     ctx.exit(1 if n_failed else 0)

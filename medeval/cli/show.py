@@ -1,4 +1,4 @@
-"""`medeval list` and `show`: what there is, and what it says."""
+"""`medeval list` and `show`: the shipped definitions, and one of them in full."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +50,7 @@ def list_command(as_json: bool) -> None:
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Rows under the names of their columns; tabulate alone takes a third of the time to start."""
+    """Rows under the names of their columns, without tabulate, whose import slows the start."""
     cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     cells.insert(1, ["-" * width for width in widths])
@@ -102,7 +102,7 @@ def _judge_row(judge: Judge) -> dict[str, object]:
     "--image",
     type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=True),
     metavar="FILE",
-    help="Put this image into the messages, and say how it would be sent.",
+    help="Put this image into the messages, and show how it would be sent.",
 )
 @click.option("--question", metavar="TEXT", help="Put this question into the messages.")
 @click.option("--benchmark", metavar="NAME", help="Take the sample from this benchmark.")
@@ -110,10 +110,12 @@ def _judge_row(judge: Judge) -> dict[str, object]:
     "--data-dir",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="That benchmark's rows from a local folder, not the hub.",
+    help="Read that benchmark's rows from a local folder, not the hub.",
 )
 @click.option("--sample-id", metavar="ID", help="Take this sample, not the first.")
-@click.option("--render", is_flag=True, help="Only the messages: of a pair, both arms' and a diff.")
+@click.option(
+    "--render", is_flag=True, help="Only the messages; for a pair, those of both arms and a diff."
+)
 def show_command(
     name: str,
     image: Path | None,
@@ -123,12 +125,12 @@ def show_command(
     sample_id: str | None,
     render: bool,
 ) -> None:
-    """Show a definition; of a protocol or pair, the exact messages a model would read.
+    """Show a definition; for a protocol or pair, the exact messages that a model would read.
 
     NAME is a shipped name, a path to a .py file or a dotted module; FILE.py::NAME chooses one of
-    several. A benchmark's rows are read only where --data-dir or --sample-id asks for a sample.
+    several. A benchmark's rows are read only with --data-dir or --sample-id.
     """
-    definition = _find(name, read=render and not (data_dir or sample_id))
+    definition = _find(name, benchmark_last=render and not (data_dir or sample_id))
     value = definition.value
     if isinstance(value, Benchmark) and benchmark is None and (data_dir or sample_id):
         benchmark = name
@@ -155,7 +157,7 @@ def show_command(
 
 
 def _of_image(sample: Sample, image: Path) -> Sample:
-    """The sample with another image, in which nothing is marked."""
+    """The sample with another image, and without targets in the image."""
     source = ImageSource(name=str(image), read=image.read_bytes)
     return replace(
         sample,
@@ -168,15 +170,15 @@ def _of_image(sample: Sample, image: Path) -> Sample:
 
 
 def _messages(value: EvalProtocol | Pair, sample: Sample) -> list[tuple[str, str]]:
-    """The messages of each arm, of a pair their difference, and what is marked in the image."""
+    """Sections with the messages of each arm, a pair's diff, and the sample's targets."""
     arms = value.arms if isinstance(value, Pair) else (value,)
     sections = [(arm.name, _opening(arm, sample)) for arm in arms]
     if isinstance(value, Pair):
         sections.append(("what differs", render_difference(value, sample)))
     marked = _mark_fields(sample)
     if marked:
-        told = [("targets", list(sample.targets)), *marked]
-        sections.append(("what the model is not told", _lines(told)))
+        hidden = [("targets", list(sample.targets)), *marked]
+        sections.append(("what the model is not told", _lines(hidden)))
     return sections
 
 
@@ -184,10 +186,11 @@ def _lines(fields_shown: Sequence[tuple[str, object]]) -> str:
     return "\n".join(f"{key}: {_cell(value)}" for key, value in fields_shown)
 
 
-def _find(name: str, *, read: bool) -> Definition:
-    """A definition of any kind; a pair comes before a protocol of the same name.
+def _find(name: str, *, benchmark_last: bool) -> Definition:
+    """A definition of any kind.
 
-    A benchmark comes before both, but not where what a model would read is asked for.
+    Of several with the same name, a benchmark is found before a pair, that before a protocol, and
+    that before a judge. With `benchmark_last`, a benchmark is found last.
     """
     finders: tuple[Callable[[], Definition], ...] = (
         lambda: load(name, Benchmark),
@@ -196,7 +199,7 @@ def _find(name: str, *, read: bool) -> Definition:
         lambda: load(name, Judge),
     )
     problems: list[DefinitionError] = []
-    for find in finders[1:] + finders[:1] if read else finders:
+    for find in finders[1:] + finders[:1] if benchmark_last else finders:
         try:
             return find()
         except DefinitionError as error:
@@ -251,7 +254,7 @@ def _fields(definition: Definition) -> Sequence[tuple[str, object]]:
 
 
 def _rows(source: RowSource) -> str:
-    """Where rows come from, in words."""
+    """The source of rows, in words."""
     if isinstance(source, RepeatedRows):
         return f"{_rows(source.rows)}, each {source.times} times"
     if isinstance(source, DrawnRows):
@@ -323,7 +326,7 @@ def _sample_fields(sample: Sample) -> Sequence[tuple[str, object]]:
 
 
 def _mark_fields(sample: Sample) -> Sequence[tuple[str, object]]:
-    """What is marked in the first image as what the question is about, and how that is turned."""
+    """The targets in the first image, and the transform that was applied to it."""
     marks = (
         ("target boxes", sample.target_boxes),
         ("target lines", sample.target_lines),
@@ -341,7 +344,7 @@ def _few(shown: Sequence[str]) -> str:
 
 
 def _opening(protocol: EvalProtocol, sample: Sample) -> str:
-    """The opening messages, with how each image would be sent; the example has no real image."""
+    """The opening messages, and how each image would be sent; the example has no real image."""
     pictures = None
     if sample.images != EXAMPLE.images:
         pictures = [

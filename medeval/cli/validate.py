@@ -1,4 +1,4 @@
-"""`medeval validate`: whether a benchmark's rows are sound."""
+"""`medeval validate`: check the rows, images and targets of a benchmark."""
 
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,9 @@ def validate_command(
 ) -> None:
     """Load a benchmark and check its count, ids, images and targets.
 
-    Every image is decoded, every target must be correct by the benchmark's own judge, and target
-    boxes, lines and points must lie in the image. Problems go to stdout, one a line; the exit code
-    is 1 where there are any.
+    Every image is decoded. Every target must be correct by the benchmark's own judge, and target
+    boxes, lines and points must be inside the image. Problems go to stdout, one a line, and make
+    the exit code 1.
     """
     from medeval.evaluation.plan import plan_benchmarks
     from medeval.evaluation.plan_file import PlanFile
@@ -46,8 +46,8 @@ def validate_command(
 
 def _marked(marks: "Marks") -> str:
     counts = (("box", "es", marks.boxes), ("line", "s", marks.lines), ("point", "s", marks.points))
-    told = [f"{n} target {one}{'' if n == 1 else more}" for one, more, n in counts if n]
-    return f"{', '.join(told)} in {marks.samples} sample{'' if marks.samples == 1 else 's'}"
+    counted = [f"{n} target {one}{'' if n == 1 else more}" for one, more, n in counts if n]
+    return f"{', '.join(counted)} in {marks.samples} sample{'' if marks.samples == 1 else 's'}"
 
 
 def _checked(n_checked: int, n_samples: int, n_problems: int) -> str:

@@ -1,7 +1,7 @@
 """A run as Inspect AI's logs, written by its own library, for `inspect view`.
 
-One log for each checkpoint, benchmark and arm. Images that the run folder kept are shown; others
-stand as text that names them.
+There is one log for each checkpoint, benchmark and arm. Images that the run folder kept are shown;
+for others the log has a line of text with their SHA-256.
 """
 
 import base64
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from medeval.errors import UsageError
-from medeval.interop.judged import Judged, JudgedCell, created, judged_cells
+from medeval.interop.judged import JudgedCell, JudgedTrajectory, created, judged_cells
 from medeval.store.run_folder import RunFolder
 from medeval.types.trajectory import Message, Text, Trajectory, Usage
 from medeval.types.verdict import Verdict
@@ -89,7 +89,7 @@ def _log(cell: JudgedCell) -> "EvalLog":
     )
 
 
-def _results(cell: JudgedCell, judged: list[Judged]) -> "EvalResults":
+def _results(cell: JudgedCell, judged: list[JudgedTrajectory]) -> "EvalResults":
     from inspect_ai.log import EvalMetric, EvalResults, EvalScore
 
     verdicts = [item.verdict for item in judged if item.verdict is not None]
@@ -118,7 +118,7 @@ def _results(cell: JudgedCell, judged: list[Judged]) -> "EvalResults":
     )
 
 
-def _sample(cell: JudgedCell, judged: Judged) -> "EvalSample":
+def _sample(cell: JudgedCell, judged: JudgedTrajectory) -> "EvalSample":
     from inspect_ai.log import EvalSample
 
     sample, trajectory = judged.sample, judged.trajectory
@@ -145,7 +145,7 @@ def _sample(cell: JudgedCell, judged: Judged) -> "EvalSample":
 
 
 def _scores(judge: str, verdict: Verdict | None) -> "dict[str, Score]":
-    """The verdict, or nothing where there is none or it is undecided: no score stands for it."""
+    """The verdict as a score; empty where there is no verdict or it is undecided."""
     from inspect_ai.scorer import Score
 
     if verdict is None or verdict.status not in VALUES:

@@ -11,8 +11,11 @@ from medeval.types.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """One trajectory, its sample, and the primary judge's verdict or None where there is none."""
+class JudgedTrajectory:
+    """One trajectory with its sample and the primary judge's verdict, None where there is none.
+
+    `position` is that of the sample in its benchmark, counted from 0.
+    """
 
     sample: SampleRecord
     position: int
@@ -22,7 +25,11 @@ class Judged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedCell:
-    """One cell of a run as other formats know it: a log of one task."""
+    """One cell of a run; in other formats it is the log of one task.
+
+    `samples` maps an id to the sample and its position in the benchmark, `judge` is the identity of
+    the benchmark's primary judge.
+    """
 
     key: CellKey
     judge: str
@@ -32,10 +39,10 @@ class JudgedCell:
 
     @property
     def task(self) -> str:
-        """The arm as a task's name."""
+        """The name of the task: benchmark and protocol."""
         return f"{self.key.benchmark}_{self.key.protocol}"
 
-    def judged(self) -> Iterator[Judged]:
+    def judged(self) -> Iterator[JudgedTrajectory]:
         """Each trajectory of the cell in the order of the samples, then by repeat."""
         cell = self.folder.cell(self.key)
         verdicts = {
@@ -44,12 +51,12 @@ class JudgedCell:
             if verdict.judge == self.judge
         }
 
-        def place(trajectory: Trajectory) -> tuple[int, int]:
+        def order(trajectory: Trajectory) -> tuple[int, int]:
             return self.samples[trajectory.sample_id][0], trajectory.repeat
 
-        for trajectory in sorted(cell.trajectories(), key=place):
+        for trajectory in sorted(cell.trajectories(), key=order):
             position, sample = self.samples[trajectory.sample_id]
-            yield Judged(
+            yield JudgedTrajectory(
                 sample=sample,
                 position=position,
                 trajectory=trajectory,

@@ -13,16 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from medeval.interop.judged import Judged, JudgedCell, created, judged_cells
+from medeval.interop.judged import JudgedCell, JudgedTrajectory, created, judged_cells
 from medeval.store.files import write_whole
 from medeval.store.records import line
 from medeval.store.run_folder import RunFolder
 
 
 def export_lmms_eval(folder: RunFolder, output_dir: Path) -> list[Path]:
-    """Write `<checkpoint>/<time>_samples_<benchmark>_<protocol>.jsonl` each; returns the files.
+    """Write `<checkpoint>/<time>_samples_<benchmark>_<protocol>.jsonl` for each cell.
 
-    A sample without a trajectory has no line; one that was left undecided has null as its metric.
+    A sample without a trajectory has no line. An undecided one has null as its metric. Returns
+    the files.
     """
     began = re.sub(r"[-:]", "", created(folder.record()))[:15].replace("T", "_")
     written: list[Path] = []
@@ -35,7 +36,7 @@ def export_lmms_eval(folder: RunFolder, output_dir: Path) -> list[Path]:
 
 
 def _plain(name: str) -> str:
-    """A name as lmms-eval makes file names of it."""
+    """A name in the form that lmms-eval gives to file names."""
     return re.sub(r"[^\w.-]", "_", name)
 
 
@@ -44,7 +45,7 @@ def _lines(cell: JudgedCell) -> Iterator[bytes]:
         yield json.dumps(_line(judged, cell.metric.name), ensure_ascii=True).encode() + b"\n"
 
 
-def _line(judged: Judged, metric: str) -> dict[str, Any]:
+def _line(judged: JudgedTrajectory, metric: str) -> dict[str, Any]:
     sample, trajectory, verdict = judged.sample, judged.trajectory, judged.verdict
     answer = trajectory.answer
     described = json.dumps(json.loads(line(sample)), sort_keys=True)
@@ -65,15 +66,15 @@ def _line(judged: Judged, metric: str) -> dict[str, Any]:
     }
 
 
-def _token_counts(judged: Judged) -> dict[str, int] | None:
+def _token_counts(judged: JudgedTrajectory) -> dict[str, int] | None:
     usage = judged.trajectory.usage
     counts = {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens}
     known = {name: count for name, count in counts.items() if count is not None}
     return known or None
 
 
-def _opening(judged: Judged) -> str:
-    """What the model read before its first reply."""
+def _opening(judged: JudgedTrajectory) -> str:
+    """The text of the messages before the model's first reply."""
     texts: list[str] = []
     for message in judged.trajectory.messages:
         if message.role == "assistant":

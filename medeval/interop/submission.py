@@ -1,4 +1,4 @@
-"""Answers in the form in which a challenge takes them, for test splits whose labels it keeps.
+"""Answers in the format of a challenge that keeps the labels of its test split to itself.
 
 DocVQA and InfographicVQA: a JSON list of objects with `questionId` (a number) and `answer`, one
 for each question of the split, as https://rrc.cvc.uab.es/?ch=17 asks and lmms-eval writes it
@@ -19,7 +19,7 @@ SUBMITTED = ("docvqa_test", "infovqa_test")
 def submission(folder: RunFolder, key: CellKey, *, repeat: int = 0) -> list[dict[str, int | str]]:
     """A cell's answers in the order of its samples; "" where the model gave none.
 
-    Raises UsageError for a benchmark that is not submitted so, and RecordError where a sample
+    Raises UsageError for a benchmark without such a format, and RecordError where a sample
     has no trajectory, because the challenge refuses a file that leaves questions out.
     """
     if key.benchmark not in SUBMITTED:
@@ -38,21 +38,21 @@ def submission(folder: RunFolder, key: CellKey, *, repeat: int = 0) -> list[dict
         raise RecordError(
             f"{len(missing)} of {len(ids)} questions of {key.benchmark!r} have no trajectory "
             f"at repeat {repeat}: {', '.join(missing[:3]) or 'the run has no samples of it'}",
-            hint="resume the run first: the challenge wants an answer to every question",
+            hint="resume the run first: the challenge refuses a file that leaves questions out",
         )
     return [{"questionId": int(name), "answer": answers[name]} for name in ids]
 
 
 def export_submissions(folder: RunFolder, output_dir: Path) -> list[Path]:
-    """One file to submit for each cell of a test split, at its first repeat; returns the files.
+    """Write one file for each cell of a test split, from its first repeat; returns the files.
 
-    Raises UsageError where the run has no such cell, and else as `submission` does.
+    Raises UsageError where the run has no such cell, and the errors of `submission`.
     """
     keys = [key for key in folder.cells() if key.benchmark in SUBMITTED]
     if not keys:
         raise UsageError(
-            "the run has no cell of a benchmark that is submitted",
-            hint=f"those are {', '.join(SUBMITTED)}",
+            "the run has no benchmark whose answers are submitted to a challenge",
+            hint=f"those benchmarks are {', '.join(SUBMITTED)}",
         )
     written: list[Path] = []
     for key in keys:

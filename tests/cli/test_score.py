@@ -100,7 +100,7 @@ def test_a_line_whose_judges_endpoint_failed_is_undecided_and_the_code_is_1(
     assert verdicts(shown.out) == [("1", "undecided"), ("2", "correct"), ("3", "correct")]
     assert json.loads(shown.out.splitlines()[0])["reason"].startswith("not judged: ")
     assert "judge_failed" not in shown.out
-    assert "the judge failed on 1 of 3 lines: the reasons in them say why" in shown.err
+    assert "the judge failed on 1 of 3 lines: see their reasons" in shown.err
     assert medeval_main(*command) == 0
 
 

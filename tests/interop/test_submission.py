@@ -54,5 +54,5 @@ def test_another_benchmark_has_no_such_file(tmp_path: Path) -> None:
     folder = begun(tmp_path, "small")
     with pytest.raises(UsageError, match="no submission format for benchmark 'small'"):
         submission(folder, CellKey("m", None, "small", "free"))
-    with pytest.raises(UsageError, match="no cell of a benchmark that is submitted"):
+    with pytest.raises(UsageError, match="no benchmark whose answers are submitted"):
         export_submissions(folder, tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Which checkpoint of a MED tree is step 0 of which experiment."""
+"""The baselines of a tree of MED logs: which checkpoint is step 0 of which experiment."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from medeval.interop.med.layout import (
     BASELINES,
     LogFolder,
     find_logs,
-    refuse_shared_places,
+    refuse_duplicates,
     root_of,
 )
 
@@ -16,10 +16,10 @@ from medeval.interop.med.layout import (
 def with_outside_baselines(
     found: Sequence[LogFolder], directory: Path, baselines: Sequence[str]
 ) -> tuple[list[LogFolder], dict[str, str]]:
-    """The logs with those of baselines that lie elsewhere, and the baseline each flag names.
+    """The logs, including baselines outside the tree, and the baseline that each flag names.
 
-    `baselines` are `[EXPERIMENT=]BASELINE`, where BASELINE is an experiment of the tree or a
-    folder; the baseline of all experiments stands under "".
+    `baselines` are `[EXPERIMENT=]BASELINE`, where BASELINE is an experiment of the tree or another
+    folder. The result maps an experiment to its baseline, and "" to that of all experiments.
     """
     logs = list(found)
     named: dict[str, str] = {}
@@ -37,7 +37,7 @@ def with_outside_baselines(
         elif Path(place).is_dir():
             added = find_logs(Path(place))
             logs += added
-            refuse_shared_places(logs)
+            refuse_duplicates(logs)
             named[experiment] = added[0].experiment
         else:
             raise UsageError(
@@ -64,9 +64,9 @@ def _inside(place: Path, root: Path) -> str:
 def baselines_of(found: Sequence[LogFolder], named: Mapping[str, str]) -> dict[str, str | None]:
     """The baseline of each experiment that has steps and no step 0 of its own.
 
-    The one that was named; else the one that the original's table maps its prefix to; else the
-    only one below `baseline/`. None where there is none. Raises UsageError where several may be
-    meant, or where a named one cannot be.
+    It is the one in `named`; else the one that BASELINES has for the experiment's prefix; else the
+    only experiment below `baseline/`; else None. Raises UsageError where several are below
+    `baseline/`, or where a named baseline has steps.
     """
     steps: dict[str, set[int | None]] = {}
     for logs in found:

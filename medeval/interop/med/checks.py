@@ -1,4 +1,4 @@
-"""Whether a tree of MED logs can be paired by position: equal counts, and equal ids where told."""
+"""Checks that MED logs can be paired by position: equal counts, and equal ids if any."""
 
 import hashlib
 import json
@@ -21,9 +21,9 @@ MIGRATED_SCORE = re.compile(r"\s*(\d+(?:\.\d+)?)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedLog:
-    """One arm's log, read once: its lines' number, ids and mean reward, and its bytes' hash.
+    """One arm's log: the number and the ids of its lines, and the SHA-256 of the file.
 
-    `share` is the share of lines with a reward of 1, None where a line has none.
+    `share` is the share of lines with a reward of 1, None where a line has no reward.
     """
 
     path: Path
@@ -35,9 +35,9 @@ class CheckedLog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedFolder:
-    """A benchmark at a checkpoint: the arms that can be imported, and why others cannot.
+    """A benchmark at a checkpoint: the arms that can be imported, and the problems of others.
 
-    `scores` are the published ones, where there are any.
+    `scores` are the published ones, `notes` say where there are none or they differ.
     """
 
     logs: LogFolder
@@ -48,7 +48,7 @@ class CheckedFolder:
 
 
 def check(found: Sequence[LogFolder], *, repeats: int) -> list[CheckedFolder]:
-    """Every log read once and held against the others of its benchmark."""
+    """Read every log once, and compare it with the others of its benchmark."""
     first = [_read(logs, repeats) for logs in found]
     by_benchmark: dict[str, list[CheckedFolder]] = {}
     for folder in first:
@@ -108,7 +108,7 @@ def _refuse_other_repeat(line: LogLine, path: Path, repeats: int) -> None:
 
 
 def _scores(logs: LogFolder) -> tuple[dict[Arm, float], list[str]]:
-    """The published scores, from either form of the file; a note where there are none."""
+    """The published scores, from either format of the file, and notes on missing ones."""
     if logs.results is None:
         return {}, [f"{logs.name}: no evaluation_results.json; its scores come from its lines"]
     try:
@@ -128,7 +128,7 @@ def _scores(logs: LogFolder) -> tuple[dict[Arm, float], list[str]]:
 
 
 def _score(values: Mapping[str, object], benchmark: str, arm: Arm) -> float | None:
-    """An arm's score as migrated, or as RayEvaluator's summary tells it before the migration."""
+    """An arm's score, from the released format or from RayEvaluator's summary before it."""
     score = values.get(SCORES[arm])
     if isinstance(score, int | float):
         return float(score)
@@ -142,7 +142,10 @@ def _score(values: Mapping[str, object], benchmark: str, arm: Arm) -> float | No
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Reference:
-    """What every log of a benchmark must agree with; `path` is the log it was read from."""
+    """The number and ids of lines that every log of a benchmark must have.
+
+    `path` is the log that the ids were read from.
+    """
 
     count: int
     instances: tuple[str | None, ...]
@@ -150,7 +153,7 @@ class _Reference:
 
 
 def _reference(folders: Sequence[CheckedFolder]) -> _Reference:
-    """The count that most logs have, the larger of two that as many have."""
+    """The most frequent number of lines, or the largest of those, and the ids of one such log."""
     logs = [log for folder in folders for log in folder.arms.values()]
     counts = Counter(log.count for log in logs)
     if not counts:

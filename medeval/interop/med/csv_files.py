@@ -1,7 +1,7 @@
 """The original's table of one experiment: 110 columns, a row for each step and benchmark.
 
-Source: recipe/med/analysis_plot/create_csv.py of GAIR-NLP/Med. Its 0/0 is 0.0, and so is it here;
-medeval's own tables call it undefined.
+Source: recipe/med/analysis_plot/create_csv.py of GAIR-NLP/Med. There, and so here, 0/0 is 0.0;
+in medeval's own tables it is undefined.
 """
 
 from collections.abc import Iterator
@@ -29,8 +29,8 @@ def med_csv(
 ) -> str:
     """The table of a series as CSV text, as the original's create_csv.py writes it.
 
-    The series "baseline" gives the shared baseline's own. Raises UsageError where the run has no
-    such series or pair, and RecordError as `paired_run` does.
+    The series "baseline" is the shared baseline. Raises UsageError where the run has no such series
+    or pair, and the errors of `paired_run`.
     """
     run = paired_run(folder, pair=pair, allow_missing=allow_missing)
     found = [item for item in experiments(run) if item.series == series]
@@ -50,8 +50,8 @@ def experiment_csv(run: PairedRun, experiment: Experiment) -> str:
 def experiment_frame(run: PairedRun, experiment: Experiment) -> "pd.DataFrame":
     """The table of an experiment, sorted by step and the original's name of the benchmark.
 
-    Columns without suffix split the samples by the tool-free answers of the step itself, those
-    ending in `_0` by the start's, those in `_0_t` by both.
+    Columns without a suffix split the samples by the tool-free answers at the step itself, those
+    that end in `_0` by those at the start, those in `_0_t` by both.
     """
     import pandas as pd
 
@@ -89,7 +89,7 @@ def _ratio(part: int, whole: int) -> float:
 
 @dataclass(frozen=True)
 class _Split:
-    """A cell whose samples are split into those that succeed and those that fail without tools."""
+    """A cell's samples, split into those that succeed and those that fail without tools."""
 
     succeed: Mask
     fail: Mask

@@ -1,4 +1,4 @@
-"""What a run's series are called among MED's experiments, so that its scripts find baselines."""
+"""The experiment names of a run's series, chosen so that MED's scripts find the baselines."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,33 +16,34 @@ DEFAULT_FAMILY: Final = next(iter(BASELINES))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """A series as an experiment: its path below `evals`, and whether it is a baseline's."""
+    """A series as an experiment; `name` is its path below `evals`."""
 
     name: str
     series: str
     is_baseline: bool = False
 
     def folder(self, cell: PairedCell) -> str:
-        """Where a cell's files go, relative to the folder that holds `evals`."""
+        """The folder of a cell's files, relative to the one that holds `evals`."""
         step = [] if self.is_baseline or cell.step is None else [step_name(cell.step)]
         return "/".join(["evals", self.name, *step, benchmark_name(cell.benchmark)])
 
     def results_name(self, cell: PairedCell) -> str:
-        """The path of a cell's scores, as the original's script writes it down."""
+        """The path of a cell's scores, as the original's script writes it into its table."""
         return cell.results_name or f"{self.folder(cell)}/{RESULTS}"
 
     @property
     def csv_name(self) -> str:
-        """Where the original's script writes the experiment's table."""
+        """The path of the experiment's table, as the original's script chooses it."""
         return f"evals/{self.name}/{self.name.rsplit('/', 1)[-1]}_results.csv"
 
 
 def experiments(run: PairedRun, *, family: str | None = None) -> list[Experiment]:
     """The run's series as experiments, baselines first.
 
-    The original's scripts know a baseline by the experiment's prefix alone. So a series that
-    shares the run's baseline is given the prefix of `family` where its name has none, and the
-    baseline goes to where that prefix is looked for. A step 0 of a series' own stays in it.
+    The original's scripts find the baseline of an experiment by the prefix of its name. So a series
+    that shares the run's baseline gets the prefix `family` if its name has none, and the baseline
+    is written to the folder that belongs to that prefix. A series with a step 0 of its own keeps
+    it.
     """
     steps: dict[str, set[int | None]] = {}
     for cell in run.cells:
@@ -76,7 +77,7 @@ def _prefix(name: str) -> str | None:
 
 
 def _family(series: Sequence[str]) -> str:
-    """The family that the series' own names tell, else the first of the original's table."""
+    """The first prefix among the series' names, else the first in the original's table."""
     return next((prefix for name in series if (prefix := _prefix(name))), DEFAULT_FAMILY)
 
 
@@ -85,14 +86,14 @@ def _with_prefix(series: str, family: str) -> str:
 
 
 def _without_prefix(series: str) -> str:
-    """A name that the scripts do not give a baseline: it has a step 0 of its own, or no steps."""
+    """A name without a prefix, for a series that has a step 0 of its own or no steps."""
     return f"series_{series}" if _prefix(series) else series
 
 
 def start_of(run: PairedRun, experiment: Experiment) -> Mapping[str, PairedCell]:
-    """By benchmark, the cell whose tool-free answers split the samples, as the original's does.
+    """By benchmark, the cell whose tool-free answers split the samples in the original's table.
 
-    The shared baseline's, else the earliest step's of the experiment itself.
+    It is the shared baseline's, else that of the experiment's earliest step.
     """
     own = run.of(experiment.series)
     has_baseline = _shares({cell.step for cell in own}) and bool(run.of(BASELINE))

@@ -41,10 +41,10 @@ def export_med(
 ) -> list[Path]:
     """Write `evals/` below `output_dir`; returns the files.
 
-    Each line is a sample decided in both arms at every checkpoint, in one order everywhere.
-    Beside the five released fields a line has a `medeval` object with what the layout has no
-    place for. `family` is the original's prefix for series that share a baseline. Raises as
-    `paired_run` does.
+    Each line is a sample that is decided in both arms at every checkpoint, in the same order in
+    every file. Next to the five released fields, a line has a `medeval` object with the fields that
+    the layout lacks. `family` is the original's prefix for series that share a baseline. Raises the
+    errors of `paired_run`.
     """
     run = paired_run(folder, pair=pair, allow_missing=allow_missing)
     _warn(run)
@@ -53,16 +53,16 @@ def export_med(
     written: list[Path] = []
     for experiment in experiments(run, family=family):
         for cell in run.of(experiment.series):
-            place = output_dir / experiment.folder(cell)
+            target = output_dir / experiment.folder(cell)
             for arm, protocol in zip(ARMS, (run.free, run.available), strict=True):
                 key = CellKey(cell.series, cell.step, cell.benchmark, protocol)
                 origin = _Origin(samples[cell.benchmark], protocol, judges[cell.benchmark])
-                path = place / TRAJECTORIES / log_name(benchmark_name(cell.benchmark), arm)
+                path = target / TRAJECTORIES / log_name(benchmark_name(cell.benchmark), arm)
                 write_whole(path, _lines(folder, key, run.order[cell.benchmark], cell, arm, origin))
                 written.append(path)
             scores = dict(zip((SCORES[arm] for arm in ARMS), cell.scores, strict=True))
-            write_whole(place / RESULTS, [json.dumps(scores, indent=2).encode(), b"\n"])
-            written.append(place / RESULTS)
+            write_whole(target / RESULTS, [json.dumps(scores, indent=2).encode(), b"\n"])
+            written.append(target / RESULTS)
     return written
 
 
@@ -74,9 +74,9 @@ def export_med_csv(
     family: str | None = None,
     allow_missing: bool = False,
 ) -> list[Path]:
-    """Write each experiment's table to where the original's script writes it; returns the files.
+    """Write each experiment's table to the path that the original's script uses; returns the files.
 
-    The baseline has a table of its own, without which the original's plots have no step 0.
+    The baseline has a table of its own, which the original's plots need for step 0.
     """
     run = paired_run(folder, pair=pair, allow_missing=allow_missing)
     written: list[Path] = []
@@ -102,7 +102,7 @@ def _warn(run: PairedRun) -> None:
 
 
 class _Origin:
-    """What every line of a log tells of where it comes from."""
+    """Makes the `medeval` object of each line of a log."""
 
     def __init__(self, samples: Mapping[str, SampleRecord], protocol: str, judge: str) -> None:
         self._samples = samples
@@ -122,7 +122,7 @@ class _Origin:
             cluster=sample.cluster,
             stop=trajectory.stop,
             answer=trajectory.answer,
-            # the images that calls made are not in the layout
+            # the layout has no images
             calls=tuple(replace(call, image=None) for call in trajectory.calls),
         )
 
@@ -158,20 +158,20 @@ def _line(trajectory: Trajectory, is_correct: bool, arm: Arm, origin: LineOrigin
 
 
 def _message(message: Message, images: Sequence[TrajectoryImage]) -> dict[str, Any]:
-    """A message in the logs' form, where a tool's result is said by the user."""
+    """A message in the format of the logs, in which a tool's result is a user's message."""
     return {
         "role": "user" if message.role == "tool" else message.role,
         "content": [
             {"type": "text", "text": part.text}
             if isinstance(part, Text)
             else {"type": "image_placeholder", "description": _described(images[part.image])}
-            for part in (*_apart(message.reasoning), *message.content, *_native(message))
+            for part in (*_reasoning(message.reasoning), *message.content, *_native(message))
         ],
         "tool_calls": None,
     }
 
 
-def _apart(reasoning: str) -> tuple[Text, ...]:
+def _reasoning(reasoning: str) -> tuple[Text, ...]:
     return (Text(f"<think>\n{reasoning}\n</think>\n"),) if reasoning else ()
 
 

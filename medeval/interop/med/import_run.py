@@ -31,7 +31,7 @@ JUDGE_FILE: Final = Path(__file__).with_name("reward.py")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportReport:
-    """The run folder that logs became, its cells' summaries, and what people should know."""
+    """The run folder, the summaries of its cells, and notes for the user."""
 
     folder: RunFolder
     summaries: Sequence[CellSummary]
@@ -48,10 +48,10 @@ def import_med(
 ) -> ImportReport:
     """Read a tree of MED logs into a run folder; samples are `line-000001` and on.
 
-    Each experiment becomes a series, each benchmark keeps its name, and a baseline becomes step 0
-    (`baselines`: `[EXPERIMENT=]BASELINE`; else as the original maps them). `repeats` lines in a
-    row are of one sample. A line without a reward, or in the tool arm without a call count, is
-    unscored. The same logs may be imported again: what is there stays.
+    Each experiment becomes a series, and each benchmark keeps its name. A baseline becomes step 0;
+    `baselines` are `[EXPERIMENT=]BASELINE`, by default those of the original's scripts. Each
+    `repeats` lines in a row are of one sample. A line without a reward, or in the tool arm without
+    a call count, leaves its sample unscored. Importing the same logs again adds nothing.
 
     Raises DataError where a log is damaged, missing, or of other length or order than the others
     of its benchmark; with `allow_missing` that arm is left out, and the notes say so.
@@ -86,10 +86,10 @@ def _damaged(problems: Sequence[str]) -> DataError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Series:
-    """Where each checkpoint of the logs goes.
+    """The series and steps of the checkpoints of the logs.
 
-    `shared` is the baseline that is step 0 of all series, None where they differ; then each has
-    a copy of its own. `uses` maps an experiment to its baseline.
+    `shared` is the baseline that is step 0 of all series; None where series have different ones,
+    each of which is then copied into its series. `uses` maps an experiment to its baseline.
     """
 
     shared: str | None
@@ -115,7 +115,7 @@ class _Series:
         return cls(shared=only, uses=uses, notes=tuple(notes))
 
     def checkpoints(self, experiment: str, step: int | None) -> list[tuple[str, int | None]]:
-        """The series and steps that a checkpoint of the logs is imported as."""
+        """Each series and step under which a checkpoint of the logs is imported."""
         if step is not None:
             return [(experiment, step)]
         if experiment == self.shared:
@@ -171,7 +171,7 @@ def _record(
             DefinitionCopy(
                 kind="judge",
                 name=judge.value.name,
-                path=f"medeval/interchange/{judge.source.path.name}",
+                path=f"medeval/interop/med/{judge.source.path.name}",
                 sha256=judge.source.sha256,
                 copy_name=copy_name,
             ),
@@ -216,7 +216,7 @@ def sample_id(position: int) -> str:
 def _samples(
     benchmark: str, checked: Sequence[CheckedFolder], repeats: int
 ) -> Iterator[SampleRecord]:
-    """The samples of a benchmark, described as far as its first log describes them."""
+    """The samples of a benchmark, from the lines of its first log."""
     log = next(
         log for item in checked if item.logs.benchmark == benchmark for log in item.arms.values()
     )
@@ -259,14 +259,14 @@ def _write_cell(cell: CellFolder, item: CheckedFolder, arm: Arm, judge: str, rep
     }
     cell.claim(fields, recorded)
     done, judged = cell.done(), cell.judged()
-    told = {(failure.sample_id, failure.repeat) for failure in cell.failures()}
+    failed = {(failure.sample_id, failure.repeat) for failure in cell.failures()}
     with cell.writer() as writer:
         for line in read_lines(log.path):
             position, repeat = divmod(line.number - 1, repeats)
             key = (sample_id(position), repeat)
             reason = line.unscored_because(needs_calls=arm == AVAILABLE)
             if reason is not None:
-                if key not in told:
+                if key not in failed:
                     writer.append_failure(_unscored(key, reason))
                 continue
             if key not in done:
@@ -293,7 +293,7 @@ def _verdict(line: LogLine, key: tuple[str, int], judge: str) -> Verdict:
 
 
 def _unscored(key: tuple[str, int], reason: str) -> FailureRecord:
-    """A gap as a failure: the sample stays unscored, and no regrading can guess its verdict."""
+    """A failure that keeps the sample unscored, also when the run is graded again."""
     return FailureRecord(
         sample_id=key[0],
         repeat=key[1],

@@ -1,4 +1,4 @@
-"""The published layout of MED's logs: which file is what.
+"""The published layout of MED's logs: the names of its folders and files.
 
 `evals/<experiment>/global_step_<N>/<benchmark>/` holds `evaluation_results.json` with the two
 scores and `trajectories/` with one JSONL file an arm. A baseline has no step. Source:
@@ -25,7 +25,7 @@ RESULTS: Final = "evaluation_results.json"
 TRAJECTORIES: Final = "trajectories"
 SCORES: Final[Mapping[Arm, str]] = {FREE: "w/o tool", AVAILABLE: "w/ tool"}
 
-# The original's scripts find an experiment's baseline by the experiment's prefix, and no other.
+# The folders where the original's scripts look for the baseline of an experiment with this prefix.
 BASELINES: Final[Mapping[str, str]] = {
     "qwen25vl_instruct": "baseline/Qwen2.5-VL-7B-Instruct",
     "qwen3vl_instruct": "baseline/Qwen3-VL-8B-Instruct",
@@ -48,7 +48,7 @@ STEP_NAME: Final = re.compile(r"global_step_(\d+)")
 
 
 def benchmark_name(name: str) -> str:
-    """What the original calls a benchmark; a benchmark that it does not know keeps its name.
+    """The original's name of a benchmark; one that it does not know keeps its name.
 
     >>> benchmark_name("hrbench_4k"), benchmark_name("visualprobe_easy"), benchmark_name("chartqa")
     ('hrbench4k', 'visualprobeasy', 'chartqa')
@@ -76,9 +76,9 @@ def step_name(step: int) -> str:
 class LogFolder:
     """The logs of one benchmark at one checkpoint.
 
-    `experiment` is its path below the root, `step` None where no folder names one. `results` is
-    the file of scores, None where it is absent, and `results_name` its path from the folder that
-    holds `evals`; `logs` holds the arms that are there.
+    `experiment` is the path below the root, `step` None where no folder names one. `results` is the
+    file of scores, None where it is absent, and `results_name` its path from the folder that holds
+    `evals`. `logs` holds the log of each arm that has one.
     """
 
     experiment: str
@@ -90,7 +90,7 @@ class LogFolder:
 
     @property
     def name(self) -> str:
-        """What people call it in messages."""
+        """The name for messages."""
         step = "" if self.step is None else f", step {self.step}"
         return f"experiment {self.experiment!r}{step}, benchmark {self.benchmark!r}"
 
@@ -104,7 +104,7 @@ def root_of(directory: Path) -> Path:
 def find_logs(directory: Path) -> list[LogFolder]:
     """The logs below a directory, by experiment, step and benchmark.
 
-    Raises DataError where there are none, or where two folders claim the same place.
+    Raises DataError where there are none, or two of the same experiment, step and benchmark.
     """
     root = root_of(directory)
     with explained("read", root):
@@ -121,12 +121,12 @@ def find_logs(directory: Path) -> list[LogFolder]:
             f"no MED logs below {str(directory)!r}",
             hint="name the folder that holds evals/<experiment>/global_step_<N>/<benchmark>/",
         )
-    refuse_shared_places(found)
+    refuse_duplicates(found)
     return sorted(found, key=lambda logs: (logs.experiment, logs.step or 0, logs.benchmark))
 
 
 def _logs(root: Path, folder: Path, files: list[Path]) -> Iterator[LogFolder]:
-    """A folder's logs by benchmark: before their migration, one folder holds several."""
+    """A folder's logs by benchmark; in the format before the release, a folder holds several."""
     by_benchmark: dict[str, dict[Arm, Path]] = {}
     for path in files:
         match = LOG_NAME.fullmatch(path.name)
@@ -137,7 +137,7 @@ def _logs(root: Path, folder: Path, files: list[Path]) -> Iterator[LogFolder]:
         by_benchmark[folder.name] = {}
     results = folder / RESULTS
     for benchmark, logs in by_benchmark.items():
-        experiment, step = _place(root, folder, benchmark)
+        experiment, step = _experiment_and_step(root, folder, benchmark)
         yield LogFolder(
             experiment=experiment,
             step=step,
@@ -150,7 +150,7 @@ def _logs(root: Path, folder: Path, files: list[Path]) -> Iterator[LogFolder]:
         )
 
 
-def _place(root: Path, folder: Path, benchmark: str) -> tuple[str, int | None]:
+def _experiment_and_step(root: Path, folder: Path, benchmark: str) -> tuple[str, int | None]:
     parts = folder.relative_to(root).parts
     if parts and parts[-1] == benchmark:
         parts = parts[:-1]
@@ -165,15 +165,15 @@ def _own_name(root: Path) -> str:
     return root.resolve().name
 
 
-def refuse_shared_places(found: Sequence[LogFolder]) -> None:
-    """Raise DataError where two folders claim one experiment, step and benchmark."""
+def refuse_duplicates(found: Sequence[LogFolder]) -> None:
+    """Raise DataError where two folders are of the same experiment, step and benchmark."""
     seen: dict[tuple[str, int | None, str], LogFolder] = {}
     for logs in found:
         first = seen.setdefault((logs.experiment, logs.step, logs.benchmark), logs)
         if first is not logs:
             here, there = (_some_path(item) for item in (first, logs))
             raise DataError(
-                f"{logs.name} is there twice: in {str(here)!r} and {str(there)!r}",
+                f"two folders hold {logs.name}: {str(here)!r} and {str(there)!r}",
                 hint="move one of them away",
             )
 

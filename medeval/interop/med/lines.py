@@ -1,8 +1,8 @@
-"""One line of a MED log: what is read of it, and what it comes to as a trajectory.
+"""One line of a MED log: the fields that are read, and the line as a trajectory.
 
-The released lines hold uid, response_length, tool_call_counts, messages and accuracy_reward;
-raw ones more (`result_dict`), and those that medeval exports a `medeval` object, which gives back
-what the layout has no place for. Whatever else there is, is left alone.
+Released lines have uid, response_length, tool_call_counts, messages and accuracy_reward. Raw ones
+also have `result_dict`, and lines exported by medeval a `medeval` object with the fields that the
+layout lacks. Other fields are ignored.
 """
 
 import math
@@ -44,7 +44,7 @@ DAMAGED: Final = "restore the file from a copy; --allow-missing imports the rest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineOrigin:
-    """What medeval knows of a line beyond the released fields; written under `medeval`."""
+    """The fields of a line beyond the released ones, which medeval writes under `medeval`."""
 
     __pydantic_config__ = STRICT
 
@@ -63,11 +63,11 @@ class LineOrigin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
-    """What one line says; None is what it does not say, or not as a value of its kind.
+    """The fields of one line; None where one is absent or has a value of the wrong type.
 
-    `number` counts the lines that are not blank, from 1: it is the line's only stable name.
-    `reward` is `accuracy_reward`, 0 to 1. `n_calls` is `tool_call_counts`. `instance` is an id
-    that lines of one sample share across files, where the log has one, and `repeat` its repeat.
+    `number` counts the lines that are not blank, from 1. `reward` is `accuracy_reward`, 0 to 1.
+    `n_calls` is `tool_call_counts`. `instance` is an id that the lines of one sample share across
+    files, and `repeat` its repeat.
     """
 
     number: int
@@ -83,11 +83,11 @@ class LogLine:
     origin: LineOrigin | None
 
     def unscored_because(self, *, needs_calls: bool) -> str | None:
-        """Why the line cannot count, or None where it can."""
+        """Why the line leaves its sample unscored, or None where it does not."""
         if self.reward is None:
-            return "the log has no accuracy_reward from 0 to 1 for it"
+            return "the line has no accuracy_reward from 0 to 1"
         if needs_calls and self.n_calls is None:
-            return "the log has no tool_call_counts for it, so whether it called is unknown"
+            return "the line has no tool_call_counts, so whether a tool was called is unknown"
         return None
 
 
@@ -169,7 +169,7 @@ def _message(message: Mapping[str, Any]) -> Message:
 
 
 def _part_text(part: Mapping[str, Any]) -> str:
-    """A part's text; the logs hold no image, only words about it."""
+    """A part's text; for an image, which logs do not hold, its description."""
     if part.get("type") == "text":
         return str(part.get("text") or "")
     return f"[{part.get('description') or part.get('type') or 'image'}]"
@@ -178,11 +178,10 @@ def _part_text(part: Mapping[str, Any]) -> str:
 def trajectory_of(
     line: LogLine, sample_id: str, *, repeat: int, protocol: str, offers_tools: bool
 ) -> Trajectory:
-    """A line as a trajectory. What the log does not tell stays empty.
+    """A line as a trajectory.
 
-    Without medeval's own object, that is the seeds, seconds and finish reasons, why the
-    conversation stopped (it is taken as answered), and the answer as it was extracted (it is the
-    last reply, or NO_REPLY).
+    Without a `medeval` object, seeds and seconds are 0, every turn finished with "stop", the
+    conversation with "answered", and the answer is the last reply, or NO_REPLY.
     """
     origin = line.origin
     return Trajectory(
@@ -207,7 +206,7 @@ def _last_reply(line: LogLine) -> Answer:
 
 
 def _turns(line: LogLine) -> tuple[Turn, ...]:
-    """All replies as one turn, for the token count that the log has of them together."""
+    """All replies as one turn, because the log has one token count for all of them."""
     if line.response_length is None:
         return ()
     replies = [message.text for message in line.messages if message.role == "assistant"]
@@ -225,10 +224,11 @@ def _turns(line: LogLine) -> tuple[Turn, ...]:
 
 
 def _calls(line: LogLine, *, offers_tools: bool) -> tuple[ToolCall, ...]:
-    """As many calls as the log counts, each with what the conversation shows of it.
+    """As many calls as the log counts, each with the details that the conversation shows.
 
-    An observation with an image was an executed call, one without was refused. A call that the
-    conversation does not show is taken as executed, and as observed where the log holds no reply.
+    A call that was answered with an image was executed, one that was answered without was rejected.
+    A call that the conversation does not show counts as executed, and as observed if the log holds
+    no reply at all.
     """
     if line.origin is not None:
         return line.origin.calls
@@ -250,7 +250,7 @@ def _unseen(turn: int, status: CallStatus, *, observed: bool = False) -> ToolCal
 
 
 def _shown_calls(line: LogLine) -> list[ToolCall]:
-    """The calls that something was answered to, in order."""
+    """The calls that the conversation shows an answer to, in order."""
     calls: list[ToolCall] = []
     for position, (message, reply) in enumerate(pairwise(line.messages)):
         if message.role != "assistant" or reply.role == "assistant":

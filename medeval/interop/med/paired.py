@@ -1,4 +1,4 @@
-"""A run's outcomes as MED's formats hold them: everywhere the same samples in one order."""
+"""A run's outcomes for MED's formats: the same samples in the same order at every checkpoint."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,10 @@ SHOWN_IDS = 5
 class PairedCell:
     """Both arms of one benchmark at one checkpoint, in the benchmark's order.
 
-    `free` and `available` are whether each answer is correct; `calls` counts the calls that
-    reached the tools. `series` and `step` are those of the cells: `baseline` where it is shared.
-    `scores` are the arms' scores, free first; `results_name` is where an imported one was told.
+    `free` and `available` are whether each answer is correct; `calls` counts the calls that reached
+    the tools. `series` and `step` are those of the cells; a shared baseline's series is `baseline`.
+    `scores` are the arms' scores, free first. `results_name` is the file that an imported score was
+    read from.
     """
 
     series: str
@@ -36,7 +37,7 @@ class PairedCell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedRun:
-    """Every checkpoint's outcomes under one pair, over the samples decided at all of them.
+    """Every checkpoint's outcomes under one pair, over the samples that all of them decided.
 
     `order` maps a benchmark to the samples and repeats that its cells hold, in order; `free` and
     `available` name the protocols.
@@ -49,7 +50,7 @@ class PairedRun:
     cells: tuple[PairedCell, ...]
 
     def of(self, series: str) -> list[PairedCell]:
-        """The cells of a series, without a baseline that it shares."""
+        """The cells of a series; those of a shared baseline are not among them."""
         return [cell for cell in self.cells if cell.series == series]
 
 
@@ -63,10 +64,10 @@ def paired_run(
 ) -> PairedRun:
     """A run's outcomes by its primary judges, cut to the samples decided at every checkpoint.
 
-    `pair` may be None where the run has one. Samples that a judge left undecided anywhere are
-    left out with a warning. Raises RecordError where a sample is unscored anywhere, unless
-    `allow_missing` leaves those out as well, or where none remain; UsageError where the pair is
-    not one of the run's.
+    `pair` may be None if the run has only one. Samples that are undecided at any checkpoint are
+    left out with a warning. Raises RecordError where a sample is unscored at any checkpoint, unless
+    `allow_missing` leaves it out as well, or where no sample is left; UsageError where the run has
+    no such pair.
     """
     record = folder.record()
     name = _chosen_pair(record.pairs, pair)
@@ -75,7 +76,7 @@ def paired_run(
     if not keys:
         raise RecordError(
             f"the run in {str(folder.path)!r} has no outcomes of pair {name!r}",
-            hint="both arms must be there; `medeval grade` rebuilds outcomes",
+            hint="evaluate both arms; `medeval grade` rebuilds outcomes",
         )
     cells = set(folder.cells())
     _warn_of_single_arms(cells, keys, record.pairs[name])
@@ -121,11 +122,14 @@ def _warn_of_single_arms(
     cells: set[CellKey], keys: Sequence[OutcomeKey], arms: tuple[str, str]
 ) -> None:
     paired = {_cell_of(key, arms[1], cells) for key in keys}
-    places = {(cell.series, cell.step, cell.benchmark) for cell in paired}
+    both_arms = {(cell.series, cell.step, cell.benchmark) for cell in paired}
     for cell in sorted(cells, key=lambda cell: cell.order):
-        if cell.protocol in arms and (cell.series, cell.step, cell.benchmark) not in places:
+        if cell.protocol in arms and (cell.series, cell.step, cell.benchmark) not in both_arms:
             logger.warning(
-                "left out: %s x %s has %r only", cell.checkpoint, cell.benchmark, cell.protocol
+                "left out: %s x %s has only the arm %r",
+                cell.checkpoint,
+                cell.benchmark,
+                cell.protocol,
             )
 
 
@@ -167,7 +171,7 @@ def _decided_everywhere(
     for reason, keys in (("unscored", missing), ("undecided", undecided)):
         if keys:
             logger.warning(
-                "benchmark %s: left out at every checkpoint, %s at one: %s",
+                "benchmark %s: left out everywhere, %s at a checkpoint: %s",
                 benchmark,
                 reason,
                 _shown(keys),
@@ -194,12 +198,12 @@ def _paired_cell(
     chosen = [outcomes[sample] for sample in kept.keys]
     calls = _calls(folder, key, outcomes)
     arms = (CellKey(key.series, key.step, key.benchmark, free), key)
-    told = [_told(folder, arm) for arm in arms] if kept.is_whole else [{}, {}]
+    recorded = [_recorded(folder, arm) for arm in arms] if kept.is_whole else [{}, {}]
     shares = (
         sum(outcome.free_correct is True for outcome in chosen) / len(chosen),
         sum(outcome.available_correct is True for outcome in chosen) / len(chosen),
     )
-    results_name = told[1].get("evaluation_results")
+    results_name = recorded[1].get("evaluation_results")
     return PairedCell(
         series=key.series,
         step=key.step,
@@ -208,15 +212,15 @@ def _paired_cell(
         available=tuple(outcome.available_correct is True for outcome in chosen),
         calls=tuple(calls[sample] for sample in kept.keys),
         scores=(
-            _number(told[0].get("published_score"), shares[0]),
-            _number(told[1].get("published_score"), shares[1]),
+            _number(recorded[0].get("published_score"), shares[0]),
+            _number(recorded[1].get("published_score"), shares[1]),
         ),
         results_name=results_name if isinstance(results_name, str) else None,
     )
 
 
-def _told(folder: RunFolder, key: CellKey) -> Mapping[str, object]:
-    """What is recorded beside an imported cell: its published score and where that stood."""
+def _recorded(folder: RunFolder, key: CellKey) -> Mapping[str, object]:
+    """The published score of an imported cell, and the file that it was read from."""
     record = folder.cell(key).record()
     return {} if record is None else record.recorded[0]
 
@@ -228,7 +232,7 @@ def _number(value: object, otherwise: float) -> float:
 def _calls(
     folder: RunFolder, key: CellKey, outcomes: Mapping[SampleKey, OutcomeRecord]
 ) -> dict[SampleKey, int]:
-    """The calls that reached the tools; conversations are read only where outcomes do not say."""
+    """The calls that reached the tools; conversations are read only if outcomes do not tell."""
     counts = {
         sample: outcome.calls_executed if outcome.called else 0
         for sample, outcome in outcomes.items()

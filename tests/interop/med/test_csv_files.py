@@ -141,7 +141,7 @@ def test_an_unscored_sample_is_refused_or_left_out_everywhere(
     frame = pd.read_csv(io.StringIO(med_csv(folder, "mine", allow_missing=True)))
     assert list(frame["w_tool_total"]) == [2, 2]
     assert list(frame["wo_tool_score"]) == [1.0, 0.5]
-    assert "unscored at one: 'line-000002'" in caplog.text
+    assert "unscored at a checkpoint: 'line-000002'" in caplog.text
 
 
 bits = st.integers(0, 1)

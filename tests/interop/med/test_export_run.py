@@ -135,7 +135,7 @@ def test_a_sample_undecided_anywhere_is_left_out_everywhere(
     for step in (1, 2):
         place = tmp_path / "evals" / "m" / f"global_step_000000{step}" / "vstar"
         assert [line["uid"] for line in read_log(place, ARMS[0])] == ["s0", "s2"]
-    assert "undecided at one: 's1'" in caplog.text
+    assert "undecided at a checkpoint: 's1'" in caplog.text
 
 
 def test_a_run_with_no_sample_decided_everywhere_is_refused(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_checkpoint_with_one_arm_is_left_out_with_a_warning(
     (folder.path / "outcomes" / "m" / "2" / "vstar" / "pair.jsonl").unlink()
     export_med(folder, tmp_path)
     assert {path.name for path in (tmp_path / "evals" / "m").iterdir()} == {"global_step_0000001"}
-    assert "left out: m/2 x vstar has 'available' only" in caplog.text
+    assert "left out: m/2 x vstar has only the arm 'available'" in caplog.text
 
 
 def test_a_run_without_outcomes_is_refused(tmp_path: Path) -> None:
