@@ -78,8 +78,8 @@ def grade_command(
         click.echo(f"\n{what}", err=True)
     if n_unscored:
         what = (
-            f"{n_unscored} unscored: run this command again to judge answers without a verdict, and "
-            "medeval run to generate missing answers"
+            f"{n_unscored} unscored: run this command again to judge answers without a verdict, "
+            "and medeval run to generate missing answers"
         )
         click.echo(f"\n{what}", err=True)
     ctx.exit(1 if n_failed or n_unscored else 0)
