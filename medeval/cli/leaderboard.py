@@ -46,7 +46,7 @@ SORTS = [
     show_default=True,
     help="latex needs the package booktabs; csv has every number.",
 )
-def leaderboard_command(runs: tuple[Path, ...], form: str, **options: Any) -> None:
+def leaderboard_command(runs: tuple[Path, ...], form: Any, **options: Any) -> None:
     """Rank checkpoints and models on each benchmark.
 
     Shows both arms, their gap, call rate and terms, with intervals. The best number is bold only

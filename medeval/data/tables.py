@@ -27,7 +27,7 @@ _SHARD = re.compile(r"(?P<stem>.*)-(?P<part>\d{5})-of-(?P<parts>\d{5})")
 
 
 class Table(Protocol):
-    """Rows by position. `name` tells people which table it is."""
+    """Rows by position. `name` is the table's name in messages."""
 
     name: str
     folder: Folder

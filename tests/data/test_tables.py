@@ -190,6 +190,12 @@ def test_several_tables_are_read_one_after_the_other(tmp_path: Path) -> None:
     assert [row["id"] for row in open_rows(twice, tmp_path)] == [1, 1, 2, 2, 3, 3]
 
 
+def test_a_byte_order_mark_before_the_first_line_is_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b'\xef\xbb\xbf{"a": NaN}\r\n')
+    (row,) = open_rows(HUB, tmp_path)
+    assert str(row["a"]) == "nan"
+
+
 def test_a_row_repeated_counts_its_parts(tmp_path: Path) -> None:
     write_lines(tmp_path / "rows.jsonl", {"id": "a"}, {"id": "b"})
     rows = open_rows(RepeatedRows(HUB, times=3), tmp_path)
