@@ -26,11 +26,11 @@ LINE = (
 
 # Imported only where used, or only in modules that are themselves imported only where used.
 HEAVY = {
-    "accelerate", "aiohttp", "datasets", "huggingface_hub", "jsonlines", "matplotlib", "numpy",
-    "openai", "pandas", "PIL", "pyarrow", "pydantic", "rapidfuzz", "safetensors", "scipy",
+    "accelerate", "aiohttp", "datasets", "httpx2", "huggingface_hub", "jsonlines", "matplotlib",
+    "numpy", "openai", "pandas", "PIL", "pyarrow", "pydantic", "rapidfuzz", "safetensors", "scipy",
     "statsmodels", "tokenizers", "torch", "transformers", "vllm",
 }  # fmt: skip
-NEVER_AT_MODULE_LEVEL = {"datasets", "huggingface_hub", "matplotlib", "openai", "vllm"}
+NEVER_AT_MODULE_LEVEL = {"datasets", "httpx2", "huggingface_hub", "matplotlib", "openai", "vllm"}
 WITH_TORCH = {"torch", "transformers", "safetensors", "accelerate", "tokenizers"}
 
 # Where every invocation of the command line passes.

@@ -80,6 +80,8 @@ def group(ctx: click.Context, verbose: bool) -> None:
         format="%(levelname)s: %(message)s",
         stream=sys.stderr,
     )
+    # it logs a line for each request
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 def main() -> None:

@@ -115,7 +115,7 @@ def _openai(plan: Plan) -> Callable[[Checkpoint], Model]:
 def _several(checkpoint: Checkpoint, urls: Sequence[str], arguments: dict[str, Any]) -> Model:
     """One model on several servers, which takes the repeating over from their clients."""
     from medeval.models.openai.client import OpenAIModel
-    from medeval.models.openai.pool import FIRST_REST_S, SeveralServers
+    from medeval.models.openai.pool import FIRST_REST_S, ServerPool
 
     model = checkpoint.location
     repeats = arguments.pop("max_retries", MAX_RETRIES)
@@ -124,7 +124,7 @@ def _several(checkpoint: Checkpoint, urls: Sequence[str], arguments: dict[str, A
         OpenAIModel(model=model, base_url=url, name=f"{model} at {url}", max_retries=0, **arguments)
         for url in urls
     ]
-    return SeveralServers(clients, max_tries=repeats + 1, first_rest_s=first_rest_s)
+    return ServerPool(clients, max_tries=repeats + 1, first_rest_s=first_rest_s)
 
 
 def _vllm_server(plan: Plan) -> SharedEngines:

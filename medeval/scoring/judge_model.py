@@ -1,4 +1,4 @@
-"""The model that judges ask: one endpoint, its budget, and what it replied before."""
+"""The model that judges ask: its server, its budget of calls, and the replies kept so far."""
 
 import asyncio
 import tempfile
@@ -26,25 +26,23 @@ if TYPE_CHECKING:
 
 # The seed that CharXiv's script sends; with temperature 0 it should not matter.
 SEED = 42
-# Arguments of the client that have a flag of their own, or are given already.
+# Arguments of OpenAIModel that have a flag of their own.
 OWN_FLAGS = frozenset({"model", "base_url", "api_key_variable", "name"})
 JudgeBackend = Literal["openai", "vllm-server"]
 LOGS = "logs"
-# Each failure has used up the client's retries: an endpoint that fails so often is down.
+# Each failure has used up the model's retries; after so many in a row the server is down.
 MAX_FAILURES_IN_A_ROW = 20
 
 
 class JudgeClient:
-    """Puts inquiries to a model, whose name becomes part of the judges' identities.
+    """Sends inquiries to a model, whose `name` becomes part of the judges' identities.
 
-    `model` None answers from kept replies alone. `max_calls` bounds the calls that are sent while
-    the client is open. What is asked twice is sent once, and what was answered with a verdict
-    never again. How many calls are under way at once is the caller's to bound.
+    Without a `model`, kept replies alone answer. `max_calls` bounds the calls while the client is
+    open. Equal inquiries are sent once, and never again after a reply with a verdict. The caller
+    bounds how many are in flight.
 
-    `serve` makes the model, given a folder for its logs, where it is served here: it is started
-    when it is first asked, and ends with the client.
-
-    Inquiries raise ModelError where there is no reply; then nothing was judged.
+    `serve` makes a model that runs on this machine from a folder for its logs. The model starts
+    with the first inquiry and ends with the client.
     """
 
     def __init__(
@@ -70,7 +68,7 @@ class JudgeClient:
         self.usage = Usage()
 
     def bound(self, judge: Loaded[Judge]) -> Loaded[Judge]:
-        """The judge as it asks this model; one that asks none stays as it is."""
+        """The judge with this model to ask; a judge that asks none stays as it is."""
         if not judge.value.needs_endpoint:
             return judge
         named = Loaded(judge.value.bound(self.name, _refuse), judge.source)
@@ -79,10 +77,10 @@ class JudgeClient:
 
     @asynccontextmanager
     async def open(self, replies: Path | None = None) -> AsyncIterator[None]:
-        """Keep replies in a file, or only in memory, and close the connections in the end."""
+        """Keep replies in the file `replies`, or in memory; close the model at the end."""
         if self._serve is not None:
-            place = Path(tempfile.gettempdir()) / "medeval" if replies is None else replies.parent
-            self._model = self._serve(place / LOGS)
+            folder = Path(tempfile.gettempdir()) / "medeval" if replies is None else replies.parent
+            self._model = self._serve(folder / LOGS)
         with JudgeReplies(replies) as self._replies:
             try:
                 yield
@@ -92,7 +90,7 @@ class JudgeClient:
                 self._started = False
 
     async def start(self) -> None:
-        """Connect, unless that was done. Raises FatalModelError where it cannot be done."""
+        """Connect to the model, once; raises FatalModelError where that fails."""
         async with self._starting:
             if self._started:
                 return
@@ -117,7 +115,10 @@ class JudgeClient:
             self._started = True
 
     async def ask(self, judge: str, inquiry: Inquiry) -> Grade:
-        """The ruling of a kept reply, or of a new one; a reply with a verdict is kept."""
+        """The grade read from a kept reply, or from a new one; keeps a reply with a verdict.
+
+        Raises ModelError where there is no reply; then nothing was judged.
+        """
         key = reply_key(judge, inquiry)
         async with self._locks.setdefault(key, asyncio.Lock()):
             kept = self._replies.get(key)
@@ -151,7 +152,7 @@ class JudgeClient:
         return reply
 
     def _count_failure(self, error: ModelError) -> None:
-        """Give up on an endpoint that keeps failing; one refusal may be about one prompt."""
+        """Give up on a server that keeps failing; a single refusal may concern one prompt alone."""
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             self._broken = FatalModelError(
@@ -161,7 +162,7 @@ class JudgeClient:
             )
 
     def notes(self) -> tuple[str, ...]:
-        """What people should be told in the end: what was asked, and what it took."""
+        """The calls, their tokens and the kept replies used, and the model's notes, for people."""
         if not self.calls and not self.from_kept:
             return ()
         tokens = ", ".join(
@@ -173,8 +174,8 @@ class JudgeClient:
             if count is not None
         )
         spent = f" ({tokens})" if tokens else ""
-        said = f"judge {self.name}: {self.calls:,} calls{spent}, {self.from_kept:,} replies kept"
-        return (said, *(self._model.notes() if self._model is not None else ()))
+        calls = f"judge {self.name}: {self.calls:,} calls{spent}, {self.from_kept:,} replies kept"
+        return (calls, *(self._model.notes() if self._model is not None else ()))
 
 
 @asynccontextmanager
@@ -186,9 +187,9 @@ async def opened(
     at_once: bool = False,
     writer: str = "0",
 ) -> AsyncIterator[None]:
-    """The judges' model while a run is judged; `tell` gets its notes at the end.
+    """Open the judges' model of a run; report its notes to `tell` at the end.
 
-    `at_once` connects before anything else happens: raises FatalModelError where that fails.
+    With `at_once` it connects first, and raises FatalModelError where that fails.
     """
     async with client.open(folder / file_name(writer)):
         if at_once:
@@ -235,10 +236,10 @@ def open_client(
     arguments: Mapping[str, JsonValue],
     backend: JudgeBackend = "openai",
 ) -> JudgeClient:
-    """The client of a model on an OpenAI-compatible server; of kept replies without a server.
+    """The client of the model `name` on an OpenAI-compatible server, or of kept replies alone.
 
-    With the backend vllm-server, a server is started for the model in the folder of that name.
-    Raises UsageError where the client does not know one of the `arguments`.
+    With the backend vllm-server, `name` is a model's folder, for which a server is started. Raises
+    UsageError for an argument that the model does not know.
     """
     if backend == "vllm-server":
         if base_url is not None:
@@ -290,7 +291,7 @@ def _serve_client(
     def plan(logs: Path) -> "ServerPlan":
         return server_plan(arguments, logs, flag="--judge-args", judges=True)
 
-    plan(Path(LOGS))  # an argument that is not known is told before anything runs
+    plan(Path(LOGS))  # refuses an unknown argument before anything runs
     return JudgeClient(
         name if separator else folder.name,
         None,

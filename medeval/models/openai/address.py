@@ -1,23 +1,19 @@
-"""Where a server is: its base URL in one form, the way there, and the proxy on it."""
+"""A server's base URL in one form."""
 
 from ipaddress import ip_address
-from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
-
-import aiohttp
 
 from medeval.errors import UsageError
 
-# A server on a socket of this machine's file system: "unix:/folder/socket".
+# Begins the address of a server that listens on a Unix socket: "unix:/folder/socket".
 UNIX = "unix:"
 
 
 def normalised_base_url(base_url: str) -> str:
-    """The address that `/chat/completions` is put after, ending in `/v1` unless a path is given.
+    """The address that `/chat/completions` is appended to; it ends in `/v1` unless it has a path.
 
-    That of a server on a Unix socket stays as it is. Raises UsageError where it is no http
-    address and no whole path of a socket, or carries a key.
+    The address of a Unix socket stays as it is. Raises UsageError for anything but an http address
+    or the absolute path of a socket, and for an address that carries a key.
 
     >>> normalised_base_url("127.0.0.1:8000")
     'http://127.0.0.1:8000/v1'
@@ -47,7 +43,7 @@ def normalised_base_url(base_url: str) -> str:
 
 
 def http_url(base_url: str) -> str:
-    """The URL that a request to a server names: a socket's own says nothing of HTTP.
+    """The URL in the requests to a server; a socket's address holds no host, so localhost stands.
 
     >>> http_url("unix:/run/user/1000/vllm.socket")
     'http://localhost/v1'
@@ -56,27 +52,13 @@ def http_url(base_url: str) -> str:
 
 
 def root_url(base_url: str) -> str:
-    """What a server's other paths, like /health and /version, are put after."""
+    """The URL that a server's other paths, like /health and /version, are appended to."""
     return http_url(base_url).removesuffix("/v1")
 
 
-def connector_to(base_url: str, **settings: Any) -> aiohttp.BaseConnector:
-    """What opens connections to a server; the settings are aiohttp's."""
-    if base_url.startswith(UNIX):
-        return aiohttp.UnixConnector(base_url.removeprefix(UNIX), **settings)
-    return aiohttp.TCPConnector(**settings)
-
-
-def proxy_for(url: str) -> str | None:
-    """The proxy that the environment names for an address; never one for this machine."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if _is_this_machine(host) or proxy_bypass(host):
-        return None
-    return getproxies().get(parts.scheme)
-
-
-def _is_this_machine(host: str) -> bool:
+def is_this_machine(base_url: str) -> bool:
+    """Whether a server runs on this machine, so that no proxy stands before it."""
+    host = urlsplit(http_url(base_url)).hostname or ""
     try:
         address = ip_address(host)
     except ValueError:

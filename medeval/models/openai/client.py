@@ -1,67 +1,63 @@
-"""Any server that speaks OpenAI's chat completions: vLLM, SGLang, llama.cpp, hosted APIs."""
+"""Any server that speaks OpenAI's chat completions: vLLM, SGLang, llama.cpp, Azure, hosted APIs."""
 
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from medeval.errors import FatalModelError, ModelError, OverloadedModelError, TransientModelError
 from medeval.models.base import Reply, Request
 from medeval.models.final_turn import FINAL_TURN_SETTINGS, HINT, FinalTurnCheck
-from medeval.models.openai.address import (
-    connector_to,
-    http_url,
-    normalised_base_url,
-    proxy_for,
-    root_url,
-)
-from medeval.models.openai.body import Body
-from medeval.models.openai.concurrency import Places
+from medeval.models.openai.address import normalised_base_url, root_url
+from medeval.models.openai.concurrency import AdaptiveConcurrency
+from medeval.models.openai.connection import open_sdk_client, root_cause
 from medeval.models.openai.retries import Retries, retry_after_s
-from medeval.models.openai.wire import Refusal, decode, encode, parameters, read_refusal
+from medeval.models.openai.wire import (
+    Refusal,
+    read_refusal,
+    read_reply,
+    request_body,
+    request_settings,
+)
 from medeval.types.sample import JsonValue
 
-CONNECT_TIMEOUT_S = 30.0
+if TYPE_CHECKING:
+    from httpx2 import Response
+    from openai import AsyncOpenAI
+
 # For requests that generate nothing: the list of models, the version.
-QUESTION_TIMEOUT_S = 30.0
-# uvicorn, under vLLM and SGLang, closes a connection after 5 idle seconds: be first.
-KEEP_ALIVE_S = 4.0
+GET_TIMEOUT_S = 30.0
 # Servers without keys are sent this, because some insist on the header.
 NO_KEY = "EMPTY"
-# The two names of the same setting.
-BOUNDS = frozenset({"max_tokens", "max_completion_tokens"})
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What a server answered to one HTTP request."""
-
-    status: int
-    content: bytes
-    retry_after_s: float | None
+# The two names of one setting.
+MAX_TOKENS_NAMES = frozenset({"max_tokens", "max_completion_tokens"})
 
 
 class OpenAIModel:
     """One model on an OpenAI-compatible server.
 
-    `model` None, or "", takes the only one that the server lists. The key is read from the
-    environment at `start`. Failures that may pass are repeated `max_retries` times, after
-    `retry_wait_s` and then twice as long each time, drawn out at random to at most twice that, or
-    after what Retry-After asks for (at most `MAX_RETRY_AFTER_S`). `extra_body` is sent with each
-    request and wins over the request's own settings. `name` stands for the model in messages.
-    With `adaptive`, a server that has too much to do is sent fewer requests at once.
+    `model` None, or "", takes the only model that the server lists. The key is read from the
+    environment at `start`. `timeout_s` bounds the wait for an answer.
 
-    A turn may take as many tokens as its `max_tokens` and the context allow: a server that
-    refuses a prompt which fits, because `max_tokens` does not fit beside it, is asked again
-    without `max_tokens`, as engines in this process and newer servers do by themselves. The
-    reply is "context" where the prompt does not fit.
+    A failure that may pass is followed by up to `max_retries` further tries: the first after
+    `retry_wait_s`, each later one after twice as long, drawn out at random to at most twice that,
+    or after what Retry-After asks for (at most `MAX_RETRY_AFTER_S`). With `adaptive`, an overloaded
+    server is sent fewer requests at once.
 
-    A setting that the server says it does not know is left out from then on and told in `notes`,
-    but for the two that a conversation ending with the assistant's words cannot do without.
+    `extra_body` is sent with each request and wins over the request's own settings. `name` stands
+    for the model in messages. An `api_version` makes the server Azure's: `base_url` is then the
+    resource's address, and `model` the deployment.
+
+    A turn may take as many tokens as its `max_tokens` and the context allow. Where a server refuses
+    a prompt because `max_tokens` does not fit after it, the request is sent again without
+    `max_tokens`, as engines in this process and newer servers do by themselves. The reply is
+    "context" where the prompt alone does not fit.
+
+    A setting that the server says it does not know is left out from then on, which `notes` reports,
+    except for the two that a conversation ending with the assistant's words needs.
     """
 
     def __init__(
@@ -70,6 +66,7 @@ class OpenAIModel:
         model: str | None,
         base_url: str,
         api_key_variable: str = "OPENAI_API_KEY",
+        api_version: str | None = None,
         timeout_s: float = 600.0,
         max_retries: int = 5,
         retry_wait_s: float = 0.5,
@@ -80,41 +77,38 @@ class OpenAIModel:
         self._model = model or ""
         self._name = name
         self._base_url = normalised_base_url(base_url)
-        self._url = http_url(self._base_url)
-        self._proxy = proxy_for(self._url)
         self._api_key_variable = api_key_variable
+        self._api_version = api_version
         self._timeout_s = timeout_s
         self._retries = Retries(max_retries + 1, first_wait_s=retry_wait_s)
         self._extra_body = dict(extra_body or {})
         self._key = NO_KEY
-        self._session: aiohttp.ClientSession | None = None
+        self._sdk: AsyncOpenAI | None = None
         self._version: str | None = None
         self._max_model_len: int | None = None
         self._left_out: dict[str, str] = {}
-        self._room_note: str | None = None
+        self._max_tokens_note: str | None = None
         self._final_turn = FinalTurnCheck(self.label)
-        self._places = Places(adapts=adaptive)
+        self._concurrency = AdaptiveConcurrency(adapts=adaptive)
 
     async def start(self) -> None:
         """Connect, and check the model's name against the server's list where it has one."""
         self._key = os.environ.get(self._api_key_variable, "").strip() or NO_KEY
-        self._session = self._open_session()
+        self._sdk = open_sdk_client(
+            self._base_url,
+            key=self._key,
+            timeout_s=self._timeout_s,
+            deployment=self._model,
+            api_version=self._api_version,
+        )
+        if self._api_version is not None:
+            return  # Azure lists models, but not deployments
         try:
-            self._choose(await self._listed())
+            self._choose_model(await self._model_list())
             self._version = await self._server_version()
         except BaseException:
             await self.close()
             raise
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            # Concurrency is the caller's to bound.
-            connector=connector_to(self._base_url, limit=0, keepalive_timeout=KEEP_ALIVE_S),
-            headers={"Authorization": f"Bearer {self._key}"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=self._timeout_s, connect=CONNECT_TIMEOUT_S),
-            proxy=self._proxy,
-        )
 
     async def generate(self, request: Request) -> Reply:
         """Generate one turn, or more of the last one."""
@@ -123,37 +117,39 @@ class OpenAIModel:
         return await self._generate(request)
 
     async def _generate(self, request: Request) -> Reply:
-        no_room: Refusal | None = None
+        without_max_tokens: Refusal | None = None
         while True:
-            settings = self._settings(request, is_bounded=no_room is None)
-            body = encode(request, {"model": self._model, **settings, **self._extra_body})
-            complete = partial(self._complete, body, request.stop)
-            outcome = await self._retries.of(partial(self._places.send, complete))
+            settings = self._settings(request)
+            if without_max_tokens is not None:
+                settings = {k: v for k, v in settings.items() if k not in MAX_TOKENS_NAMES}
+            body = request_body(request, {"model": self._model, **settings, **self._extra_body})
+            attempt = partial(self._complete, body, request.stop)
+            outcome = await self._retries.run(partial(self._concurrency.send, attempt))
             if isinstance(outcome, Reply):
-                self._note_room(no_room)
+                self._note_max_tokens(without_max_tokens)
                 return outcome
-            if outcome.is_context and outcome.is_room and BOUNDS & settings.keys():
-                no_room = outcome
-            elif outcome.is_context:
-                return Reply(text="", finish="context")
-            elif outcome.is_filter:
+            if outcome.is_too_long:
+                if not outcome.blames_max_tokens or not MAX_TOKENS_NAMES & settings.keys():
+                    return Reply(text="", finish="context")
+                without_max_tokens = outcome
+            elif outcome.is_filtered:
                 return Reply(text="", finish="refused")
             else:
                 self._leave_out(outcome, settings)
 
-    def _settings(self, request: Request, *, is_bounded: bool) -> dict[str, JsonValue]:
-        """What is sent of a request's settings, by the name under which it is sent."""
-        settings = parameters(request)
+    def _settings(self, request: Request) -> dict[str, JsonValue]:
+        """The settings of a request that are sent, by the name under which they are sent."""
+        settings = request_settings(request)
         if "max_tokens" in self._left_out:
             settings["max_completion_tokens"] = settings["max_tokens"]
         hidden = self._left_out.keys() | self._extra_body.keys()
-        if not is_bounded or BOUNDS & self._extra_body.keys():
-            hidden |= BOUNDS
-        return {key: value for key, value in settings.items() if key not in hidden}
+        if MAX_TOKENS_NAMES & self._extra_body.keys():
+            hidden |= MAX_TOKENS_NAMES
+        return {name: value for name, value in settings.items() if name not in hidden}
 
     def _leave_out(self, refusal: Refusal, sent: Mapping[str, JsonValue]) -> None:
         """Remember the settings a refusal names; raises FatalModelError where it names none."""
-        unknown = refusal.unsupported(sent)
+        unknown = refusal.unknown_settings(sent)
         if not unknown or "max_completion_tokens" in unknown:
             raise self._fatal(refusal)
         if unknown & FINAL_TURN_SETTINGS:
@@ -169,79 +165,82 @@ class OpenAIModel:
                 f"({self._redacted(refusal.shown)})"
             )
 
-    def _note_room(self, refusal: Refusal | None) -> None:
-        if refusal is not None and self._room_note is None:
-            self._room_note = (
+    def _note_max_tokens(self, refusal: Refusal | None) -> None:
+        if refusal is not None and self._max_tokens_note is None:
+            self._max_tokens_note = (
                 f"the server of {self.label} had no room for max_tokens beside some prompts; "
                 f"those turns took the room there was ({self._redacted(refusal.shown)})"
             )
 
-    async def _complete(self, body: Body, stop: tuple[str, ...]) -> Reply | Refusal:
+    async def _complete(self, body: bytes, stop: tuple[str, ...]) -> Reply | Refusal:
         """One try: a reply, or a refusal that stands; raises TransientModelError otherwise."""
-        answer = await self._send("POST", "/chat/completions", body)
-        if answer.status == 200:
-            reply = decode(answer.content, stop)
+        response = await self._send("/chat/completions", body)
+        if response.status_code == 200:
+            reply = read_reply(response.content, stop)
             if reply is not None:
                 return reply
-        refusal = read_refusal(answer.status, answer.content)
+        refusal = read_refusal(response.status_code, response.content)
         if refusal is None:
-            seen = Refusal(status=200, message=answer.content[:4096].decode(errors="replace"))
+            seen = Refusal(status=200, message=response.content[:4096].decode(errors="replace"))
             raise self._transient(f"an answer that holds no reply, {seen.shown}")
-        return self._standing(refusal, answer)
+        return self._unless_transient(refusal, response)
 
-    def _standing(self, refusal: Refusal, answer: _Answer) -> Refusal:
-        if refusal.is_transient and not refusal.is_context:
-            raise self._transient(
-                refusal.shown, answer.retry_after_s, is_overload=refusal.is_overload
-            )
+    def _unless_transient(self, refusal: Refusal, response: "Response") -> Refusal:
+        """The refusal, unless the same request may succeed later; then TransientModelError."""
+        if refusal.is_transient and not refusal.is_too_long:
+            wait_s = retry_after_s(response.headers.get("Retry-After", ""))
+            raise self._transient(refusal.shown, wait_s, is_overload=refusal.is_overload)
         return refusal
 
-    async def _send(
-        self, method: str, path: str, body: Body | None = None, *, root: str | None = None
-    ) -> _Answer:
-        if self._session is None:
+    async def _send(self, path: str, body: bytes | None = None) -> "Response":
+        """The answer to one HTTP request, of any status; POST with a body, GET without."""
+        import openai
+        from httpx2 import Response
+
+        if self._sdk is None:
             raise FatalModelError(f"{self.label} is asked before start(), or after close()")
         try:
-            async with self._session.request(
-                method,
-                f"{root or self._url}{path}",
-                data=None if body is None else _stream(body),
-                headers=None if body is None else _headers(body),
-                allow_redirects=False,
-                timeout=self._timeout(generates=body is not None),
-            ) as response:
-                content = await response.read()
-                wait_s = retry_after_s(response.headers.get("Retry-After"))
-                return _Answer(response.status, content, wait_s)
-        except TimeoutError as error:
-            cause = f"no answer in time ({type(error).__name__})"
-            raise self._transient(cause, is_overload=True) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._transient(f"{type(error).__name__}: {error}") from error
+            if body is None:
+                timeout_s = min(self._timeout_s, GET_TIMEOUT_S)
+                return await self._sdk.get(path, cast_to=Response, options={"timeout": timeout_s})
+            length = {"Content-Length": str(len(body))}
+            return await self._sdk.post(
+                path, content=_stream(body), cast_to=Response, options={"headers": length}
+            )
+        except openai.APIStatusError as error:
+            return error.response
+        except (openai.APIConnectionError, aiohttp.ClientError, OSError) as error:
+            cause = root_cause(error)
+            if isinstance(cause, TimeoutError):
+                shown = f"no answer in time ({type(cause).__name__})"
+                raise self._transient(shown, is_overload=True) from cause
+            shown = f"{type(cause).__name__} at {self._base_url}: {cause}"
+            raise self._transient(shown) from cause
 
-    def _timeout(self, *, generates: bool) -> aiohttp.ClientTimeout:
-        total_s = self._timeout_s if generates else min(self._timeout_s, QUESTION_TIMEOUT_S)
-        return aiohttp.ClientTimeout(total=total_s, sock_connect=min(total_s, CONNECT_TIMEOUT_S))
-
-    async def _listed(self) -> list[dict[str, Any]]:
+    async def _model_list(self) -> list[dict[str, Any]]:
         """The server's list of models, empty where it has none."""
         try:
-            answer = await self._retries.of(lambda: self._question("/models"))
+            return _model_cards(await self._retries.run(partial(self._get_json, "/models")))
         except TransientModelError as error:
             raise FatalModelError(
                 error.message, hint="is the server up, and --base-url its address?"
             ) from error
-        if answer.status == 401:
-            raise self._fatal(_refusal(answer))
-        return _model_cards(answer.content) if answer.status == 200 else []
 
-    async def _question(self, path: str, *, root: str | None = None) -> _Answer:
-        answer = await self._send("GET", path, root=root)
-        if answer.status not in (200, 501):
-            self._standing(_refusal(answer), answer)
-        return answer
+    async def _get_json(self, url: str) -> object:
+        """The JSON that a server answers a GET request with; None where it does not."""
+        response = await self._send(url)
+        refusal = read_refusal(response.status_code, response.content)
+        if refusal is not None:
+            if refusal.status != 501 and self._unless_transient(refusal, response).status == 401:
+                raise self._fatal(refusal)
+            return None
+        try:
+            return json.loads(response.content)
+        except ValueError:
+            return None
 
-    def _choose(self, cards: list[dict[str, Any]]) -> None:
+    def _choose_model(self, cards: list[dict[str, Any]]) -> None:
+        """Take the model's name and its context's length from the server's list."""
         names = [str(card["id"]) for card in cards]
         if not self._model and len(names) == 1:
             self._model = names[0]
@@ -257,24 +256,23 @@ class OpenAIModel:
         self._max_model_len = length if isinstance(length, int) else None
 
     async def _server_version(self) -> str | None:
-        """What vLLM answers on /version; None for servers that do not tell."""
-        root = root_url(self._base_url)
+        """What vLLM answers on /version; None for other servers."""
+        url = f"{root_url(self._base_url)}/version"
         try:
-            answer = await self._retries.of(lambda: self._question("/version", root=root))
-            document = json.loads(answer.content)
-        except (ModelError, ValueError):
+            document = await self._retries.run(partial(self._get_json, url))
+        except ModelError:
             return None
         version = document.get("version") if isinstance(document, dict) else None
-        return version if answer.status == 200 and isinstance(version, str) else None
+        return version if isinstance(version, str) else None
 
     async def close(self) -> None:
         """Close the connections."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        sdk, self._sdk = self._sdk, None
+        if sdk is not None:
+            await sdk.close()
 
     def identity(self) -> Mapping[str, JsonValue]:
-        """The model's name and what the server tells of itself; its address is not part of it."""
+        """The model's name and what the server says of itself, without its address."""
         return {
             "engine": "openai",
             "model": self._model,
@@ -284,16 +282,16 @@ class OpenAIModel:
         }
 
     def notes(self) -> tuple[str, ...]:
-        """Settings left out, turns with less room than asked for, and a server's overload."""
-        overload = self._places.note()
+        """Settings left out, turns without `max_tokens`, and the server's overloads."""
+        overload = self._concurrency.note()
         busy = None if overload is None else f"the server of {self.label} {overload}"
-        told = (self._room_note, self._final_turn.note, busy)
-        return (*self._left_out.values(), *(note for note in told if note is not None))
+        others = (self._max_tokens_note, self._final_turn.note, busy)
+        return (*self._left_out.values(), *(note for note in others if note is not None))
 
     @property
     def is_full(self) -> bool:
         """Whether a further request would wait until the server has less to do."""
-        return self._places.is_full
+        return self._concurrency.is_full
 
     @property
     def label(self) -> str:
@@ -321,26 +319,13 @@ class OpenAIModel:
         )
 
 
-async def _stream(body: Body) -> AsyncIterator[bytes]:
-    for piece in body:
-        yield piece
+async def _stream(body: bytes) -> AsyncIterator[bytes]:
+    """The body in one piece; aiohttp warns of bytes above 1 MB that are not a stream."""
+    yield body
 
 
-def _headers(body: Body) -> dict[str, str]:
-    return {"Content-Type": "application/json", "Content-Length": str(body.size_bytes)}
-
-
-def _refusal(answer: _Answer) -> Refusal:
-    refusal = read_refusal(answer.status, answer.content)
-    return refusal or Refusal(status=answer.status, message="")
-
-
-def _model_cards(content: bytes) -> list[dict[str, Any]]:
-    """The entries of a list of models; empty for an answer of another form."""
-    try:
-        document = json.loads(content)
-    except ValueError:
-        return []
+def _model_cards(document: object) -> list[dict[str, Any]]:
+    """The entries of a list of models; empty for JSON of another form."""
     entries = document.get("data") if isinstance(document, dict) else document
     if not isinstance(entries, list):
         return []

@@ -1,4 +1,4 @@
-"""One model behind several servers: each request goes to the one with the least to do."""
+"""One model on several servers: each request goes to the server with the fewest in flight."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ LONGEST_REST_S = 60.0
 
 @dataclass(slots=True, eq=False)
 class _Server:
-    """A server and how it does: `failures` in a row, and when it may be asked again."""
+    """A server with its failures in a row; after one it rests until `resting_until`."""
 
     client: OpenAIModel
     is_connected: bool = False
@@ -30,19 +30,18 @@ class _Server:
 
     @property
     def takes_requests(self) -> bool:
-        """Whether it is well and has room, or has rested and nobody tries it yet."""
+        """Whether it is well and has room, or has rested and no other request tries it."""
         if not self.failures:
             return not self.client.is_full
         return not self.in_flight and time.monotonic() >= self.resting_until
 
 
-class SeveralServers:
-    """A model on several OpenAI-compatible servers that hold the same.
+class ServerPool:
+    """A model on several OpenAI-compatible servers that hold the same weights.
 
-    A request goes to the server with the fewest in flight. One that fails rests, for longer each
-    time, and is then tried with one request; what it failed at goes to the others, and is given
-    up after `max_tries` on each. One that has too much to do is sent fewer requests at once. The
-    clients are to repeat nothing themselves.
+    A server that fails rests, longer each time, and is then tried with one request. A request that
+    failed goes to another server, and is given up after `max_tries` times the number of servers.
+    An overloaded server is sent fewer requests at once. The clients must not repeat requests.
     """
 
     def __init__(
@@ -56,28 +55,31 @@ class SeveralServers:
 
     async def start(self) -> None:
         """Connect to all; raises FatalModelError where none can be reached, or two differ."""
+        errors = []
         try:
-            errors = [error for server in self._servers if (error := await self._reach(server))]
+            for server in self._servers:
+                try:
+                    await self._connect(server)
+                except TransientModelError as error:
+                    self._rest(server, 0, error)
+                    errors.append(error)
             if len(errors) == len(self._servers):
-                raise errors[0]
+                raise FatalModelError(errors[0].message, hint=errors[0].hint)
         except BaseException:
             await self.close()
             raise
 
-    async def _reach(self, server: _Server) -> FatalModelError | None:
-        """Connect to one; why it could not be reached, where it may be reached later."""
-        seen = server.failures
-        try:
-            await self._connect(server)
-        except FatalModelError as error:
-            if not isinstance(error.__cause__, TransientModelError):
-                raise
-            self._rest(server, seen, error.__cause__)
-            return error
-        return None
-
     async def _connect(self, server: _Server) -> None:
-        await server.client.start()
+        """Connect to one; raises TransientModelError where it may be reached later."""
+        try:
+            await server.client.start()
+        except FatalModelError as error:
+            cause = error.__cause__
+            if not isinstance(cause, TransientModelError):
+                raise
+            raise TransientModelError(
+                error.message, hint=error.hint, retry_after_s=cause.retry_after_s
+            ) from cause
         identity = dict(server.client.identity())
         if self._identity is None:
             self._identity = identity
@@ -90,16 +92,18 @@ class SeveralServers:
         server.is_connected = True
 
     async def generate(self, request: Request) -> Reply:
-        """Generate one turn on the server with the least to do."""
+        """Generate one turn on the server with the fewest requests in flight."""
         for remaining in reversed(range(self._max_tries)):
             server = await self._next()
-            seen = server.failures
+            failures = server.failures
             try:
-                reply = await self._ask(server, request)
+                if not server.is_connected:
+                    await self._connect(server)
+                reply = await server.client.generate(request)
             except TransientModelError as error:
-                # one that is busy with others needs no rest, only fewer of them
+                # a server that is busy with other requests needs no rest, only fewer of them
                 if not isinstance(error, OverloadedModelError) or server.in_flight == 1:
-                    self._rest(server, seen, error)
+                    self._rest(server, failures, error)
                 if not remaining:
                     raise
             else:
@@ -110,15 +114,8 @@ class SeveralServers:
                 self._changed.set()
         raise AssertionError("the last try returns or raises")
 
-    async def _ask(self, server: _Server, request: Request) -> Reply:
-        if not server.is_connected:
-            error = await self._reach(server)
-            if error is not None:
-                raise TransientModelError(error.message, hint=error.hint)
-        return await server.client.generate(request)
-
     async def _next(self) -> _Server:
-        """The server to ask next, its place taken; waits where all are failing."""
+        """The server to ask next, with the request counted; waits while none takes requests."""
         while True:
             ready = [server for server in self._servers if server.takes_requests]
             if ready:
@@ -127,13 +124,14 @@ class SeveralServers:
                 return chosen
             self._changed.clear()
             rests = [one.resting_until for one in self._servers if not one.in_flight]
+            wait_s = min(rests) - time.monotonic() if rests else None
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(_loop_time(min(rests)) if rests else None):
+                async with asyncio.timeout(wait_s):
                     await self._changed.wait()
 
-    def _rest(self, server: _Server, seen: int, error: TransientModelError) -> None:
-        """Leave a server alone for a while; requests that failed together count once."""
-        if server.failures != seen:
+    def _rest(self, server: _Server, failures: int, error: TransientModelError) -> None:
+        """Let a server rest, once for all requests sent when it had failed `failures` times."""
+        if server.failures != failures:
             return
         backoff_s = min(self._first_rest_s * 2**server.failures, LONGEST_REST_S)
         asked_s = min(error.retry_after_s or 0.0, MAX_RETRY_AFTER_S)
@@ -148,20 +146,15 @@ class SeveralServers:
             await server.client.close()
 
     def identity(self) -> Mapping[str, JsonValue]:
-        """What the servers, all alike, tell of themselves."""
+        """What the servers, all alike, say of themselves."""
         return dict(self._identity or self._servers[0].client.identity())
 
     def notes(self) -> tuple[str, ...]:
-        """Which servers failed how often, and what the clients tell."""
+        """Which servers failed how often, and the clients' notes."""
         failed = [
             f"{server.client.label} failed and was left alone {server.rests} times"
             for server in self._servers
             if server.rests
         ]
-        told = [note for server in self._servers for note in server.client.notes()]
-        return tuple(dict.fromkeys((*failed, *told)))
-
-
-def _loop_time(moment: float) -> float:
-    """A moment of the monotonic clock as the event loop's own."""
-    return asyncio.get_running_loop().time() + moment - time.monotonic()
+        of_clients = [note for server in self._servers for note in server.client.notes()]
+        return tuple(dict.fromkeys((*failed, *of_clients)))

@@ -1,4 +1,4 @@
-"""The chat-completions wire format: a request as JSON bytes, the server's answer as a reply.
+"""OpenAI's chat completions as bytes: a request as JSON, a server's answer as a reply or a refusal.
 
 Nothing here opens a connection. Servers differ in how they refuse a request; what a refusal means
 is decided here, from its codes and its text.
@@ -11,18 +11,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import pybase64
 from pydantic import BaseModel, Field, ValidationError
 
 from medeval.models.base import Reply, Request
 from medeval.models.final_turn import final_turn_settings, whole_turns
-from medeval.models.openai.body import Body
 from medeval.tools.calls.find import ends_at_stop
 from medeval.types.sample import EncodedImage, JsonValue
 from medeval.types.trajectory import FinishReason, ImageRef, Message, NativeCall, Text, Usage
 
-# Random, so that no text of a conversation can be taken for the place of an image.
-IMAGE_PLACE = f"image-{secrets.token_hex(16)}-"
-IMAGE_PLACE_PATTERN = re.compile(f"{IMAGE_PLACE}([0-9]+)-")
+# Stands for an image's base64 in the JSON text; random, so that no conversation holds it.
+PLACEHOLDER = f"image-{secrets.token_hex(16)}-"
+PLACEHOLDER_PATTERN = re.compile(f"{PLACEHOLDER}([0-9]+)-")
 
 SHOWN_CHARACTERS = 600
 
@@ -50,10 +50,11 @@ CONTEXT_PATTERN = re.compile(
     r"|max_tokens must be at least 1, got 0",
     re.IGNORECASE,
 )
-ROOM_PATTERN = re.compile(
+# The prompt and `max_tokens` together do not fit, and the prompt alone may.
+MAX_TOKENS_PATTERN = re.compile(
     r"completion|output tokens|max_\w*tokens|requested token count", re.IGNORECASE
 )
-NO_ROOM_AT_ALL = re.compile(r"even without any output|at least 1, got 0", re.IGNORECASE)
+PROMPT_ALONE_PATTERN = re.compile(r"even without any output|at least 1, got 0", re.IGNORECASE)
 UNSUPPORTED_PATTERN = re.compile(
     r"unsupported|not support|unrecognized|unrecognised|unknown|unexpected"
     r"|extra inputs|extra_forbidden|not permitted|cannot find field|not a valid field",
@@ -112,10 +113,10 @@ class _Completion(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """An answer of the server that is an error.
+    """An error that a server answers a request with.
 
-    `codes` are its code and type as text; `parameter` is what it blames, where it says so in a
-    field of its own. `message` is the server's text in full.
+    `message` is its text in full, `codes` are its code and type as text, and `parameter` is the
+    setting that a field of its own blames, or None.
     """
 
     status: int
@@ -132,17 +133,20 @@ class Refusal:
         return f"HTTP {self.status}: {text or 'no text'}"
 
     @property
-    def is_context(self) -> bool:
-        """Whether the conversation, or what may be added to it, does not fit the context."""
+    def is_too_long(self) -> bool:
+        """Whether the prompt, or the prompt with `max_tokens`, does not fit the context."""
         return bool(self.codes & CONTEXT_CODES or CONTEXT_PATTERN.search(self.message))
 
     @property
-    def is_room(self) -> bool:
-        """Whether a conversation that is too long with `max_tokens` may fit without."""
-        return bool(ROOM_PATTERN.search(self.message) and not NO_ROOM_AT_ALL.search(self.message))
+    def blames_max_tokens(self) -> bool:
+        """Whether a prompt that is too long with `max_tokens` may fit without it."""
+        return bool(
+            MAX_TOKENS_PATTERN.search(self.message)
+            and not PROMPT_ALONE_PATTERN.search(self.message)
+        )
 
     @property
-    def is_filter(self) -> bool:
+    def is_filtered(self) -> bool:
         """Whether a content filter refused the conversation."""
         return bool(self.codes & FILTER_CODES)
 
@@ -155,30 +159,27 @@ class Refusal:
 
     @property
     def is_overload(self) -> bool:
-        """Whether fewer requests at once would have been taken."""
+        """Whether the server had too many requests at once."""
         return self.status in OVERLOAD_STATUSES
 
-    def unsupported(self, sent: Collection[str]) -> set[str]:
-        """Those of the sent parameters that the server says it does not take."""
-        if self.status not in (400, 422) or not UNSUPPORTED_PATTERN.search(self._evidence):
+    def unknown_settings(self, sent: Collection[str]) -> set[str]:
+        """Those of the `sent` settings that the server says it does not take."""
+        evidence = " ".join((self.message, *sorted(self.codes)))
+        if self.status not in (400, 422) or not UNSUPPORTED_PATTERN.search(evidence):
             return set()
         if self.parameter is not None and self.parameter in sent:
             return {self.parameter}
         words = {_plain(word) for word in re.findall(r"\w+", self.message)}
         return {name for name in sent if _plain(name) in words}
 
-    @property
-    def _evidence(self) -> str:
-        return " ".join((self.message, *sorted(self.codes)))
-
 
 def _plain(name: str) -> str:
-    """A parameter's name without its spelling: some servers answer in camel case."""
+    """A setting's name as snake case and camel case share it; some servers answer in camel case."""
     return name.replace("_", "").lower()
 
 
-def parameters(request: Request) -> dict[str, JsonValue]:
-    """The settings of a request that a server may not know, by their name on the wire."""
+def request_settings(request: Request) -> dict[str, JsonValue]:
+    """The settings of a request, which a server may not know, by their names in its JSON."""
     sampling = request.sampling
     settings: dict[str, JsonValue] = {
         "temperature": sampling.temperature,
@@ -195,29 +196,29 @@ def parameters(request: Request) -> dict[str, JsonValue]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def encode(request: Request, settings: Mapping[str, JsonValue]) -> Body:
-    """The JSON body of a request."""
+def request_body(request: Request, settings: Mapping[str, JsonValue]) -> bytes:
+    """The JSON of a request, with its images as data URLs.
+
+    An image does not pass through the JSON encoder: base64 holds nothing to escape.
+    """
     body: dict[str, object] = {
-        "messages": [_message(message) for message in whole_turns(request.messages)],
+        "messages": [
+            _message(message, request.images) for message in whole_turns(request.messages)
+        ],
         **settings,
     }
     if request.tools:
         body |= {"tools": [tool.as_json() for tool in request.tools], "tool_choice": "auto"}
-    return _filled(json.dumps(body), request.images)
-
-
-def _filled(text: str, images: Sequence[EncodedImage]) -> Body:
-    pieces = IMAGE_PLACE_PATTERN.split(text)
-    return Body(
-        [
-            images[int(piece)] if index % 2 else piece.encode("ascii")
-            for index, piece in enumerate(pieces)
-        ]
+    # JSON text and numbers of images by turns
+    pieces = PLACEHOLDER_PATTERN.split(json.dumps(body))
+    return b"".join(
+        pybase64.b64encode(request.images[int(piece)].data) if index % 2 else piece.encode("ascii")
+        for index, piece in enumerate(pieces)
     )
 
 
-def _message(message: Message) -> dict[str, object]:
-    body: dict[str, object] = {"role": message.role, "content": _content(message)}
+def _message(message: Message, images: Sequence[EncodedImage]) -> dict[str, object]:
+    body: dict[str, object] = {"role": message.role, "content": _content(message, images)}
     if message.native_calls:
         body["tool_calls"] = [_call(call) for call in message.native_calls]
         body["content"] = message.text or None
@@ -226,16 +227,17 @@ def _message(message: Message) -> dict[str, object]:
     return body
 
 
-def _content(message: Message) -> str | list[dict[str, object]]:
+def _content(message: Message, images: Sequence[EncodedImage]) -> str | list[dict[str, object]]:
     if not any(isinstance(part, ImageRef) for part in message.content):
         return message.text
-    return [_part(part) for part in message.content]
+    return [_part(part, images) for part in message.content]
 
 
-def _part(part: Text | ImageRef) -> dict[str, object]:
+def _part(part: Text | ImageRef, images: Sequence[EncodedImage]) -> dict[str, object]:
     if isinstance(part, Text):
         return {"type": "text", "text": part.text}
-    return {"type": "image_url", "image_url": {"url": f"{IMAGE_PLACE}{part.image}-"}}
+    head = f"data:{images[part.image].media_type};base64,"
+    return {"type": "image_url", "image_url": {"url": f"{head}{PLACEHOLDER}{part.image}-"}}
 
 
 def _call(call: NativeCall) -> dict[str, object]:
@@ -247,10 +249,10 @@ def _call(call: NativeCall) -> dict[str, object]:
 
 
 def _object_text(arguments: str) -> str:
-    """The arguments as sent before, or an empty object where they are no JSON object.
+    """The arguments of a call as the model wrote them, or `{}` where they are no JSON object.
 
-    Chat templates want an object: newer vLLM does the same by itself, others refuse the whole
-    conversation, and what a model wrote would stop the cell.
+    Chat templates want an object. Newer vLLM does the same by itself; other servers refuse the
+    whole conversation, and the model's slip would stop the cell.
     """
     try:
         read = json.loads(arguments)
@@ -259,11 +261,11 @@ def _object_text(arguments: str) -> str:
     return arguments if isinstance(read, dict) else "{}"
 
 
-def decode(content: bytes, stop: Sequence[str] = ()) -> Reply | None:
-    """The reply in a server's answer, None where there is none to be read.
+def read_reply(content: bytes, stop: Sequence[str] = ()) -> Reply | None:
+    """The reply in a server's answer; None where the answer holds no whole reply.
 
-    A text that goes on after one of `stop` is cut right after it; a text that lacks it is left
-    as it is, because nobody knows which of several it ended at.
+    A text that goes on after one of the `stop` strings is cut right after it. A text without any
+    stays as it is, because nobody knows at which of several it ended.
     """
     try:
         completion = _Completion.model_validate_json(content)
@@ -321,7 +323,7 @@ def _usage(usage: _Usage | None) -> Usage:
 
 
 def read_refusal(status: int, content: bytes) -> Refusal | None:
-    """The error in a server's answer; None where a status of 200 comes without one.
+    """The error in a server's answer; None for a status of 200 without an error in the body.
 
     Some gateways answer 200 and put the error, with its own status, into the body.
     """
@@ -360,12 +362,12 @@ def _from_fields(status: int, error: Mapping[str, Any]) -> Refusal:
 
 
 def _message_text(error: Mapping[str, Any]) -> str:
-    """All that an error says in words; the input that a validation error repeats is left out."""
-    told = [error.get("message"), error.get("detail")]
+    """All the words of an error, without the input that a validation error repeats."""
+    texts = [error.get("message"), error.get("detail")]
     metadata = error.get("metadata")
     if isinstance(metadata, dict):
-        told.append(metadata.get("raw"))
-    return " ".join(_words(part) for part in told if part) or json.dumps(error)
+        texts.append(metadata.get("raw"))
+    return " ".join(_words(part) for part in texts if part) or json.dumps(error)
 
 
 def _words(part: object) -> str:

@@ -6,6 +6,9 @@ import socket
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import aiohttp
 
 from medeval.errors import FatalModelError
 from medeval.models.openai.address import UNIX
@@ -59,6 +62,13 @@ class ServerAddress:
             self.socket.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 self.socket.parent.rmdir()
+
+
+def connector_to(url: str, **settings: Any) -> aiohttp.BaseConnector:
+    """An aiohttp connector to a server's address; `settings` are the connector's own."""
+    if url.startswith(UNIX):
+        return aiohttp.UnixConnector(url.removeprefix(UNIX), **settings)
+    return aiohttp.TCPConnector(**settings)
 
 
 def _new_folder() -> Path:

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import aiohttp
 
 from medeval.errors import FatalModelError, TransientModelError
-from medeval.models.openai.address import connector_to, root_url
+from medeval.models.openai.address import root_url
 from medeval.models.vllm import guard
-from medeval.models.vllm.address import ServerAddress
+from medeval.models.vllm.address import ServerAddress, connector_to
 
 POLL_S = 0.25
 QUESTION_TIMEOUT_S = 10.0

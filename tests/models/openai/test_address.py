@@ -1,7 +1,7 @@
 import pytest
 
 from medeval.errors import UsageError
-from medeval.models.openai.address import normalised_base_url, proxy_for
+from medeval.models.openai.address import is_this_machine, normalised_base_url
 
 HOST = "http://127.0.0.1:8000"
 
@@ -48,25 +48,18 @@ def test_a_key_in_the_address_is_refused_and_not_repeated() -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("base_url", "expected"),
     [
-        "http://127.0.0.1:8000/v1",
-        "http://localhost:8000/v1",
-        "http://worker.localhost/v1",
-        "http://[::1]:8000/v1",
-        "http://0.0.0.0:8000/v1",
+        ("http://127.0.0.1:8000/v1", True),
+        ("http://localhost:8000/v1", True),
+        ("http://worker.localhost/v1", True),
+        ("http://[::1]:8000/v1", True),
+        ("http://0.0.0.0:8000/v1", True),
+        ("unix:/run/me/vllm.socket", True),
+        ("http://10.0.0.1:8000/v1", False),
+        ("https://api.openai.com/v1", False),
+        ("https://localhost.example.org/v1", False),
     ],
 )
-def test_a_proxy_never_stands_before_this_machine(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("http_proxy", "http://proxy.invalid:3128")
-    monkeypatch.delenv("no_proxy", raising=False)
-    assert proxy_for(url) is None
-
-
-def test_the_environment_names_the_proxy_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", "http://proxy.invalid:3128")
-    monkeypatch.setenv("no_proxy", "inside.example")
-    assert proxy_for("https://outside.example/v1") == "http://proxy.invalid:3128"
-    assert proxy_for("https://inside.example/v1") is None
+def test_a_loopback_address_and_a_socket_are_on_this_machine(base_url: str, expected: bool) -> None:
+    assert is_this_machine(base_url) == expected

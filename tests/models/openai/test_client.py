@@ -17,7 +17,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from medeval.errors import FatalModelError, ModelError, TransientModelError
+from medeval.errors import (
+    FatalModelError,
+    ModelError,
+    OverloadedModelError,
+    TransientModelError,
+)
 from medeval.models.base import Model, Reply, Request, Sampling
 from medeval.models.openai.client import OpenAIModel
 from medeval.models.openai.retries import retry_after_s
@@ -196,6 +201,14 @@ def test_a_failure_that_stays_is_transient_with_its_cause(fault: str, cause: str
     assert server.requests == 2
 
 
+@pytest.mark.parametrize(("fault", "is_overload"), [("drop", False), ("hang", True), ("429", True)])
+def test_a_lost_connection_is_no_overload(fault: str, is_overload: bool) -> None:
+    server = StubServer(faults=[fault])
+    with pytest.raises(TransientModelError) as caught:
+        ask(server, max_retries=0, timeout_s=0.5 if fault == "hang" else 60)
+    assert isinstance(caught.value, OverloadedModelError) == is_overload
+
+
 def test_no_retries_means_one_try() -> None:
     server = StubServer(faults=["500"])
     with pytest.raises(TransientModelError, match="tried 1 times"):
@@ -345,7 +358,7 @@ def test_what_the_user_asked_for_is_never_left_out() -> None:
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
-        (None, None),
+        ("", None),
         ("0", 0.0),
         ("2.5", 2.5),
         ("-1", None),
@@ -355,7 +368,7 @@ def test_what_the_user_asked_for_is_never_left_out() -> None:
         ("Wed, 21 Oct 2015 07:28:00 -0000", 0.0),
     ],
 )
-def test_retry_after_is_read_as_seconds(header: str | None, expected: float | None) -> None:
+def test_retry_after_is_read_as_seconds(header: str, expected: float | None) -> None:
     assert retry_after_s(header) == expected
 
 
@@ -588,6 +601,51 @@ def test_a_proxy_of_the_environment_does_not_take_requests_to_this_machine(
     for variable in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     assert ask(StubServer()).finish == "stop"
+
+
+def test_a_proxy_of_the_environment_takes_requests_to_other_machines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for variable in ("no_proxy", "NO_PROXY", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    proxy = StubServer()
+
+    async def once() -> Reply:
+        async with running(proxy):
+            monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+            model = OpenAIModel(model="stub", base_url="http://outside.invalid")
+            await model.start()
+            try:
+                return await model.generate(request())
+            finally:
+                await model.close()
+
+    assert asyncio.run(once()).finish == "stop"
+    assert proxy.headers[0]["Host"] == "outside.invalid"
+
+
+class AzureServer(StubServer):
+    """Takes chat completions on the path of the deployment "policy" as well."""
+
+    def application(self) -> web.Application:
+        self.queries: list[dict[str, str]] = []
+        application = super().application()
+        application.router.add_post("/openai/deployments/policy/chat/completions", self.deployed)
+        return application
+
+    async def deployed(self, request: web.Request) -> web.StreamResponse:
+        self.queries.append(dict(request.query))
+        return await self.chat(request)
+
+
+def test_an_api_version_makes_the_server_azures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_KEY", "s3cret")
+    server = AzureServer(models=None)
+    reply = ask(server, model="policy", api_version="2024-10-21", api_key_variable="AZURE_KEY")
+    assert reply.finish == "stop"
+    assert server.queries == [{"api-version": "2024-10-21"}]
+    assert server.headers[0]["api-key"] == "s3cret"
+    assert "Authorization" not in server.headers[0]
 
 
 def test_a_body_of_megabytes_goes_out_without_a_warning() -> None:

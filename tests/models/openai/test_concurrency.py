@@ -16,8 +16,8 @@ import medeval
 from medeval.errors import ModelError, OverloadedModelError, TransientModelError
 from medeval.models.base import Model
 from medeval.models.openai.client import OpenAIModel
-from medeval.models.openai.concurrency import AFTER_REFUSAL, AFTER_TIME_OUT, Places
-from medeval.models.openai.pool import SeveralServers
+from medeval.models.openai.concurrency import AFTER_REFUSAL, AFTER_TIME_OUT, AdaptiveConcurrency
+from medeval.models.openai.pool import ServerPool
 from tests.medeval_processes import MedevalMain, Serve
 from tests.small_benchmark import write_benchmark, write_pair
 from tests.stub_server import StubServer, running
@@ -37,15 +37,15 @@ def error(how: End) -> ModelError:
 
 @dataclass
 class Requests:
-    """Requests for places, each ended by hand; `sent` are those that a server would see."""
+    """Requests, each ended by hand; `sent` are those that a server would see."""
 
-    places: Places
+    concurrency: AdaptiveConcurrency
     sent: list["asyncio.Future[None]"] = field(default_factory=list)
     tasks: list["asyncio.Task[None]"] = field(default_factory=list)
     most: int = 0
 
     async def ask(self, n: int = 1) -> None:
-        self.tasks += [asyncio.create_task(self.places.send(self._attempt)) for _ in range(n)]
+        self.tasks += [asyncio.create_task(self.concurrency.send(self._attempt)) for _ in range(n)]
         await self.settle()
 
     async def _attempt(self) -> None:
@@ -86,77 +86,77 @@ class Requests:
                 task.exception()
 
 
-def at(places: Places, act: Callable[[Requests], Awaitable[None]]) -> None:
+def at(concurrency: AdaptiveConcurrency, act: Callable[[Requests], Awaitable[None]]) -> None:
     async def run() -> None:
-        requests = Requests(places)
+        requests = Requests(concurrency)
         await act(requests)
         for task in requests.tasks:
             task.cancel()
         await requests.settle()
-        assert places.in_flight == 0
+        assert concurrency.in_flight == 0
 
     asyncio.run(run())
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from(ENDS), st.integers(0, 50))))
-def test_places_are_never_below_one_above_what_is_asked_or_left_empty(
+def test_the_limit_is_at_least_one_at_most_what_was_asked_and_used_up(
     steps: Sequence[tuple[int, End, int]],
 ) -> None:
-    places = Places()
+    concurrency = AdaptiveConcurrency()
 
     async def act(requests: Requests) -> None:
         for n, how, which in steps:
             await requests.ask(n)
-            before = places.in_flight
+            before = concurrency.in_flight
             await requests.end(how, which)
-            waiting = len(requests.tasks) - places.in_flight
-            assert len(requests.sent) == places.in_flight
-            assert places.limit >= 1
-            assert places.limit == math.inf or places.limit <= requests.most
-            assert places.in_flight <= max(before, places.limit)
-            assert not waiting or places.in_flight >= places.limit
-            assert places.is_full == (places.in_flight >= places.limit)
+            waiting = len(requests.tasks) - concurrency.in_flight
+            assert len(requests.sent) == concurrency.in_flight
+            assert concurrency.limit >= 1
+            assert concurrency.limit == math.inf or concurrency.limit <= requests.most
+            assert concurrency.in_flight <= max(before, concurrency.limit)
+            assert not waiting or concurrency.in_flight >= concurrency.limit
+            assert concurrency.is_full == (concurrency.in_flight >= concurrency.limit)
 
-    at(places, act)
+    at(concurrency, act)
 
 
 @given(st.integers(1, 80), st.sampled_from(["refusal", "time-out"]))
-def test_requests_that_fail_together_make_places_fewer_once(n: int, how: End) -> None:
-    places = Places()
+def test_requests_that_fail_together_lower_the_limit_once(n: int, how: End) -> None:
+    concurrency = AdaptiveConcurrency()
     share = AFTER_REFUSAL if how == "refusal" else AFTER_TIME_OUT
 
     async def act(requests: Requests) -> None:
         await requests.ask(n)
         await requests.round_trip(how)
-        assert places.limit == max(1, int(n * share))
+        assert concurrency.limit == max(1, int(n * share))
         await requests.round_trip(how)
-        assert places.limit == max(1, int(max(1, int(n * share)) * share))
+        assert concurrency.limit == max(1, int(max(1, int(n * share)) * share))
 
-    at(places, act)
+    at(concurrency, act)
 
 
 @given(st.integers(2, 80), st.integers(1, 8))
 def test_a_server_that_is_well_again_is_soon_sent_all(n: int, n_failures: int) -> None:
-    places = Places()
+    concurrency = AdaptiveConcurrency()
 
     async def act(requests: Requests) -> None:
         await requests.ask(n)
         for _ in range(n_failures):
             await requests.round_trip("time-out")
         round_trips = 0
-        while places.limit < n:
-            before = places.limit
+        while concurrency.limit < n:
+            before = concurrency.limit
             await requests.round_trip()
-            assert places.limit >= before
+            assert concurrency.limit >= before
             round_trips += 1
             assert round_trips <= 16
 
-    at(places, act)
+    at(concurrency, act)
 
 
 @pytest.mark.parametrize("bound", [1, 2, 3, 5, 9, 20, 40, 60])
 def test_a_server_that_refuses_above_a_bound_is_kept_busy_and_refuses_few(bound: int) -> None:
-    places = Places()
+    concurrency = AdaptiveConcurrency()
     n_answers, n_busy = 300, 0
 
     async def act(requests: Requests) -> None:
@@ -175,67 +175,67 @@ def test_a_server_that_refuses_above_a_bound_is_kept_busy_and_refuses_few(bound:
             await requests.ask(1 + (backing_off > 0))
             backing_off -= backing_off > 0
 
-    at(places, act)
+    at(concurrency, act)
     assert n_busy >= 0.9 * bound * n_answers
-    assert places.n_refused <= 64 + 0.7 * n_answers / bound
+    assert concurrency.n_refused <= 64 + 0.7 * n_answers / bound
 
 
-def test_who_waits_goes_in_order_and_who_gives_up_leaves_no_place_empty() -> None:
-    places = Places()
+def test_requests_go_in_order_and_one_that_gives_up_wastes_no_turn() -> None:
+    concurrency = AdaptiveConcurrency()
 
     async def act(requests: Requests) -> None:
         await requests.ask(4)
         await requests.end("time-out")
-        assert places.limit == 2
+        assert concurrency.limit == 2
         await requests.ask(3)
         waiting = requests.tasks[3:]
         await requests.end("answer")
-        assert places.in_flight == 2
-        # its turn comes, and it gives up, in one step: the next has the place
+        assert concurrency.in_flight == 2
+        # its turn comes, and it gives up, in one step: the next one goes
         waiting[0].cancel()
         requests.sent[0].set_result(None)
         await requests.settle()
-        assert places.in_flight == 2
+        assert concurrency.in_flight == 2
         requests.sent[0].set_result(None)
         requests.tasks[-1].cancel()
         await requests.settle()
 
-    at(places, act)
+    at(concurrency, act)
 
 
-def test_a_place_that_is_given_to_one_who_gives_up_goes_to_the_next() -> None:
-    places = Places()
+def test_the_turn_of_a_request_that_gives_up_goes_to_the_next() -> None:
+    concurrency = AdaptiveConcurrency()
 
     async def act(requests: Requests) -> None:
         await requests.ask(2)
         await requests.end("refusal")
-        assert places.limit == 1
+        assert concurrency.limit == 1
         await requests.ask(2)
         requests.sent[0].set_result(None)
-        # the waiting request is told of its place, but has not heard it yet
+        # it is the waiting request's turn, but it has not run yet
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         requests.tasks[1].cancel()
         await requests.settle()
-        assert places.in_flight == 1
+        assert concurrency.in_flight == 1
         assert len(requests.sent) == 1
 
-    at(places, act)
+    at(concurrency, act)
 
 
 def test_what_does_not_adapt_is_counted_all_the_same() -> None:
-    places = Places(adapts=False)
+    concurrency = AdaptiveConcurrency(adapts=False)
 
     async def act(requests: Requests) -> None:
-        assert places.note() is None
+        assert concurrency.note() is None
         await requests.ask(3)
         await requests.round_trip("refusal")
         await requests.end("time-out")
-        assert places.limit == math.inf
-        assert not places.is_full
+        assert concurrency.limit == math.inf
+        assert not concurrency.is_full
 
-    at(places, act)
-    assert places.note() == "refused 3 requests and left 1 request without an answer in time"
+    at(concurrency, act)
+    assert concurrency.note() == "refused 3 requests and left 1 request without an answer in time"
 
 
 async def asked(model: Model, n: int, concurrency: int = 32) -> list[str]:
@@ -310,9 +310,9 @@ def test_requests_without_an_answer_in_time_make_those_at_once_fewer() -> None:
 def test_of_several_servers_each_is_sent_what_it_takes() -> None:
     small, large = StubServer(room=3, latency_s=0.03), StubServer(room=24, latency_s=0.03)
 
-    def model(urls: list[str]) -> SeveralServers:
+    def model(urls: list[str]) -> ServerPool:
         clients = [OpenAIModel(model="stub", base_url=url, max_retries=0, name=url) for url in urls]
-        return SeveralServers(clients, max_tries=6, first_rest_s=0.2)
+        return ServerPool(clients, max_tries=6, first_rest_s=0.2)
 
     texts, asked_model = replies(model, small, large, n=400)
     assert len(texts) == 400

@@ -13,13 +13,13 @@ from medeval.evaluation.plan import resolve
 from medeval.evaluation.plan_file import read_options
 from medeval.models.base import Reply
 from medeval.models.openai.client import OpenAIModel
-from medeval.models.openai.pool import SeveralServers
+from medeval.models.openai.pool import ServerPool
 from tests.small_benchmark import write_benchmark
 from tests.stub_server import StubServer, running
 from tests.tiny_checkpoints import request
 
 
-def over(*servers: StubServer | str, max_tries: int = 3, timeout_s: float = 5) -> SeveralServers:
+def over(*servers: StubServer | str, max_tries: int = 3, timeout_s: float = 5) -> ServerPool:
     clients = [
         OpenAIModel(
             model="stub",
@@ -29,11 +29,11 @@ def over(*servers: StubServer | str, max_tries: int = 3, timeout_s: float = 5) -
         )
         for one in servers
     ]
-    return SeveralServers(clients, max_tries=max_tries, first_rest_s=0.05)
+    return ServerPool(clients, max_tries=max_tries, first_rest_s=0.05)
 
 
 @asynccontextmanager
-async def started(model: SeveralServers) -> AsyncIterator[SeveralServers]:
+async def started(model: ServerPool) -> AsyncIterator[ServerPool]:
     await model.start()
     try:
         yield model
@@ -42,7 +42,7 @@ async def started(model: SeveralServers) -> AsyncIterator[SeveralServers]:
 
 
 def with_servers(
-    servers: list[StubServer], ask: Callable[[SeveralServers], Any], *, dead: int = 0, **how: Any
+    servers: list[StubServer], ask: Callable[[ServerPool], Any], *, dead: int = 0, **how: Any
 ) -> Any:
     """What is asked of a model over running servers and addresses where none is."""
 
@@ -57,14 +57,14 @@ def with_servers(
     return asyncio.run(run())
 
 
-async def ask_many(model: SeveralServers, n: int = 40) -> list[Reply]:
+async def ask_many(model: ServerPool, n: int = 40) -> list[Reply]:
     return await asyncio.gather(*(model.generate(request(f"{index}?")) for index in range(n)))
 
 
 def test_requests_go_to_the_server_with_the_fewest_in_flight() -> None:
     quick, slow = StubServer(latency_s=0.01, places=2), StubServer(latency_s=0.2, places=2)
 
-    async def ask(model: SeveralServers) -> None:
+    async def ask(model: ServerPool) -> None:
         free = asyncio.Semaphore(8)
 
         async def one(index: int) -> None:
@@ -82,7 +82,7 @@ def test_requests_go_to_the_server_with_the_fewest_in_flight() -> None:
 def test_a_server_that_fails_is_left_alone_and_its_requests_go_to_the_others() -> None:
     well, ill = StubServer(), StubServer(faults=lambda *_: "500")
 
-    async def ask(model: SeveralServers) -> tuple[list[Reply], tuple[str, ...]]:
+    async def ask(model: ServerPool) -> tuple[list[Reply], tuple[str, ...]]:
         return await ask_many(model), model.notes()
 
     replies, notes = with_servers([well, ill], ask)
@@ -96,7 +96,7 @@ def test_a_server_that_fails_is_left_alone_and_its_requests_go_to_the_others() -
 def test_a_server_that_is_well_again_is_asked_again() -> None:
     well, ill = StubServer(latency_s=0.02), StubServer(latency_s=0.02, faults=["503"] * 3)
 
-    async def ask(model: SeveralServers) -> None:
+    async def ask(model: ServerPool) -> None:
         for _ in range(8):
             await ask_many(model, 10)
 
@@ -162,5 +162,5 @@ def test_base_url_takes_several_addresses(tmp_path: Path) -> None:
     }
     plan = resolve(read_options(None, values))
     model = model_opener(plan)(plan.checkpoints[0])
-    assert isinstance(model, SeveralServers)
+    assert isinstance(model, ServerPool)
     assert model.identity()["model"] == "stub"

@@ -1,6 +1,5 @@
 import base64
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,8 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medeval.models.base import Reply, Request, Sampling
-from medeval.models.openai.body import CHUNK_BYTES
-from medeval.models.openai.wire import Refusal, decode, encode, parameters, read_refusal
+from medeval.models.openai.wire import (
+    Refusal,
+    read_refusal,
+    read_reply,
+    request_body,
+    request_settings,
+)
 from medeval.tools.base import ToolSchema
 from medeval.types.sample import EncodedImage, JsonValue
 from medeval.types.trajectory import FinishReason, ImageRef, Message, NativeCall, Text, Usage
@@ -36,7 +40,7 @@ def url_of(image: EncodedImage) -> str:
 
 
 def sent(asked: Request, settings: dict[str, JsonValue] | None = None) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(b"".join(encode(asked, settings or {})))
+    body: dict[str, Any] = json.loads(request_body(asked, settings or {}))
     return body
 
 
@@ -100,21 +104,6 @@ def test_calls_and_their_answers_go_back_and_reasoning_does_not() -> None:
     assert tool["content"][1]["image_url"]["url"] == url_of(IMAGE)
 
 
-@pytest.mark.parametrize("over", [-2, -1, 0, 1, 2, CHUNK_BYTES])
-def test_a_body_is_as_long_as_it_says_and_the_same_each_time(over: int) -> None:
-    data = bytes(index % 251 for index in range(CHUNK_BYTES + over))
-    large = replace(IMAGE, data=data)
-    empty = replace(IMAGE, data=b"")
-    asked = request(user(ImageRef(0), ImageRef(1), Text("which?")), images=(large, empty))
-    body = encode(asked, {})
-    first, second = b"".join(body), b"".join(body)
-    assert first == second
-    assert body.size_bytes == len(first)
-    parts = json.loads(first)["messages"][0]["content"]
-    assert parts[0]["image_url"]["url"] == url_of(large)
-    assert parts[1]["image_url"]["url"] == url_of(empty)
-
-
 @pytest.mark.parametrize("arguments", ["", "{", '" "', "[1]", "null"])
 def test_arguments_that_are_no_object_do_not_break_the_conversation(arguments: str) -> None:
     call = NativeCall(id="c1", name="crop", arguments=arguments)
@@ -133,7 +122,7 @@ def test_native_tools_are_offered_and_left_to_the_model() -> None:
 
 
 def test_only_settings_that_were_made_are_sent() -> None:
-    assert parameters(request()) == {"temperature": 0.0, "max_tokens": 2048, "seed": 7}
+    assert request_settings(request()) == {"temperature": 0.0, "max_tokens": 2048, "seed": 7}
     sampling = Sampling(
         temperature=0.7,
         max_tokens=5,
@@ -142,7 +131,7 @@ def test_only_settings_that_were_made_are_sent() -> None:
         repetition_penalty=1.05,
         presence_penalty=1.5,
     )
-    assert parameters(request(sampling=sampling, stop=("</a>",))) == {
+    assert request_settings(request(sampling=sampling, stop=("</a>",))) == {
         "temperature": 0.7,
         "max_tokens": 5,
         "seed": 7,
@@ -218,7 +207,7 @@ def test_only_settings_that_were_made_are_sent() -> None:
 def test_a_completion_becomes_a_reply(
     message: dict[str, Any], finish: str | None, expected: Reply
 ) -> None:
-    assert decode(completion(message, finish)) == expected
+    assert read_reply(completion(message, finish)) == expected
 
 
 @pytest.mark.parametrize(
@@ -236,7 +225,7 @@ def test_a_completion_becomes_a_reply(
     ],
 )
 def test_usage_is_what_the_server_told(usage: dict[str, Any] | None, expected: Usage) -> None:
-    reply = decode(completion({"content": "A"}, usage=usage))
+    reply = read_reply(completion({"content": "A"}, usage=usage))
     assert reply is not None
     assert reply.usage == expected
 
@@ -254,7 +243,7 @@ def test_usage_is_what_the_server_told(usage: dict[str, Any] | None, expected: U
 def test_a_reply_ends_right_after_a_stop_string_and_none_is_invented(
     text: str, finish: str, expected: str, ends: FinishReason
 ) -> None:
-    reply = decode(completion({"content": text}, finish), stop=("", "</a>", "</b>"))
+    reply = read_reply(completion({"content": text}, finish), stop=("", "</a>", "</b>"))
     assert reply == Reply(text=expected, finish=ends)
 
 
@@ -274,7 +263,7 @@ def test_a_reply_ends_right_after_a_stop_string_and_none_is_invented(
     ],
 )
 def test_an_answer_without_a_whole_reply_holds_none(content: bytes) -> None:
-    assert decode(content) is None
+    assert read_reply(content) is None
 
 
 # Messages as servers send them, from their sources and their users' reports. True: the prompt
@@ -571,16 +560,16 @@ TOO_LONG: list[tuple[str, int, object, bool]] = [
 
 
 @pytest.mark.parametrize(
-    ("status", "document", "is_room"),
+    ("status", "document", "blames_max_tokens"),
     [pytest.param(*entry[1:], id=entry[0]) for entry in TOO_LONG],
 )
 def test_a_prompt_that_is_too_long_is_known_by_each_servers_words(
-    status: int, document: object, is_room: bool
+    status: int, document: object, blames_max_tokens: bool
 ) -> None:
     refusal = read_refusal(status, json.dumps(document).encode())
     assert refusal is not None
-    assert refusal.is_context
-    assert refusal.is_room == is_room
+    assert refusal.is_too_long
+    assert refusal.blames_max_tokens == blames_max_tokens
 
 
 NOT_TOO_LONG = [
@@ -601,8 +590,8 @@ NOT_TOO_LONG = [
 @pytest.mark.parametrize("message", NOT_TOO_LONG)
 def test_another_refusal_is_not_a_prompt_too_long_nor_an_unknown_setting(message: str) -> None:
     refusal = Refusal(status=400, message=message)
-    assert not refusal.is_context
-    assert refusal.unsupported(parameters(request(stop=("x",)))) == set()
+    assert not refusal.is_too_long
+    assert refusal.unknown_settings(request_settings(request(stop=("x",)))) == set()
 
 
 @pytest.mark.parametrize(
@@ -696,10 +685,10 @@ def test_a_setting_that_a_server_does_not_take_is_known_by_its_words(
     server: str, status: int, document: object, expected: set[str]
 ) -> None:
     sampling = Sampling(top_k=5, repetition_penalty=1.1, presence_penalty=1.0)
-    settings = parameters(request(sampling=sampling, stop=("</a>",)))
+    settings = request_settings(request(sampling=sampling, stop=("</a>",)))
     refusal = read_refusal(status, json.dumps(document).encode())
     assert refusal is not None
-    assert refusal.unsupported(settings) == expected, server
+    assert refusal.unknown_settings(settings) == expected, server
 
 
 def test_what_a_validation_error_repeats_of_the_input_is_no_evidence() -> None:
@@ -739,7 +728,7 @@ def test_an_error_is_read_in_each_form_it_is_sent(
 
 @given(st.integers(200, 599), st.binary(max_size=200) | st.text().map(str.encode))
 def test_no_bytes_of_a_server_raise(status: int, content: bytes) -> None:
-    decode(content)
+    read_reply(content)
     read_refusal(status, content)
 
 
@@ -762,7 +751,7 @@ def test_no_bytes_of_a_server_raise(status: int, content: bytes) -> None:
 def test_no_json_of_a_server_raises(document: object) -> None:
     refusal = read_refusal(400, json.dumps(document).encode())
     assert refusal is not None
-    assert refusal.unsupported(["top_k"]) is not None
+    assert refusal.unknown_settings(["top_k"]) is not None
 
 
 @pytest.mark.parametrize(
