@@ -6,7 +6,6 @@ gives it the cluster-robust variance of the share (Dean and Pagano, Statistical 
 the number of samples, and the interval is the textbook's to the last digit.
 """
 
-from array import array
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -128,7 +127,6 @@ def mean_rate(scores: Sequence[float], clusters: Sequence[Hashable]) -> Rate:
         Each in [0, 1]; 1.0 is best.
     clusters : sequence of hashable, shape (n_scores,)
         Scores of one cluster (repeats of a sample, rotations of a question) are not independent.
-        An array of numbers takes the least memory.
 
     Returns
     -------
@@ -152,8 +150,6 @@ def mean_rate(scores: Sequence[float], clusters: Sequence[Hashable]) -> Rate:
 
 def _codes(clusters: Sequence[Hashable]) -> NDArray[np.intp]:
     """Clusters as numbers from 0, in the order in which they first come."""
-    if isinstance(clusters, array):
-        _, first, codes = np.unique(np.asarray(clusters), return_index=True, return_inverse=True)
-        return np.argsort(np.argsort(first))[codes]
-    known = {cluster: code for code, cluster in enumerate(dict.fromkeys(clusters))}
-    return np.array([known[cluster] for cluster in clusters], dtype=np.intp)
+    codes: dict[Hashable, int] = {}
+    numbers = (codes.setdefault(cluster, len(codes)) for cluster in clusters)
+    return np.fromiter(numbers, dtype=np.intp, count=len(clusters))
