@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from medeval.tools.calls.find import CallRules as CallRules
     from medeval.tools.crop import crop_and_zoom as crop_and_zoom
     from medeval.tools.crop_rules import CropRules as CropRules
-    from medeval.tools.crop_target import Target as Target
+    from medeval.tools.crop_rules import Target as Target
     from medeval.tools.draw import draw_line as draw_line
     from medeval.tools.draw import draw_point as draw_point
     from medeval.tools.focus import focus_tools as focus_tools
@@ -79,7 +79,7 @@ _HOMES = {
     "CallRules": "medeval.tools.calls.find",
     "crop_and_zoom": "medeval.tools.crop",
     "CropRules": "medeval.tools.crop_rules",
-    "Target": "medeval.tools.crop_target",
+    "Target": "medeval.tools.crop_rules",
     "focus_tools": "medeval.tools.focus",
     "tool": "medeval.tools.function",
     "draw_line": "medeval.tools.draw",

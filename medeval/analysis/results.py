@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 
 from medeval.analysis.aggregates import official_score, scored_results
 from medeval.analysis.breakdowns import Breakdowns, CellScores
-from medeval.analysis.costs import Tally
 from medeval.analysis.pairs import Labels, PairName, Result, join_verdicts, pair_outcomes
-from medeval.analysis.summary import CellName, CellSummary, summarize, summary_rows
+from medeval.analysis.summary import CellName, CellSummary, Tally, summarize, summary_rows
 from medeval.errors import RecordError
 from medeval.store.keys import BASELINE
 from medeval.store.run_folder import CellFolder, CellKey, RunFolder

@@ -1,10 +1,12 @@
 """`medeval run`: a plan from flags or a file, carried out and summed up."""
 
+import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import click
+from tqdm import tqdm
 
 from medeval.cli.parsing import given_flags
 from medeval.cli.plan_options import GroupedCommand, plan_options
@@ -62,7 +64,6 @@ def run_command(ctx: click.Context, /, plan: Path | None, dry_run: bool, **_: An
 
 def run_and_report(resolved: Any) -> int:
     """Carry a resolved plan out, print its table, and return the exit code."""
-    from medeval.cli.progress import ProgressBar
     from medeval.cli.tables.run import summary_table
     from medeval.evaluation.engines import model_opener
     from medeval.evaluation.interrupt import ending_at_sigterm
@@ -78,3 +79,41 @@ def run_and_report(resolved: Any) -> int:
     click.echo(summary_table(report.summaries, report.folder.record()))
     click.echo(f"\n{report.closing_words}", err=True)
     return report.exit_code
+
+
+class ProgressBar:
+    """A bar with rate and time left; where stderr is no terminal, a line every ten seconds.
+
+    Nothing is shown where no trajectory is missing.
+    """
+
+    def __init__(self, n_missing: int) -> None:
+        is_terminal = sys.stderr.isatty()
+        self._unscored = 0
+        self._bar = tqdm(
+            total=n_missing,
+            disable=n_missing == 0,
+            unit=" samples",
+            file=sys.stderr,
+            dynamic_ncols=is_terminal,
+            mininterval=0.1 if is_terminal else 10.0,
+            ascii=None if is_terminal else " -#",
+            # samples end in bursts: a mean over more of them keeps the time left steady
+            smoothing=0.05,
+        )
+
+    def advance(self, *, scored: bool) -> None:
+        """Move the bar by one trajectory, and count it where it is left unscored."""
+        if not scored:
+            self._unscored += 1
+            self._bar.set_postfix_str(f"{self._unscored} unscored", refresh=False)
+        self._bar.update()
+
+    @staticmethod
+    def tell(message: str) -> None:
+        """Print a message above the bar, if there is one."""
+        tqdm.write(message, file=sys.stderr)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()

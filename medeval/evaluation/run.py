@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from medeval.evaluation.run_record import record_run
 from medeval.evaluation.workers.devices import devices_of
 from medeval.evaluation.workers.pool import run_in_workers
 from medeval.evaluation.workers.ray import run_on_ray
-from medeval.images.cache import kept_in
+from medeval.images.cache import FOLDER, kept_in
 from medeval.scoring.grade import judge_identity
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.sample import SampleRecord
@@ -142,10 +143,11 @@ def carry_out(plan: Plan, open_model: OpenModel, open_progress: OpenProgress) ->
                 cell.folder.clear()
         progress = open_progress(sum(map(n_missing, cells)))
         interrupt.tell = progress.tell
-        with kept_in(
-            folder.path,
-            is_worth_it=_is_cache_worth_it(list(by_checkpoint.items()), images),
-            goes_on=lambda: interrupt.reason is not None and _lacks_any(cells),
+        keeps_images = _is_cache_worth_it(list(by_checkpoint.items()), images)
+        with (
+            kept_in(folder.path, goes_on=lambda: interrupt.reason is not None and _lacks_any(cells))
+            if keeps_images or (folder.path / FOLDER).is_dir()
+            else nullcontext()
         ) as image_cache:
             evaluation = Evaluation(plan, folder, progress, interrupt, image_cache=image_cache)
             _in_own_loop(_evaluate(evaluation, list(by_checkpoint.items()), open_model))

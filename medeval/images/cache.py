@@ -85,17 +85,14 @@ class ImageCache:
 
 
 @contextmanager
-def kept_in(
-    run: Path, *, is_worth_it: bool, goes_on: Callable[[], bool]
-) -> Iterator[ImageCache | None]:
+def kept_in(run: Path, *, goes_on: Callable[[], bool]) -> Iterator[ImageCache | None]:
     """The cache of a run while the block runs; it is deleted then, unless the run `goes_on` later.
 
-    Where `is_worth_it` is false, there is only what an earlier start of the run left.
+    None where its folder cannot be made.
     """
     folder = run / FOLDER
-    if is_worth_it:
-        with suppress(OSError):
-            folder.mkdir(exist_ok=True)
+    with suppress(OSError):
+        folder.mkdir(exist_ok=True)
     is_over = True
     try:
         yield ImageCache.of_run(run)

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from medeval.errors import DefinitionError
 from medeval.scoring.answers import TextRule, find_answer
-from medeval.tools.arguments import check_template
+from medeval.tools.base import check_template
 from medeval.tools.calls.actions import terminate_argument
 from medeval.types.geometry import Size
 from medeval.types.sample import JsonValue, Sample

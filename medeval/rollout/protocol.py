@@ -24,8 +24,7 @@ from medeval.rollout.observation import (
     schemas_text,
 )
 from medeval.scoring.answers import option_letter
-from medeval.tools.arguments import check_template
-from medeval.tools.base import FrameKind, Tool
+from medeval.tools.base import FrameKind, Tool, check_template
 from medeval.tools.calls.find import BEHAVIOUR, PARSERS, CallRules, CallSyntax
 from medeval.tools.focus_regions import NAME_PLACEHOLDERS, region_names
 from medeval.types.sample import JsonValue, Sample

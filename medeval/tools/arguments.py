@@ -3,11 +3,10 @@
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence, Set
-from string import Template
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from medeval.errors import DefinitionError, ToolError
+from medeval.errors import ToolError
 from medeval.tools.calls.find import KINDS, named
 from medeval.types.sample import JsonValue
 
@@ -100,22 +99,3 @@ def _listed(names: Sequence[str]) -> str:
 def _either(words: Sequence[str]) -> str:
     *first, last = (json.dumps(word) for word in words)
     return f"{', '.join(first)} or {last}" if first else last
-
-
-def check_template(owner: str, name: str, text: str, allowed: Set[str]) -> None:
-    """Raise DefinitionError unless every placeholder of a text is one of those `allowed`.
-
-    `owner` and `name` say in the message whose text it is.
-    """
-    template = Template(text)
-    if not template.is_valid():
-        raise DefinitionError(
-            f"{owner}: {name} has a '$' that starts no placeholder",
-            hint="write '$$' for a dollar sign",
-        )
-    unknown = set(template.get_identifiers()) - allowed
-    if unknown:
-        raise DefinitionError(
-            f"{owner}: {name} uses {sorted(unknown)!r}, which is not filled in; "
-            f"known: {sorted(allowed)!r}"
-        )

@@ -4,8 +4,9 @@ A tool changes no image in place and does not see the model. A call that it cann
 ToolError, with a message that the model can act on.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
+from string import Template
 from typing import Final, Literal
 
 from medeval.errors import DataError, DefinitionError, ToolError
@@ -14,6 +15,25 @@ from medeval.images.resize import PixelBudget, Resample, ResizeRule
 from medeval.tools.guessed_frames import guessed_frame
 from medeval.types.geometry import PERCENT, PERMILLE, RELATIVE, Affine, Frame, Size, pixels
 from medeval.types.sample import JsonValue
+
+
+def check_template(owner: str, name: str, text: str, allowed: Set[str]) -> None:
+    """Raise DefinitionError unless every placeholder of a text is one of those `allowed`.
+
+    `owner` and `name` say in the message whose text it is.
+    """
+    template = Template(text)
+    if not template.is_valid():
+        raise DefinitionError(
+            f"{owner}: {name} has a '$' that starts no placeholder",
+            hint="write '$$' for a dollar sign",
+        )
+    unknown = set(template.get_identifiers()) - allowed
+    if unknown:
+        raise DefinitionError(
+            f"{owner}: {name} uses {sorted(unknown)!r}, which is not filled in; "
+            f"known: {sorted(allowed)!r}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

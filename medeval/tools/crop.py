@@ -27,11 +27,11 @@ from medeval.tools.crop_rules import (
     CropImage,
     CropRules,
     CutRegion,
+    Target,
     check_box_in_frame,
     check_extent,
     cut_region,
 )
-from medeval.tools.crop_target import Target
 from medeval.types.geometry import Affine, PixelBox, Size
 from medeval.types.sample import JsonValue
 

@@ -2,9 +2,8 @@ from typing import Any
 
 import pytest
 
-from medeval.analysis.costs import Cost
 from medeval.analysis.pairs import Result
-from medeval.analysis.summary import CellName, CellSummary, summarize, summary_rows
+from medeval.analysis.summary import CellName, CellSummary, Cost, summarize, summary_rows
 from medeval.types.trajectory import StopReason
 
 NAME = CellName(

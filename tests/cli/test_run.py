@@ -9,7 +9,7 @@ import pytest
 
 from medeval import __version__
 from medeval.analysis.statistics.rate import UNDEFINED
-from medeval.cli.progress import ProgressBar
+from medeval.cli.run import ProgressBar
 from medeval.cli.tables.run import _percent, _with_interval
 from tests.medeval_processes import MedevalMain, Serve, run_medeval, start_medeval
 from tests.small_benchmark import write_benchmark, write_judge, write_pair

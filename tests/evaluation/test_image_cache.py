@@ -154,7 +154,7 @@ def test_a_sweep_leaves_the_records_of_its_checkpoints_run_alone(tmp_path: Path)
             pattern = f"cells/{model}/*/*/*/{kind}.0.jsonl"
             assert lines(both, pattern) == lines(run, pattern)
             assert lines(both, pattern)
-    assert lines(both, "samples/*") == lines(alone["a"], "samples/*")
+    assert lines(both, "samples/*.jsonl") == lines(alone["a"], "samples/*.jsonl")
 
 
 @pytest.mark.parametrize(("period", "is_kept"), [(3, True), (11, True), (12, False)])

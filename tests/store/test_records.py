@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medeval.analysis.costs import Tally
+from medeval.analysis.summary import Tally
 from medeval.errors import RecordError
 from medeval.store.fingerprints import CellRecord
 from medeval.store.records import line, parse_record, pretty

@@ -13,8 +13,14 @@ from medeval.images.resize import PixelBudget
 from medeval.tools import remake
 from medeval.tools.base import ToolContext, budget_recipe, read_budget
 from medeval.tools.crop import crop_and_zoom
-from medeval.tools.crop_rules import CropImage, CropRules, cut_region, grown_in_proportion
-from medeval.tools.crop_target import Target, whole_number
+from medeval.tools.crop_rules import (
+    CropImage,
+    CropRules,
+    Target,
+    cut_region,
+    grown_in_proportion,
+    whole_number,
+)
 from medeval.tools.guessed_frames import Guess, guessed_frame
 from medeval.types.geometry import PERMILLE, RELATIVE, Frame, PixelBox, Size, pixels
 from medeval.types.sample import JsonValue

@@ -11,10 +11,15 @@ import aiohttp
 from medeval.errors import FatalModelError, ModelError, OverloadedModelError, TransientModelError
 from medeval.models.base import Reply, Request
 from medeval.models.final_turn import FINAL_TURN_SETTINGS, HINT, FinalTurnCheck
-from medeval.models.openai.address import normalised_base_url, root_url
 from medeval.models.openai.concurrency import AdaptiveConcurrency
-from medeval.models.openai.connection import open_sdk_client, root_cause
-from medeval.models.openai.retries import Retries, retry_after_s
+from medeval.models.openai.connection import (
+    Retries,
+    normalised_base_url,
+    open_sdk_client,
+    retry_after_s,
+    root_cause,
+    root_url,
+)
 from medeval.models.openai.wire import (
     Refusal,
     read_refusal,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from medeval.errors import FatalModelError, OverloadedModelError, TransientModelError
 from medeval.models.base import Reply, Request
 from medeval.models.openai.client import OpenAIModel
-from medeval.models.openai.retries import MAX_RETRY_AFTER_S
+from medeval.models.openai.connection import MAX_RETRY_AFTER_S
 from medeval.store.fingerprints import differences
 from medeval.types.sample import JsonValue
 

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from medeval.errors import FatalModelError
-from medeval.models.openai.address import UNIX
+from medeval.models.openai.connection import UNIX
 
 # What the narrowest system takes as a socket's path, in bytes.
 LONGEST_SOCKET_PATH = 103

@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 
 from medeval.errors import ModelError
-from medeval.models.openai.address import root_url
+from medeval.models.openai.connection import root_url
 from medeval.models.vllm.address import connector_to
 
 SHOWN_CHARACTERS = 400

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import aiohttp
 
 from medeval.errors import FatalModelError, TransientModelError
-from medeval.models.openai.address import root_url
+from medeval.models.openai.connection import root_url
 from medeval.models.vllm import guard
 from medeval.models.vllm.address import ServerAddress, connector_to
 

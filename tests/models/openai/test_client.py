@@ -25,7 +25,7 @@ from medeval.errors import (
 )
 from medeval.models.base import Model, Reply, Request, Sampling
 from medeval.models.openai.client import OpenAIModel
-from medeval.models.openai.retries import retry_after_s
+from medeval.models.openai.connection import retry_after_s
 from medeval.tools.base import ToolSchema
 from medeval.types.sample import EncodedImage
 from medeval.types.trajectory import ImageRef, Message, NativeCall, Text, Usage
@@ -387,7 +387,7 @@ def test_a_wait_the_server_asks_for_is_honoured() -> None:
 
 
 def test_a_wait_the_server_asks_for_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medeval.models.openai.retries.MAX_RETRY_AFTER_S", 0.01)
+    monkeypatch.setattr("medeval.models.openai.connection.MAX_RETRY_AFTER_S", 0.01)
 
     def respond(index: int, body: Body) -> web.Response | None:
         if index:

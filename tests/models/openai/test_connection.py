@@ -1,7 +1,7 @@
 import pytest
 
 from medeval.errors import UsageError
-from medeval.models.openai.address import is_this_machine, normalised_base_url
+from medeval.models.openai.connection import is_this_machine, normalised_base_url
 
 HOST = "http://127.0.0.1:8000"
 
