@@ -15,7 +15,7 @@ from medeval.analysis.agreement import (
 )
 from medeval.analysis.results import write_results
 from medeval.analysis.summary import CellSummary
-from medeval.errors import RecordError, UsageError
+from medeval.errors import DefinitionError, RecordError, UsageError
 from medeval.evaluation.loader import load_file
 from medeval.evaluation.plan import ready_judge
 from medeval.scoring.grade import judge_identity
@@ -147,10 +147,10 @@ def kept_judge(folder: RunFolder, record: RunRecord, benchmark: str) -> Loaded[J
     Where it asks a model, it has the model's name, and still nobody to ask.
     """
     identity = record.judges[benchmark]
-    _, _, model = identity.partition("#")[0].partition("@")
+    name, _, model = identity.partition("#")[0].partition("@")
     for part in record.definitions:
-        if part.kind == "judge":
-            for judge in load_file(folder.path / "definitions" / part.copy_name, Judge):
+        if part.kind == "judge" and part.name == name:
+            for judge in _copied_judges(folder, part):
                 named = Loaded(replace(judge.value, model=model or None), judge.source)
                 if judge_identity(named) == identity:
                     return named
@@ -158,6 +158,17 @@ def kept_judge(folder: RunFolder, record: RunRecord, benchmark: str) -> Loaded[J
         f"the run keeps no definition of its judge {identity!r}",
         hint="definitions/ was changed: restore it from a copy, or name a judge with --judge",
     )
+
+
+def _copied_judges(folder: RunFolder, part: DefinitionCopy) -> Sequence[Loaded[Judge]]:
+    """The judges in the run's copy of a definition file; RecordError where it does not load."""
+    try:
+        return load_file(folder.path / "definitions" / part.copy_name, Judge)
+    except DefinitionError as error:
+        raise RecordError(
+            f"this medeval cannot load the run's own judge {part.name!r}: {error.message}",
+            hint=f"name a judge to take its place: --judge {part.name} if it is shipped, or a file",
+        ) from error
 
 
 def _metrics(judges: Sequence[Loaded[Judge]]) -> dict[str, Metric]:

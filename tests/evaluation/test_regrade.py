@@ -130,3 +130,16 @@ def test_a_folder_that_is_no_run_or_in_use_is_refused(
     with RunFolder(run).lock():
         assert medeval_main("grade", run) == 1
     assert "is in use by host" in capsys.readouterr().err
+
+
+def test_a_run_whose_judge_does_not_load_any_more_is_graded_by_a_named_one(
+    tmp_path: Path, medeval_main: MedevalMain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = begun(tmp_path, defer_grading=True)
+    for copy in (run / "definitions").glob("judge-*.py"):
+        copy.write_text("from medeval.module_of_an_older_version import grade\n")
+    assert medeval_main("grade", run) == 1
+    error = capsys.readouterr().err
+    assert "this medeval cannot load the run's own judge 'letter'" in error
+    assert "hint: name a judge to take its place" in error
+    assert medeval_main("grade", run, "--judge", "exact_match") == 0
