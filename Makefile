@@ -1,9 +1,10 @@
 # Two commands on a machine with Python and make: `make demo` and `make test`.
 #
 # TORCH_INDEX_URL  a package index with PyTorch builds, such as PyTorch's own CPU index, which
-#                  spares a machine without a GPU several gigabytes of CUDA libraries
-# PYTHON           the interpreter the virtual environment is made with (3.11 or newer)
-# VENV             where the virtual environment goes
+#                  saves a machine without a GPU several gigabytes of CUDA libraries
+# PYTHON           the interpreter that makes the virtual environment (3.11 or newer)
+# VENV             the folder of the virtual environment
+# OUTPUT_DIR       the run folder of the demo
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,12 +12,12 @@ TORCH_INDEX_URL ?=
 OUTPUT_DIR ?= outputs/demo
 
 BIN := $(VENV)/bin
-# Packages are compiled as they are imported: most files of torch and transformers never are.
+# Most files of torch and transformers are never imported, so nothing is compiled in advance.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt Makefile
 
 export OMP_NUM_THREADS ?= 1
-# What was compiled is kept: the tests start medeval some hundred times.
+# Compiled files are kept, because the tests start medeval many times.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check lint types suite clean
@@ -24,7 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(VENV)/demo.installed
 	$(BIN)/medeval demo --output-dir $(OUTPUT_DIR)
 
-# mypy takes one core for minutes and the tests wait for servers and clocks: side by side they
+# mypy uses one core for minutes and the tests wait for servers and clocks, so that both at once
 # take little longer than the tests alone.
 test: lint
 	$(MAKE) --jobs=2 types suite
