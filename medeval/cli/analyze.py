@@ -64,7 +64,7 @@ SOMETIMES = ("noise_floor", "excluded")
     default="table",
     show_default=True,
     help="What to print: tables for people, or every number. med-csv writes MED's own "
-    "110-column tables into --output-dir instead, one file an experiment.",
+    "110-column tables into --output-dir instead, one file for each experiment.",
 )
 @click.option(
     "--output-dir",
@@ -156,31 +156,31 @@ def _drop_others(run: Path, frames: Mapping[str, "pd.DataFrame"]) -> None:
 
 
 def _csv(frame: "pd.DataFrame") -> str:
-    # without this, a missing step of a single model would turn the others into 10.0
+    # a column with a missing step would otherwise print step 10 as 10.0
     steps = {name: "Int64" for name in ("step", "since", "baseline") if name in frame.columns}
     return str(frame.astype(steps).to_csv(index=False))
 
 
 def _report(analysis: "Analysis") -> None:
     """Report on stderr what is missing, left out, or measured from another step than 0."""
-    for found in analysis.sets:
-        series = found.outcomes.series
-        if found.baseline is None or len(found.outcomes.steps) < 2:
+    for part in analysis.sets:
+        series = part.outcomes.series
+        if part.baseline is None or len(part.outcomes.steps) < 2:
             click.echo(
                 f"{series}: no drift and no tool contribution, because they need at least two "
                 "steps of one series; evaluate several checkpoints of a training run",
                 err=True,
             )
-        elif found.baseline != 0:
+        elif part.baseline != 0:
             click.echo(
-                f"{series}: there is no step 0, so drifts are measured from step {found.baseline}",
+                f"{series}: there is no step 0, so drifts are measured from step {part.baseline}",
                 err=True,
             )
-        if found.allowed_missing:
+        if part.allowed_missing:
             click.echo(f"{series}: outcomes are missing, and every table says so", err=True)
-        if found.excluded:
+        if part.excluded:
             click.echo(
-                f"{series}: {len(found.excluded)} samples are left out of the analysis set; "
+                f"{series}: {len(part.excluded)} samples are left out of the analysis set; "
                 "excluded.csv lists them",
                 err=True,
             )

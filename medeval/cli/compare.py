@@ -48,15 +48,15 @@ def compare_command(
     from medeval.analysis.comparison import compare
 
     entrants = [_entrant(reference, **options) for reference in (first, other)]
-    found = compare(*entrants)
+    comparison = compare(*entrants)
     if output_dir is not None:
-        _write(found, output_dir)
+        _write(comparison, output_dir)
     if as_json:
-        parts = {"differences": found.differences, "flips": found.flips}
+        parts = {"differences": comparison.differences, "flips": comparison.flips}
         rows = {name: json.loads(part.to_json(orient="records")) for name, part in parts.items()}
         click.echo(json.dumps({"first": first, "other": other, **rows}))
     else:
-        click.echo(_text(found, first, other))
+        click.echo(_text(comparison, first, other))
 
 
 def _entrant(reference: str, **options: Any) -> "Entrant":
@@ -64,7 +64,7 @@ def _entrant(reference: str, **options: Any) -> "Entrant":
     from medeval.analysis.comparison import Entrant
     from medeval.analysis.report import analyze
 
-    path, _, checkpoint = reference, "", ""
+    path, checkpoint = reference, ""
     if not Path(reference).exists():
         path, _, checkpoint = reference.rpartition("@")
     entrants = [
@@ -83,14 +83,14 @@ def _entrant(reference: str, **options: Any) -> "Entrant":
     )
 
 
-def _write(found: "Comparison", directory: Path) -> None:
+def _write(comparison: "Comparison", directory: Path) -> None:
     from medeval.store.files import write_whole
 
-    for name, frame in (("differences", found.differences), ("flips", found.flips)):
+    for name, frame in (("differences", comparison.differences), ("flips", comparison.flips)):
         write_whole(directory / f"{name}.csv", [frame.to_csv(index=False).encode()])
 
 
-def _text(found: "Comparison", first: str, other: str) -> str:
+def _text(comparison: "Comparison", first: str, other: str) -> str:
     from tabulate import tabulate
 
     from medeval.cli.tables.run import rows_notes
@@ -107,12 +107,12 @@ def _text(found: "Comparison", first: str, other: str) -> str:
             "p": f"{row['p_value']:.3g}",
             "q": f"{row['q_value']:.3g}",
         }
-        for row in found.differences.to_dict(orient="records")
+        for row in comparison.differences.to_dict(orient="records")
     ]
     table = tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True)
     heads = [f"A: {first}", f"B: {other}", "Share correct, in percent, on the shared samples"]
-    notes = rows_notes(found.differences["rows"])
-    return "\n".join([*heads, "", table, *notes, "", *_flips(found.flips)])
+    notes = rows_notes(comparison.differences["rows"])
+    return "\n".join([*heads, "", table, *notes, "", *_flips(comparison.flips)])
 
 
 def _percent(share: float) -> str:

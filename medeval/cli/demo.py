@@ -19,13 +19,13 @@ The model first learned to name the colour inside a marker, without tools: step 
 to crop and zoom for markers that are too small to read. Every step is evaluated twice, without
 and with the tool: the weights, the calls and the crops are real.
 """
-# The first step, the one that its calls harm most, and the last.
+# The first step, the step with the largest call harm, and the last.
 FAST_STEPS = (0, 40, 760)
 FAST_LIMIT = 40
 FULL_LIMIT = 200
 # A call takes 37 tokens, an answer 4.
 MAX_TOKENS = 48
-# Ordinary Hugging Face directories inside the package.
+# The folder of the shipped checkpoints, each in the usual layout of Hugging Face.
 SERIES_DIRECTORY: Final = Path(__file__).parents[1] / "demo" / "series"
 
 
@@ -88,7 +88,7 @@ def _explain(run: Path) -> None:
 
 
 def _draw(analysis: Any, run: Path) -> list[str]:
-    """Write the figures; returns a line for each, or one that says why there are none."""
+    """Write the figures; returns a line for each, or one line that says why there are none."""
     from importlib.util import find_spec
 
     from medeval.analysis.figures import figures, write_figure

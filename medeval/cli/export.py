@@ -23,7 +23,9 @@ import click
     metavar="DIR",
     help="The folder of the files; files of the same name are replaced.",
 )
-@click.option("--pair", metavar="NAME", help="For med formats, where the run has several pairs.")
+@click.option(
+    "--pair", metavar="NAME", help="For med formats: the pair, where the run has several."
+)
 @click.option(
     "--model-family",
     type=click.Choice(["qwen25vl_instruct", "qwen3vl_instruct"]),

@@ -29,12 +29,12 @@ def fetch_command(ctx: click.Context, names: tuple[tuple[str, ...], ...], as_jso
     for benchmark in {benchmark.name: benchmark for benchmark in loaded}.values():
         click.echo(f"fetching {benchmark.name} ...", err=True)
         try:
-            found = _fetched(benchmark)
+            fetched = _fetched(benchmark)
         except DataError as error:
             failed = True
             click.echo(f"error: {benchmark.name}: {error}", err=True)
             continue
-        click.echo(json.dumps(found) if as_json else _line(found))
+        click.echo(json.dumps(fetched) if as_json else _line(fetched))
     ctx.exit(1 if failed else 0)
 
 
@@ -54,24 +54,24 @@ def _fetched(benchmark: Any) -> dict[str, object]:
     }
 
 
-def _line(found: dict[str, Any]) -> str:
-    size = found["size_bytes"]
+def _line(fetched: dict[str, Any]) -> str:
+    size = fetched["size_bytes"]
     parts = [
-        f"{found['benchmark']}: {found['rows']:,} rows",
-        "nothing to fetch" if size is None else _written(size),
-        found["origin"] + (f" at {found['revision']}" if found["revision"] else ""),
+        f"{fetched['benchmark']}: {fetched['rows']:,} rows",
+        "nothing to fetch" if size is None else _size_text(size),
+        fetched["origin"] + (f" at {fetched['revision']}" if fetched["revision"] else ""),
     ]
-    if found["offline"]:
+    if fetched["offline"]:
         parts.append("from the cache, the hub did not answer")
-    if found["published"] not in (None, found["rows"]):
-        parts.append(f"but {found['published']:,} rows were published")
+    if fetched["published"] not in (None, fetched["rows"]):
+        parts.append(f"but {fetched['published']:,} rows were published")
     return ", ".join(parts)
 
 
-def _written(size: int) -> str:
+def _size_text(size: int) -> str:
     """A number of bytes in the unit that fits, to three figures.
 
-    >>> _written(430_000_000), _written(999)
+    >>> _size_text(430_000_000), _size_text(999)
     ('430 MB', '999 B')
     """
     amount, units = float(size), ["B", "kB", "MB", "GB", "TB"]

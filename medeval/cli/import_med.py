@@ -27,7 +27,7 @@ import click
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="How many lines in a row are of one sample.",
+    help="How many consecutive lines belong to one sample.",
 )
 @click.option(
     "--allow-missing",

@@ -23,10 +23,10 @@ SORTS = [
 @click.option(
     "--sort",
     type=click.Choice(SORTS),
-    metavar=f"[{'|'.join(SORTS)}]",
+    metavar="NUMBER",
     default="available",
     show_default=True,
-    help="The number that a benchmark's rows are sorted by, best first.",
+    help=f"Sort a benchmark's rows by this number, best first: {', '.join(SORTS)}.",
 )
 @click.option(
     "--allow-missing", is_flag=True, help="Show the samples that every step has; marks the table."

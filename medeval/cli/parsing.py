@@ -31,7 +31,7 @@ class CommaSeparated(ParamType):
 
 
 class KeyValues(ParamType):
-    """`k=v,k=v` as a dict; a value that is no JSON is text.
+    """`k=v,k=v` as a dict; a value that is not JSON is text.
 
     Text that begins with a brace is one JSON object, for values that contain commas.
     """

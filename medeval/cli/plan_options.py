@@ -17,7 +17,7 @@ RANGES: Final[Mapping[type, Callable[..., ParamType]]] = {
 }
 # The options that name the model which judges ask.
 JUDGE_MODEL: Final = tuple(name for name in PlanFile.model_fields if name.startswith("judge_"))
-# Longer flags stand on a line of their own, above their help.
+# A longer flag is on a line of its own, above its help.
 FLAG_COLUMNS: Final = 27
 
 

@@ -23,14 +23,14 @@ REASON_WIDTH = 88
 @click.argument(
     "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE"
 )
-@click.option("--protocol", required=True, metavar="NAME", help="A protocol, or a pair's tools.")
+@click.option("--protocol", required=True, metavar="NAME", help="A protocol, or a pair.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, call by call.")
 def replay_command(file: Path, protocol: str, as_json: bool) -> None:
     """Read recorded conversations as a protocol would, before any model is run.
 
     FILE holds JSON lines, each with the "messages" of one conversation; the trajectories of a run
     are such a file. Each call gets the status that the protocol would give it, and each
-    conversation the reply at which it would stop. Of a pair, the available arm reads.
+    conversation the reply at which it would stop. Of a pair, the available arm is used.
 
     A call is "unchecked", with the reason, where the recording lacks something that the call needs.
     Sizes come from an image part's "width" and "height" or its data URL; pixels, which only a tool

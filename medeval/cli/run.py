@@ -36,7 +36,7 @@ def run_command(ctx: click.Context, /, plan: Path | None, dry_run: bool, **_: An
       medeval run --model my-model --base-url http://127.0.0.1:8000 \\
                   --benchmarks vstar
 
-    The same command again resumes.
+    To resume a run, give the same command again.
 
     \b
     Exit codes:

@@ -246,7 +246,7 @@ def _fields(definition: Definition) -> Sequence[tuple[str, object]]:
             ("arms", f"{value.free.name}, {value.available.name}"),
             ("free arm is", FREE_SOURCES[value.free_source]),
             *_protocol_fields(value.available),
-            ("differences beside the tools", _differences(value)),
+            ("differences besides the tools", _differences(value)),
         ]
     else:
         shown += [("title", value.title), *_protocol_fields(value)]
@@ -280,7 +280,7 @@ def _protocol_fields(protocol: EvalProtocol) -> Sequence[tuple[str, object]]:
         ("executed calls", protocol.max_calls),
         ("answer rules", ", ".join(protocol.answer_rules)),
         ("at a limit", "no answer" if protocol.at_limit == "no_answer" else "the last reply's"),
-        ("a use of the tool is a call", protocol.used),
+        ("what counts as a use of a tool", f"{protocol.used} calls"),
         ("stop strings", ", ".join(protocol.stop) or "none"),
         ("sampling", _settings(protocol.sampling)),
         ("pixel budget", protocol.pixel_budget or "original bytes"),

@@ -39,18 +39,18 @@ def validate_command(
         n_checked = n_checked if problem.n_checked is None else problem.n_checked
         click.echo(f"{problem.sample_id or 'all'}: {problem.what}")
     if marks.samples:
-        click.echo(_marked(marks), err=True)
-    click.echo(_checked(n_checked, n_samples, n_problems), err=True)
+        click.echo(_marks_text(marks), err=True)
+    click.echo(_closing_line(n_checked, n_samples, n_problems), err=True)
     ctx.exit(1 if n_problems else 0)
 
 
-def _marked(marks: "Marks") -> str:
+def _marks_text(marks: "Marks") -> str:
     counts = (("box", "es", marks.boxes), ("line", "s", marks.lines), ("point", "s", marks.points))
     counted = [f"{n} target {one}{'' if n == 1 else more}" for one, more, n in counts if n]
     return f"{', '.join(counted)} in {marks.samples} sample{'' if marks.samples == 1 else 's'}"
 
 
-def _checked(n_checked: int, n_samples: int, n_problems: int) -> str:
+def _closing_line(n_checked: int, n_samples: int, n_problems: int) -> str:
     problems = "1 problem" if n_problems == 1 else f"{n_problems} problems"
     if n_checked < n_samples:
         return f"stopped after {n_checked} of {n_samples} samples, {problems}"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from medeval.images.picture import Picture
     from medeval.types.sample import JsonValue
 
-# Each operation by which tools make images, and the function that makes one from its recipe.
+# For each operation of the tools, the function that makes the image again from its recipe.
 REMAKERS = {
     "crop": ("medeval.tools.crop", "remake_crop"),
     "rotate": ("medeval.tools.rotate_flip", "remake_rotate"),

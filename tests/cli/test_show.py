@@ -70,7 +70,7 @@ def test_list_as_json_is_one_object(medeval_main: MedevalMain, capsys: Capture) 
         ("tool_free", ["call syntax: hermes", "tools: none", "replies: 1", "[user]",
                        "What is written on the sign?",
                        "sampling: temperature 0.0, max_tokens 2048"]),
-        ("crop_zoom", ["arms: tool_free, tool_available", "differences beside the tools: none",
+        ("crop_zoom", ["arms: tool_free, tool_available", "differences besides the tools: none",
                        "stop strings: </tool_call>", "--- tool_free", "--- tool_available",
                        "--- what differs", "+# Tools"]),
     ],
@@ -98,7 +98,7 @@ def test_show_tells_declared_differences_and_given_settings(
     path.write_text(PROTOCOL)
     assert medeval_main("show", path) == 0
     shown = capsys.readouterr().out
-    assert "differences beside the tools: user: as published; sampling: as published\n" in shown
+    assert "differences besides the tools: user: as published; sampling: as published\n" in shown
     assert "sampling: temperature 0.0, max_tokens 2048, top_p 0.9\n" in shown
     assert "[tools, in the request]" in shown
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tabulate import tabulate
 
+from medeval.cli.tables.analysis import is_known
 from medeval.cli.tables.run import rows_notes
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ NUMBERS = {
     "call_harm": "call harm",
     "schema_harm": "schema harm",
 }
-# The q values below which a gap gets one star more.
+# Below each of these q values, a gap gets one more star.
 STARRED_BELOW = (0.05, 0.01, 0.001)
 NOTES = (
     "Percent of samples, gap and terms in points, each with its 95% interval.",
@@ -74,7 +75,7 @@ def _styled(frame: "pd.DataFrame", form: Literal["latex", "html"]) -> "Styler":
     import pandas as pd
 
     rows = frame.to_dict(orient="records")
-    # the position keeps apart checkpoints of one name
+    # the position separates checkpoints of the same name
     names = [
         (_one_line(str(row["benchmark"])), position, _name(row, frame))
         for position, row in enumerate(rows)
@@ -102,14 +103,15 @@ def _cells(row: Mapping[Any, Any], form: str) -> list[str]:
         )
         number = bold.format(value) if name in best else value
         if name == "gap":
-            number += star * sum(row["q_value"] < limit for limit in STARRED_BELOW)
+            n_stars = sum(row["q_value"] < limit for limit in STARRED_BELOW)
+            number += star * n_stars
         cells.append(f"{number} {small.format(f'[{low}, {high}]')}")
     return cells
 
 
 def _name(row: Mapping[Any, Any], frame: "pd.DataFrame") -> str:
     """A checkpoint's name, with what sets it apart from the others."""
-    step = "" if row["step"] is None or row["step"] != row["step"] else f"/{row['step']}"
+    step = f"/{row['step']}" if is_known(row["step"]) else ""
     run = f"{row['run']}: " if frame["run"].nunique() > 1 else ""
     pair = f" {row['pair']}" if frame["pair"].nunique() > 1 else ""
     named = f": {row['baseline']}" if row["baseline"] else ""

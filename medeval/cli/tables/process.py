@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Style = Literal["percent", "number", "count", "text"]
 
 SCOPE = ("series", "pair", "benchmark", "group", "step")
-# The titles of the measures that are printed, of all that are in the CSV files.
+# The measures that are printed, with their titles; the CSV files have more.
 NAMES = {
     "target_inside": "target inside",
     "target_iou": "IoU",
@@ -235,16 +235,15 @@ def _cell(row: Mapping[Any, Any], column: str, style: Style) -> str:
 def _row_names(
     row: Mapping[Any, Any], frame: "pd.DataFrame", columns: Sequence[str]
 ) -> dict[str, str]:
-    """The first columns of a row; those of a mean say over how many benchmarks it is."""
+    """The first columns of a row; for a mean, the first one names the number of benchmarks."""
     names = row_names(row, frame)
     if row["benchmark"] != MEAN:
         return names
-    found = [row.get(f"{column}_benchmarks") for column in columns]
-    counts = sorted({int(count) for count in found if count is not None and is_known(count)})
-    if counts:
-        names["benchmark"] = (
-            f"mean of {'-'.join(map(str, dict.fromkeys(counts[:1] + counts[-1:])))}"
-        )
+    counts = [row.get(f"{column}_benchmarks") for column in columns]
+    known = [int(count) for count in counts if count is not None and is_known(count)]
+    if known:
+        fewest, most = min(known), max(known)
+        names["benchmark"] = f"mean of {most}" if fewest == most else f"mean of {fewest}-{most}"
     return names
 
 
@@ -271,6 +270,7 @@ def _outcome_rows(
 def _side_by_side(cells: Mapping[str, str], gain: str, harm: str) -> dict[str, str]:
     """The cells of each contrast, with the sign of their difference between them."""
     left, right = CONTRASTS[:2]
+    # "vs " is a second column with the heading "vs"
     between = ((left, "vs", gain), (right, "vs ", harm))
     return {
         title: cell
@@ -294,9 +294,16 @@ def _signs(contrasts: "pd.DataFrame | None", names: Sequence[str]) -> dict[tuple
             row["measure"],
             row["outcome"],
             row["against"],
-        ): ">" if row["difference_low"] > 0 else "<" if row["difference_high"] < 0 else "~"
+        ): _sign(row)
         for row in rows
     }
+
+
+def _sign(row: Mapping[Any, Any]) -> str:
+    """Which of two outcomes is higher; "~" where the interval of the difference holds 0."""
+    if row["difference_low"] > 0:
+        return ">"
+    return "<" if row["difference_high"] < 0 else "~"
 
 
 def _contrast_rows(frame: "pd.DataFrame") -> Iterator[dict[str, str]]:
@@ -305,10 +312,10 @@ def _contrast_rows(frame: "pd.DataFrame") -> Iterator[dict[str, str]]:
     frame = frame[frame["measure"].isin(list(NAMES))]
     for _, part in frame.groupby([*names, "measure"], sort=False, dropna=False):
         rows = part.to_dict(orient="records")
-        found = {(row["outcome"], row["against"]): row for row in rows}
+        by_outcomes = {(row["outcome"], row["against"]): row for row in rows}
         cells = {
             f"{first} - {second}": interval_text(
-                found.get((first, second), {}), "difference", 100.0, 1
+                by_outcomes.get((first, second), {}), "difference", 100.0, 1
             )
             for first, second in CONTRASTS
         }

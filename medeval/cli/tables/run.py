@@ -73,8 +73,8 @@ def plan_table(cells: Sequence[CellPreview]) -> str:
             "trajectories": cell.wanted,
             "done": cell.done,
             "to do": "refused" if cell.refusal else cell.wanted - cell.done,
-            "tokens": _about(cell.estimate.tokens),
-            "engine s": _about(cell.estimate.engine_s),
+            "tokens": _estimate_text(cell.estimate.tokens),
+            "engine s": _estimate_text(cell.estimate.engine_s),
         }
         for cell in cells
     ]
@@ -85,7 +85,7 @@ def plan_table(cells: Sequence[CellPreview]) -> str:
 
 
 def _plan_total(cells: Sequence[CellPreview]) -> dict[str, object]:
-    """The last line: what all cells take, where earlier runs tell of each that has work left."""
+    """The last row: totals; a cost is unknown where it is for any cell that is not done."""
     left = [cell.estimate for cell in cells if cell.done < cell.wanted and not cell.refusal]
     tokens = [estimate.tokens for estimate in left]
     seconds = [estimate.engine_s for estimate in left]
@@ -94,16 +94,16 @@ def _plan_total(cells: Sequence[CellPreview]) -> dict[str, object]:
         "trajectories": sum(cell.wanted for cell in cells),
         "done": sum(cell.done for cell in cells),
         "to do": sum(cell.wanted - cell.done for cell in cells if not cell.refusal),
-        "tokens": _about(None if None in tokens else sum(filter(None, tokens))),
-        "engine s": _about(None if None in seconds else sum(filter(None, seconds))),
+        "tokens": _estimate_text(None if None in tokens else sum(filter(None, tokens))),
+        "engine s": _estimate_text(None if None in seconds else sum(filter(None, seconds))),
     }
 
 
-def _about(value: float | None) -> str:
+def _estimate_text(value: float | None) -> str:
     return "unknown" if value is None else f"{value:,.0f}"
 
 
-# Shown to people; all of them are in tables/disagreements.csv.
+# The number of disagreements that are printed; tables/disagreements.csv has all.
 MAX_SHOWN = 20
 
 
@@ -111,18 +111,18 @@ def agreement_table(agreements: Sequence[Agreement]) -> str:
     """How far judges agree, and the first answers on which they disagree."""
     rows = [
         {
-            "judge": found.first,
-            "other judge": found.second,
-            "n": found.n,
-            "agreed": _number(found.agreed),
-            "Cohen's kappa": _number(found.kappa),
-            "undecided": found.undecided,
-            "disagreements": len(found.disagreements),
+            "judge": agreement.first,
+            "other judge": agreement.second,
+            "n": agreement.n,
+            "agreed": _number(agreement.agreed),
+            "Cohen's kappa": _number(agreement.kappa),
+            "undecided": agreement.undecided,
+            "disagreements": len(agreement.disagreements),
         }
-        for found in agreements
+        for agreement in agreements
     ]
     table = tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True)
-    listed = [row for found in agreements for row in disagreement_rows(found)]
+    listed = [row for agreement in agreements for row in disagreement_rows(agreement)]
     if not listed:
         return table
     lines = [
