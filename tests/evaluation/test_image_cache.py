@@ -1,4 +1,4 @@
-"""A sweep prepares an image once, leaves the records as they were, and nothing behind it."""
+"""A run of several checkpoints prepares each image once, and deletes the images at its end."""
 
 import asyncio
 import json
@@ -103,7 +103,7 @@ class Watching(Recorded):
         return super().__call__(checkpoint)
 
 
-def sweep(
+def run_models(
     folder: Path, *models: str, look: Callable[[Path], None], n: int = N, period: int = 256
 ) -> Path:
     run = folder / "-".join(models)
@@ -139,15 +139,15 @@ def is_swapped(run: Path, model: str, beside: dict[str, str]) -> bool:
     return all(now[name] != beside[name] for name in beside)
 
 
-def test_a_sweep_leaves_the_records_of_its_checkpoints_run_alone(tmp_path: Path) -> None:
+def test_checkpoints_that_share_images_have_the_records_of_separate_runs(tmp_path: Path) -> None:
     n_held: list[int] = []
 
     def look(folder: Path) -> None:
         n_held.append(len(list(folder.iterdir())) if folder.exists() else -1)
 
-    both = sweep(tmp_path, "a", "b", look=look)
+    both = run_models(tmp_path, "a", "b", look=look)
     assert n_held == [0, N], "the second finds what the first left"
-    alone = {model: sweep(tmp_path, model, look=look) for model in ("a", "b")}
+    alone = {model: run_models(tmp_path, model, look=look) for model in ("a", "b")}
     assert n_held == [0, N, -1, -1], "nothing is written where one checkpoint is all"
     for model, run in alone.items():
         for kind in ("trajectories", "verdicts"):
@@ -162,7 +162,7 @@ def test_one_checkpoint_keeps_the_images_that_many_samples_have_in_common(
     period: int, is_kept: bool, tmp_path: Path
 ) -> None:
     seen: list[bool] = []
-    run = sweep(tmp_path, "a", n=13, period=period, look=lambda of: seen.append(of.exists()))
+    run = run_models(tmp_path, "a", n=13, period=period, look=lambda of: seen.append(of.exists()))
     assert seen == [is_kept]
     assert not (run / FOLDER).exists()
     shas = sent(run, "a")
@@ -178,7 +178,7 @@ def test_the_second_checkpoint_is_sent_what_is_kept_and_the_end_deletes_it(tmp_p
             swap(folder)
         looked.append(folder)
 
-    run = sweep(tmp_path, "a", "b", look=look)
+    run = run_models(tmp_path, "a", "b", look=look)
     assert is_swapped(run, "b", sent(run, "a"))
     assert not looked[-1].exists()
     assert not list(run.rglob("*.tmp"))
@@ -224,7 +224,7 @@ def test_what_a_killed_run_left_is_used_and_deleted_although_one_checkpoint_is_l
     tmp_path: Path,
 ) -> None:
     options = definitions(tmp_path)
-    expected = sent(sweep(tmp_path, "a", look=lambda _: None), "a")
+    expected = sent(run_models(tmp_path, "a", look=lambda _: None), "a")
     run = tmp_path / "b"
     leave_swapped(run)
     (run / FOLDER / "draft.tmp").write_bytes(b"by somebody who was killed")
@@ -259,19 +259,19 @@ def test_a_run_that_fails_leaves_no_image_behind(tmp_path: Path) -> None:
             raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
-        sweep(tmp_path, "a", "b", look=look)
+        run_models(tmp_path, "a", "b", look=look)
     assert not (tmp_path / "a-b" / FOLDER).exists()
 
 
 def test_a_complete_run_started_again_deletes_what_was_left(tmp_path: Path) -> None:
-    run = sweep(tmp_path, "a", look=lambda _: None)
+    run = run_models(tmp_path, "a", look=lambda _: None)
     leave_swapped(run)
-    sweep(tmp_path, "a", look=lambda _: None)
+    run_models(tmp_path, "a", look=lambda _: None)
     assert not (run / FOLDER).exists()
 
 
 def test_merging_takes_no_prepared_image_along(tmp_path: Path) -> None:
-    run = sweep(tmp_path, "a", look=lambda _: None)
+    run = run_models(tmp_path, "a", look=lambda _: None)
     leave_swapped(run)
     merge(tmp_path / "out", [run])
     assert not (tmp_path / "out" / FOLDER).exists()
@@ -324,7 +324,7 @@ def test_a_worker_elsewhere_finds_the_images_where_it_reaches_the_run_folder(
 ) -> None:
     server = serve(StubServer(models=("a",)))
     definition = definitions(tmp_path)
-    expected = sent(sweep(tmp_path, "a", look=lambda _: None), "a")
+    expected = sent(run_models(tmp_path, "a", look=lambda _: None), "a")
     if is_reachable:
         leave_swapped(tmp_path / "run")
     remote = RemoteEvaluation(
