@@ -1,1 +1,1 @@
-"""A plan carried out: checkpoints, cells, samples, and what is shown meanwhile."""
+"""Running a plan: its checkpoints, cells and samples, and the progress that people see."""

@@ -1,4 +1,4 @@
-"""The command line's main jobs as functions."""
+"""The main commands of the command line as functions."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class _LogProgress:
-    """Writes a run's messages to the log, and shows no progress."""
+    """Writes a run's messages to the log; shows no progress."""
 
     def __init__(self, n_missing: int) -> None:
         pass
@@ -43,11 +43,11 @@ def run(
 
     `options` are the command line's long flags with underscores (`checkpoints=["runs/rl"]`,
     `benchmarks=["vstar"]`, `output_dir="outputs/x"`); they win over the plan file's. `open_model`
-    takes the place of the backend: a function from a checkpoint to a model of your own.
+    replaces the backend: a function from a checkpoint to a model of your own.
 
-    Raises UsageError, DefinitionError, DataError or RecordError where the plan cannot be
-    carried out, and ModelError where every cell stopped. Otherwise what a cell stopped for is
-    logged as a warning, and samples left unscored are in the frames.
+    Raises UsageError, DefinitionError, DataError or RecordError if the plan cannot be carried
+    out, and ModelError if every cell stops. If only some cells stop, the reasons are logged as
+    warnings, and the frames contain the unscored samples.
     """
     unknown = [name for name in options if name not in PlanFile.model_fields]
     if unknown:
@@ -70,7 +70,7 @@ def run(
 
 
 def _listed(name: str, value: object) -> object:
-    """A single name where the option is a list of names, as that list; paths as text."""
+    """The option's value, with a single name as a list where a list is expected, paths as text."""
     if isinstance(value, Path):
         value = str(value)
     wants_names = PlanFile.model_fields[name].annotation == tuple[str, ...]
@@ -81,16 +81,16 @@ def _listed(name: str, value: object) -> object:
 
 
 def load_run(path: str | Path) -> Run:
-    """A run folder as pandas frames. Raises RecordError where it is none."""
+    """A run folder as pandas frames. Raises RecordError if `path` is not a run folder."""
     return Run(path)
 
 
 def score(lines: Iterable[Mapping[str, Any]], judge: str, **options: Any) -> list[dict[str, Any]]:
     """Judge predictions made elsewhere, as `medeval score` does.
 
-    Each line holds `answer` and what the judge reads of a sample (`targets`, `question`, ...).
-    `options` are those of a judge that asks a model: `judge_model`, `judge_base_url`, ...
-    Raises DataError naming the line and the field that is missing.
+    Each line holds `answer` and the fields of a sample that the judge reads (`targets`,
+    `question`, ...). `options` are those of a judge that asks a model: `judge_model`,
+    `judge_base_url`, ... Raises DataError, naming the line and the missing field.
 
     >>> score([{"answer": "19.0", "targets": ["19.4"]}], "relaxed_accuracy")[0]["verdict"]
     'correct'

@@ -1,4 +1,4 @@
-"""A cell while it is worked on: what is missing in it, and the settings it is made with."""
+"""A cell while medeval works on it: its missing trajectories and its settings."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ HARMLESS_ARGUMENTS = frozenset(
 
 @dataclass(slots=True, kw_only=True)
 class Cell:
-    """A cell while it is worked on; `stopped` says why it cannot go on, None while it can."""
+    """A cell while medeval works on it; `stopped` is why it cannot continue, None while it can."""
 
     checkpoint: Checkpoint
     planned: PlannedBenchmark
@@ -47,33 +47,33 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The cell as people call it."""
+        """The cell's name in messages."""
         key = self.folder.key
         return f"{key.checkpoint} x {key.benchmark} x {key.protocol}"
 
     def stop(self, reason: str, progress: Progress) -> None:
-        """Begin nothing more in this cell; the first reason is shown."""
+        """Start nothing more in this cell; only the first reason is shown."""
         if self.stopped is None:
             self.stopped = reason
             progress.tell(f"{self.name} stopped: {reason}")
 
 
-def wanted(cell: Cell) -> Iterator[SampleKey]:
-    """The trajectories that the plan wants in a cell."""
+def planned_keys(cell: Cell) -> Iterator[SampleKey]:
+    """The key of each trajectory that the plan asks for in a cell."""
     return ((sample_id, n) for sample_id in cell.samples.ids for n in range(cell.repeats))
 
 
-def n_missing(cell: Cell, *beside: AbstractSet[SampleKey]) -> int:
-    """How many of them are neither done yet nor in what is named beside."""
-    known = [keys for keys in (cell.done, *beside) if keys]
-    if not known:
+def n_missing(cell: Cell, *also_done: AbstractSet[SampleKey]) -> int:
+    """The number of planned trajectories that are neither in `cell.done` nor in `also_done`."""
+    done = [keys for keys in (cell.done, *also_done) if keys]
+    if not done:
         return len(cell.samples.ids) * cell.repeats
-    return sum(not any(key in keys for keys in known) for key in wanted(cell))
+    return sum(not any(key in keys for keys in done) for key in planned_keys(cell))
 
 
 def is_complete(cell: Cell) -> bool:
-    """Whether none of them is missing."""
-    return all(key in cell.done for key in wanted(cell))
+    """Whether no planned trajectory is missing."""
+    return all(key in cell.done for key in planned_keys(cell))
 
 
 def cell_fields(plan: Plan, cell: Cell) -> dict[str, JsonValue]:
@@ -91,31 +91,31 @@ def cell_fields(plan: Plan, cell: Cell) -> dict[str, JsonValue]:
 
 
 def _checkpoint_fields(plan: Plan, checkpoint: Checkpoint) -> dict[str, JsonValue]:
-    """A checkpoint by its weights where they are at hand, else by its name."""
+    """A checkpoint's weights if they are in a local folder, otherwise its name."""
     arguments = {
         name: value
         for name, value in plan.options.model_args.items()
         if name not in HARMLESS_ARGUMENTS
     }
-    place = Path(checkpoint.location)
-    if plan.backend != "openai" and place.is_dir():
-        return {"weights": _weights(place), "arguments": arguments}
+    folder = Path(checkpoint.location)
+    if plan.backend != "openai" and folder.is_dir():
+        return {"weights": _weights(folder), "arguments": arguments}
     return {"name": checkpoint.location, "arguments": arguments}
 
 
-def _weights(place: Path) -> str | None:
-    """The fingerprint of a folder's weights; None where they cannot be read."""
+def _weights(folder: Path) -> str | None:
+    """The fingerprint of a folder's weights; None if they cannot be read."""
     try:
-        return weight_fingerprint(place)
+        return weight_fingerprint(folder)
     except FatalModelError:
         return None
 
 
 def refusal_of(plan: Plan, cell: Cell) -> str | None:
-    """Why a cell of the run folder is not the plan's, None where it is, or was not begun yet."""
+    """Why the plan cannot continue a cell of the run folder; None if it can, or if it is new."""
     if cell.folder.is_unclaimed:
         return (
-            "it has trajectories, but no cell.json says how they were made\n\nhint: restore "
+            "it has trajectories, but no cell.json with their settings\n\nhint: restore "
             "cell.json, or start the cell anew with --fresh"
         )
     record = cell.folder.record()

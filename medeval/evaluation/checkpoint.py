@@ -1,4 +1,4 @@
-"""Checkpoints brought up to date: an engine if trajectories are missing, and their verdicts."""
+"""Brings checkpoints up to date: makes missing trajectories, on an engine, and judges them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ Group = tuple[Checkpoint, Sequence[Cell]]
 def cells_of(
     folder: RunFolder, plan: Plan, samples: Mapping[str, BenchmarkSamples]
 ) -> dict[Checkpoint, list[Cell]]:
-    """A plan's cells, by checkpoint."""
+    """The cells of a plan, by checkpoint."""
     cells: dict[Checkpoint, list[Cell]] = {}
     for checkpoint, planned, protocol in plan.cells():
         cell_folder = folder.cell(cell_key(checkpoint, planned.name, protocol.value.name))
@@ -52,8 +52,8 @@ def cells_of(
 class Evaluation:
     """Brings checkpoints of a plan up to date, in one process, one after the other.
 
-    `writer` is the name under which this process appends to cells. Earlier trajectories without
-    a verdict are judged first, unless `judges_what_is_there` is false.
+    This process appends to cells under the name `writer`. It first judges earlier trajectories
+    that have no verdict, unless `judges_earlier` is false.
     """
 
     plan: Plan
@@ -61,18 +61,18 @@ class Evaluation:
     progress: Progress
     interrupt: Interrupt
     writer: str = "0"
-    judges_what_is_there: bool = True
+    judges_earlier: bool = True
     image_cache: ImageCache | None = None
 
     async def run(
-        self, groups: AsyncIterator[Group], open_model: OpenModel, *, asks_judges: bool
+        self, groups: AsyncIterator[Group], open_model: OpenModel, *, connects_judges: bool
     ) -> None:
-        """Bring checkpoints up to date as they are given, until something interrupts.
+        """Bring each of the `groups` up to date, until the run is interrupted.
 
-        `asks_judges` connects to the judges' model first: raises FatalModelError, before any
-        engine starts, where it cannot be asked.
+        With `connects_judges`, first connect to the judges' model; raises FatalModelError, before
+        any engine starts, if that fails.
         """
-        # images are read, drawn and resized in these: more threads than processors are slower
+        # these threads read, draw and resize images; more threads than processors are slower
         threads = ThreadPoolExecutor(max(2, usable_cpus()), thread_name_prefix="medeval")
         asyncio.get_running_loop().set_default_executor(threads)
         try:
@@ -84,7 +84,7 @@ class Evaluation:
                                 self.plan.judge_client,
                                 self.folder.path,
                                 self.progress.tell,
-                                at_once=asks_judges,
+                                at_once=connects_judges,
                                 writer=self.writer,
                             )
                         )
@@ -100,13 +100,13 @@ class Evaluation:
     async def _evaluate(
         self, checkpoint: Checkpoint, cells: Sequence[Cell], open_model: OpenModel
     ) -> None:
-        """Bring a checkpoint's cells up to date; the engine starts only if any is incomplete."""
+        """Bring a checkpoint's cells up to date; the engine starts only if a cell is incomplete."""
         for cell in cells:
             refusal = refusal_of(self.plan, cell)
             if refusal is not None:
                 cell.stop(refusal, self.progress)
-        if self.judges_what_is_there:
-            await self._judge_what_lacks_a_verdict(cells)
+        if self.judges_earlier:
+            await self._judge_earlier(cells)
         if self.interrupt.reason is not None:
             return
         if all(cell.stopped is not None or is_complete(cell) for cell in cells):
@@ -162,14 +162,14 @@ class Evaluation:
             cell.stop(str(error), self.progress)
 
     async def judge_cells_outside_the_plan(self, groups: Iterable[Group]) -> None:
-        """Have the plan's judges judge its benchmarks' other cells in the run folder, too."""
-        planned = {benchmark.name: benchmark for benchmark in self.plan.benchmarks}
-        inside = {cell.folder.key for _, group in groups for cell in group}
+        """Judge the other cells of the plan's benchmarks in the run folder, too."""
+        benchmarks = {benchmark.name: benchmark for benchmark in self.plan.benchmarks}
+        planned_cells = {cell.folder.key for _, group in groups for cell in group}
         for key in self.folder.cells():
-            if key.benchmark in planned and key not in inside:
-                await self._judge(self.folder.cell(key), planned[key.benchmark])
+            if key.benchmark in benchmarks and key not in planned_cells:
+                await self._judge(self.folder.cell(key), benchmarks[key.benchmark])
 
-    async def _judge_what_lacks_a_verdict(self, cells: Sequence[Cell]) -> None:
+    async def _judge_earlier(self, cells: Sequence[Cell]) -> None:
         for cell in cells:
             if cell.done and cell.stopped is None:
                 await self._judge(cell.folder, cell.planned)

@@ -1,4 +1,4 @@
-"""What trajectories cost: seconds of an engine as they are spent, and an estimate for a plan."""
+"""The cost of trajectories: measured engine-seconds, and an estimate for a plan."""
 
 import csv
 import time
@@ -11,10 +11,10 @@ SUMMARY = "tables/summary.csv"
 
 @dataclass(slots=True)
 class EngineTime:
-    """Divides an engine's seconds equally among the conversations that are under way.
+    """Divides an engine's seconds equally among the conversations that run at the same time.
 
-    The parts of all conversations add up to the time in which at least one was under way. Each
-    call takes constant time, however many conversations there are.
+    The parts of all conversations add up to the time in which at least one was running. Each call
+    takes constant time, however many conversations run.
 
     >>> seconds = iter([0.0, 2.0, 6.0, 7.0])
     >>> engine = EngineTime(clock=lambda: next(seconds))
@@ -24,57 +24,57 @@ class EngineTime:
     """
 
     clock: Callable[[], float] = time.monotonic
-    _each_s: float = 0.0
-    _n_under_way: int = 0
+    _seconds_each: float = 0.0
+    _n_running: int = 0
     _counted_at: float = 0.0
 
     def begin(self) -> float:
-        """Begin a conversation; `end` takes the returned value."""
+        """Start a conversation; pass the returned value to `end`."""
         self._count()
-        self._n_under_way += 1
-        return self._each_s
+        self._n_running += 1
+        return self._seconds_each
 
-    def end(self, begun: float) -> float:
-        """End a conversation; returns its part of the engine's time, in seconds."""
+    def end(self, started: float) -> float:
+        """End a conversation; returns its part of the engine's time in seconds."""
         self._count()
-        self._n_under_way -= 1
-        return self._each_s - begun
+        self._n_running -= 1
+        return self._seconds_each - started
 
     def _count(self) -> None:
         now = self.clock()
-        if self._n_under_way:
-            self._each_s += (now - self._counted_at) / self._n_under_way
+        if self._n_running:
+            self._seconds_each += (now - self._counted_at) / self._n_running
         self._counted_at = now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What trajectories will cost; None where no earlier run shows it."""
+    """The expected cost of trajectories; None if no earlier run recorded it."""
 
     tokens: float | None
     engine_s: float | None
 
 
 class EarlierCosts:
-    """What one trajectory cost on average in earlier runs, by benchmark and protocol."""
+    """The mean cost of a trajectory in earlier runs, by benchmark and protocol."""
 
     def __init__(self, tables: Iterable[Path]) -> None:
         self._rows: dict[tuple[str, str], list[Mapping[str, str]]] = {}
         for table in tables:
             with table.open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
-                    # tables of older versions do not have the column
+                    # older versions wrote no such column
                     if row.get("trajectories", "0") not in ("", "0"):
                         self._rows.setdefault((row["benchmark"], row["protocol"]), []).append(row)
 
     @classmethod
     def near(cls, output_dir: Path) -> "EarlierCosts":
-        """The costs in a run folder's own summary and in those of the run folders next to it."""
+        """The costs in the summaries of a run folder and of the run folders next to it."""
         tables = [output_dir / SUMMARY, *output_dir.parent.glob(f"*/{SUMMARY}")]
         return cls({table.resolve() for table in tables if table.is_file()})
 
     def estimate(self, benchmark: str, protocol: str, n_trajectories: int) -> Estimate:
-        """What `n_trajectories` will cost."""
+        """The expected cost of `n_trajectories`."""
         rows = self._rows.get((benchmark, protocol), [])
         prompt = _mean(rows, "prompt_tokens")
         completion = _mean(rows, "completion_tokens")
@@ -87,6 +87,6 @@ class EarlierCosts:
 
 
 def _mean(rows: Iterable[Mapping[str, str]], column: str) -> float | None:
-    """A column's sum divided by the number of trajectories; None where no row has a value."""
+    """A column's sum divided by the number of trajectories; None if no row has a value."""
     known = [(float(row[column]), int(row["trajectories"])) for row in rows if row.get(column)]
     return sum(value for value, _ in known) / sum(n for _, n in known) if known else None

@@ -1,4 +1,4 @@
-"""The engine that a plan asks for, opened for one checkpoint."""
+"""Opens the engine of a plan for one checkpoint."""
 
 import inspect
 import shutil
@@ -18,13 +18,13 @@ from medeval.models.checkpoints import Checkpoint
 if TYPE_CHECKING:
     from medeval.models.vllm.supervisor import Berth
 
-# Arguments of engines that have a flag of their own.
+# Arguments of engines that have their own flags.
 OWN_FLAGS = frozenset({"model", "base_url", "path", "processor_path", "name"})
 LOGS = "logs"
-# As often as one server's client repeats a request.
+# The default of the client of a single server.
 MAX_RETRIES = 5
-# Samples in flight without --concurrency. Our own engine needs many, to fill batches of one arm
-# and turn; a server may have other clients.
+# Samples in flight without --concurrency. The transformers engine needs many, to fill batches with
+# samples of the same arm and turn; a server may have other clients.
 CONCURRENCY: Mapping[Backend, int] = {
     "openai": 32,
     "transformers": 96,
@@ -35,34 +35,34 @@ CONCURRENCY: Mapping[Backend, int] = {
 
 @dataclass(frozen=True, slots=True)
 class SharedEngines:
-    """A function from a checkpoint to its model, whose engine may serve the next one too.
+    """A function from a checkpoint to its model, whose engine may run the next checkpoint too.
 
-    `aclose` ends the engines that still run.
+    `aclose` ends the running engines.
     """
 
-    opened: Callable[[Checkpoint], Model]
+    open_model: Callable[[Checkpoint], Model]
     aclose: Callable[[], Awaitable[None]]
 
     def __call__(self, checkpoint: Checkpoint) -> Model:
         """The checkpoint's model, not started yet."""
-        return self.opened(checkpoint)
+        return self.open_model(checkpoint)
 
 
 async def end_engines(open_model: Callable[[Checkpoint], Model]) -> None:
-    """End the engines that a run's opener kept for further checkpoints."""
+    """End the engines that `open_model` shares between checkpoints."""
     if isinstance(open_model, SharedEngines):
         await open_model.aclose()
 
 
 def concurrency_of(plan: Plan) -> int:
-    """How many samples a process has in flight: --concurrency, or the backend's default."""
+    """The number of samples in flight in a process: --concurrency, or the backend's default."""
     return plan.options.concurrency or CONCURRENCY[plan.backend]
 
 
 def model_opener(plan: Plan) -> Callable[[Checkpoint], Model]:
     """A function from a checkpoint to its model, not started yet.
 
-    Raises UsageError where `--model-args` holds a name that the backend does not know.
+    Raises UsageError if `--model-args` has a name that the backend does not know.
     """
     match plan.backend:
         case "transformers":
@@ -109,63 +109,63 @@ def _openai(plan: Plan) -> Callable[[Checkpoint], Model]:
         return lambda checkpoint: OpenAIModel(
             model=checkpoint.location, base_url=urls[0], **arguments
         )
-    return lambda checkpoint: _several(checkpoint, urls, dict(arguments))
+    return lambda checkpoint: _server_pool(checkpoint, urls, dict(arguments))
 
 
-def _several(checkpoint: Checkpoint, urls: Sequence[str], arguments: dict[str, Any]) -> Model:
-    """One model on several servers, which takes the repeating over from their clients."""
+def _server_pool(checkpoint: Checkpoint, urls: Sequence[str], arguments: dict[str, Any]) -> Model:
+    """One model on several servers; the pool, not the clients, repeats failed requests."""
     from medeval.models.openai.client import OpenAIModel
     from medeval.models.openai.pool import FIRST_REST_S, ServerPool
 
     model = checkpoint.location
-    repeats = arguments.pop("max_retries", MAX_RETRIES)
+    max_retries = arguments.pop("max_retries", MAX_RETRIES)
     first_rest_s = arguments.pop("retry_wait_s", FIRST_REST_S)
     clients = [
         OpenAIModel(model=model, base_url=url, name=f"{model} at {url}", max_retries=0, **arguments)
         for url in urls
     ]
-    return ServerPool(clients, max_tries=repeats + 1, first_rest_s=first_rest_s)
+    return ServerPool(clients, max_tries=max_retries + 1, first_rest_s=first_rest_s)
 
 
 def _vllm_server(plan: Plan) -> SharedEngines:
     from medeval.models.vllm.server import server_berth, server_plan
 
     _refuse_missing_folders(plan)
-    started = server_plan(plan.options.model_args, plan.output_dir / LOGS)
-    return _supervised(plan, lambda following: server_berth(started, following))
+    server = server_plan(plan.options.model_args, plan.output_dir / LOGS)
+    return _supervised(plan, lambda following: server_berth(server, following))
 
 
 def _vllm(plan: Plan) -> SharedEngines:
     from medeval.models.vllm.engine import engine_berth, engine_plan
 
     _refuse_missing_folders(plan)
-    started = engine_plan(plan.options.model_args, plan.output_dir / LOGS)
-    return _supervised(plan, lambda following: engine_berth(started, following))
+    engine = engine_plan(plan.options.model_args, plan.output_dir / LOGS)
+    return _supervised(plan, lambda following: engine_berth(engine, following))
 
 
 def _supervised(plan: Plan, berth: Callable[[Mapping[Path, Path]], "Berth"]) -> SharedEngines:
-    """A plan's models, one after the other on the same engine."""
+    """The models of a plan, one after the other on the same engine."""
     from medeval.models.vllm.supervisor import LivingModel
 
     folders = _Folders(plan)
-    kept = berth(dict(pairwise(folders.of(one) for one in plan.all_checkpoints)))
+    shared = berth(dict(pairwise(folders.of(one) for one in plan.all_checkpoints)))
 
     async def end() -> None:
-        await kept.aclose()
+        await shared.aclose()
         folders.clear()
 
-    return SharedEngines(lambda checkpoint: LivingModel(folders.of(checkpoint), kept), end)
+    return SharedEngines(lambda checkpoint: LivingModel(folders.of(checkpoint), shared), end)
 
 
 class _Folders:
-    """Each checkpoint's own folder, or one of links where the processor is in another."""
+    """The folder of each checkpoint, or links to it and to a processor in another folder."""
 
     def __init__(self, plan: Plan) -> None:
-        given = plan.options.processor
+        processor = plan.options.processor
         self._links: Path | None = None
         self._folders = {one.id: Path(one.location) for one in plan.all_checkpoints}
-        if given is not None:
-            self._link(Path(given))
+        if processor is not None:
+            self._link(Path(processor))
 
     def _link(self, processor: Path) -> None:
         from medeval.models.weights import with_processor

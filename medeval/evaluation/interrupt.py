@@ -1,4 +1,4 @@
-"""Ending a run early: by a signal or a time limit, with nothing lost."""
+"""Ends a run early, on a signal or a time limit, without losing anything."""
 
 import asyncio
 import signal
@@ -16,11 +16,11 @@ SIGNALS: dict[signal.Signals, Interruption] = {
 
 
 class Interrupt:
-    """A request to end early: what is in flight is finished, and nothing new begins.
+    """A request to end early: samples in flight are finished, and no other starts.
 
-    A second signal drops what is in flight as well; the files stay whole either way.
-    Time limits count from here. `tell` shows people a message, and `pass_on` is called once with
-    the reason. With `listens` false, another process handles the signals.
+    A second signal drops the samples in flight as well; the files stay whole either way. Time
+    limits count from the creation of this object. `tell` shows a message to people, and `pass_on`
+    is called once with the reason. If `listens` is false, another process handles the signals.
     """
 
     def __init__(self, *, listens: bool = True) -> None:
@@ -32,21 +32,21 @@ class Interrupt:
         self._task: asyncio.Task[Any] | None = None
 
     def ask(self, reason: Interruption) -> None:
-        """Ask to end."""
+        """Ask the run to end."""
         if self.reason is None:
             self.reason = reason
-            again = "" if reason == "time limit" else "; once more to drop them"
-            self.tell(f"{reason}: finishing the samples in flight{again}")
+            hint = "" if reason == "time limit" else "; once more to drop them"
+            self.tell(f"{reason}: finishing the samples in flight{hint}")
             self.pass_on(reason)
         elif reason != "time limit" and self._task is not None:
             self._task.cancel()
 
     @contextmanager
     def covering(self, time_limit_s: float | None) -> Iterator[None]:
-        """Listen to signals and the time limit while the current task runs the body."""
+        """Handle signals and the time limit while the current task runs the body."""
         loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        before = {name: signal.getsignal(name) for name in self._listens_to}
+        earlier = {name: signal.getsignal(name) for name in self._listens_to}
         installed = [name for name in self._listens_to if self._listens(loop, name)]
         timer = None
         if time_limit_s is not None:
@@ -58,7 +58,7 @@ class Interrupt:
             self._task = None
             for name in installed:
                 loop.remove_signal_handler(name)
-                signal.signal(name, before[name])
+                signal.signal(name, earlier[name])
             if timer is not None:
                 timer.cancel()
 
@@ -66,15 +66,15 @@ class Interrupt:
         try:
             loop.add_signal_handler(name, self.ask, SIGNALS[name])
         except (RuntimeError, ValueError, NotImplementedError):
-            return False  # not the main thread: whoever owns that one handles signals
+            return False  # not the main thread, which handles the signals
         return True
 
 
 @contextmanager
 def ending_at_sigterm(exit_code: int, tell: Callable[[str], None]) -> Iterator[None]:
-    """Exit at SIGTERM while nothing is in flight: before the first request and after the last.
+    """Exit on SIGTERM before the first request and after the last, while no sample is in flight.
 
-    To be used in the main thread, where signals arrive.
+    Use it in the main thread, where signals arrive.
     """
 
     def end(*_: object) -> NoReturn:

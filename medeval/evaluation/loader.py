@@ -30,10 +30,10 @@ NOUNS = {Benchmark: "benchmark", EvalProtocol: "protocol", Pair: "pair", Judge: 
 
 
 def load(reference: str, kind: type[T]) -> Loaded[T]:
-    """The definition a reference names.
+    """The definition that a reference names.
 
-    Raises DefinitionError where there is none, where there are several, or where the file
-    cannot be executed.
+    Raises DefinitionError if there is none, if there are several, or if the file cannot be
+    executed.
     """
     location, _, name = reference.partition("::")
     if location.endswith(".py") or os.sep in location:
@@ -53,7 +53,7 @@ def _files(kind: type[T]) -> Sequence[Path]:
 
 
 def _distance(path: Path, name: str) -> int:
-    """How unlikely it is that a file defines a name, so that few others are executed first."""
+    """How unlikely a file defines `name`, 0 to 3; the likeliest file is executed first."""
     if path.stem == name:
         return 0
     if f'"{name}"' in path.read_text(encoding="utf-8"):
@@ -64,7 +64,7 @@ def _distance(path: Path, name: str) -> int:
 def shipped(kind: type[T]) -> tuple[Loaded[T], ...]:
     """Every definition of one kind that medeval ships, sorted by name.
 
-    Raises DefinitionError where two files claim one name.
+    Raises DefinitionError if two files claim one name.
     """
     found = [loaded for path in _files(kind) for loaded in load_file(path, kind)]
     refuse_shared_names(found, kind)
@@ -85,7 +85,7 @@ def load_file(path: Path, kind: type[T]) -> tuple[Loaded[T], ...]:
 
 
 def refuse_shared_names(definitions: Sequence[Loaded[T]], kind: type[T]) -> None:
-    """Raise DefinitionError where two different definitions claim one name or alias."""
+    """Raise DefinitionError if two different definitions claim one name or alias."""
     seen: dict[str, Loaded[T]] = {}
     for loaded in definitions:
         for name in _names(loaded.value):
@@ -99,7 +99,7 @@ def refuse_shared_names(definitions: Sequence[Loaded[T]], kind: type[T]) -> None
 
 
 def _names(value: Benchmark | EvalProtocol | Pair | Judge) -> tuple[str, ...]:
-    """The name of a definition, and those that other harnesses know it by."""
+    """The name of a definition, and its names in other harnesses."""
     return (value.name, *value.aliases) if isinstance(value, Benchmark) else (value.name,)
 
 
@@ -115,20 +115,20 @@ def _root() -> Path:
 
 
 def _execute(source: Source, content: bytes) -> ModuleType:
-    """The module made from exactly the hashed bytes; no bytecode file is read or written."""
+    """The module that the hashed bytes define; no bytecode file is read or written."""
     path = source.path
     if path.suffix != ".py":
         raise DefinitionError(f"{str(path)!r} is not a Python file", hint="its name ends in .py")
-    place = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    name = f"medeval_definition_{path.stem}_{place}_{source.sha256[:8]}"
+    path_hash = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    name = f"medeval_definition_{path.stem}_{path_hash}_{source.sha256[:8]}"
     if name in sys.modules:
         return sys.modules[name]
     module = ModuleType(name)
     module.__file__, module.__package__ = str(path), ""
-    # dataclasses look their own module up while it is being executed
+    # dataclasses look up their own module during its execution
     sys.modules[name] = module
     try:
-        with _faults_reported(str(path), path):
+        with _as_definition_errors(str(path), path):
             exec(compile(content, str(path), "exec"), vars(module))
     except DefinitionError:
         del sys.modules[name]
@@ -137,8 +137,8 @@ def _execute(source: Source, content: bytes) -> ModuleType:
 
 
 @contextmanager
-def _faults_reported(what: str, path: Path | None) -> Iterator[None]:
-    """Turn whatever executing a file raises into a DefinitionError that names the line."""
+def _as_definition_errors(what: str, path: Path | None) -> Iterator[None]:
+    """Turn any error from executing a file into a DefinitionError that names the line."""
     try:
         yield
     except DefinitionError as error:
@@ -150,12 +150,12 @@ def _faults_reported(what: str, path: Path | None) -> Iterator[None]:
             else None
         )
         raise DefinitionError(
-            f"{what} cannot be loaded: {_where(error, path)}", hint=hint
+            f"{what} cannot be loaded: {_described_error(error, path)}", hint=hint
         ) from error
 
 
-def _where(error: BaseException, path: Path | None) -> str:
-    """The error, after the last line that was reached: of the given file, or of any (None)."""
+def _described_error(error: BaseException, path: Path | None) -> str:
+    """The last line that ran, of `path` or (None) of any file, and then the error."""
     line: object = None
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename == str(path):
@@ -166,12 +166,12 @@ def _where(error: BaseException, path: Path | None) -> str:
     if isinstance(error, SyntaxError):
         message = error.msg
         line = error.lineno if path is not None else f"{error.lineno} of {error.filename}"
-    place = "" if line is None else f"line {line}: "
-    return f"{place}{type(error).__name__}: {message}"
+    location = "" if line is None else f"line {line}: "
+    return f"{location}{type(error).__name__}: {message}"
 
 
 def _load_module(dotted: str, kind: type[T]) -> tuple[Loaded[T], ...]:
-    with _faults_reported(f"the module {dotted!r}", None):
+    with _as_definition_errors(f"the module {dotted!r}", None):
         module = importlib.import_module(dotted)
     if module.__file__ is None:
         raise DefinitionError(

@@ -1,7 +1,7 @@
-"""Run folders joined into one: of shards, or of machines that knew nothing of each other.
+"""Joins run folders into one: the shards of a run, or runs from independent machines.
 
-All is checked before anything is written, lines are copied byte for byte, and what is there
-already is not written again: a merge that was cut off, or given one more run, is started anew.
+Everything is checked before anything is written, lines are copied byte for byte, and lines that
+exist already are skipped. So the same command finishes an interrupted merge, or adds one more run.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ from medeval.store.shards import missing_shards
 from medeval.types.run import DefinitionCopy, RunRecord
 from medeval.types.sample import MediaType
 
-# What must be equal in every run that names a benchmark; where its rows lay need not be.
-SAME_OF_BENCHMARKS = (
+# Fields of a benchmark that must be equal in every run; the origin of its rows may differ.
+EQUAL_BENCHMARK_FIELDS = (
     "revision", "count", "expected_count", "pairing", "aggregate", "suite", "cluster_size",
 )  # fmt: skip
 MEDIA_TYPES: dict[str, MediaType] = {
@@ -33,12 +33,12 @@ MEDIA_TYPES: dict[str, MediaType] = {
     ".png": "image/png",
     ".webp": "image/webp",
 }
-OTHER_FOLDER = "merge the runs that belong together, each kind into a folder of its own"
+SEPARATE_FOLDERS = "merge the runs that belong together, each kind into a folder of its own"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergeReport:
-    """What a merge came to. `missing` names each cell that lacks shards, and which."""
+    """The result of a merge. `missing` has a text for each cell that lacks shards."""
 
     folder: RunFolder
     summaries: Sequence[CellSummary]
@@ -52,10 +52,10 @@ class MergeReport:
 
 
 def merge(out: Path, runs: Sequence[Path]) -> MergeReport:
-    """Join run folders into `out`, which may be there already.
+    """Join run folders into `out`, which may exist already.
 
-    Raises RecordError, with `out` untouched, where two runs were made with other settings or
-    data, or tell differently of the same sample, repeat and arm; and where one is in use.
+    Raises RecordError, and leaves `out` unchanged, if two runs have different settings or data,
+    if they have different records of the same sample, repeat and arm, or if a run is in use.
     """
     sources = _sources(out, runs)
     folder = RunFolder(out)
@@ -66,13 +66,13 @@ def merge(out: Path, runs: Sequence[Path]) -> MergeReport:
         stack.enter_context(folder.lock())
         existing = [folder] if RunFolder.exists(out) else []
         _check([*existing, *sources])
-        n_added = sum(_take(folder, source) for source in sources)
+        n_added = sum(_copy_run(folder, source) for source in sources)
         cells = folder.cells()
         return MergeReport(
             folder=folder,
             summaries=write_results(folder, cells),
             n_added=n_added,
-            missing=[text for key in cells for text in _missing(folder.cell(key))],
+            missing=[text for key in cells for text in _missing_shards(folder.cell(key))],
         )
 
 
@@ -87,7 +87,7 @@ def _sources(out: Path, runs: Sequence[Path]) -> list[RunFolder]:
 
 
 def _check(folders: Sequence[RunFolder]) -> None:
-    """Raise RecordError where the folders cannot be one run."""
+    """Raise RecordError if the folders cannot be one run."""
     _check_records(folders)
     for benchmark in {name: None for folder in folders for name in folder.benchmarks()}:
         _Lines(f"benchmark {benchmark!r}").check(
@@ -117,19 +117,19 @@ def _check_records(folders: Sequence[RunFolder]) -> None:
                 raise RecordError(
                     f"{path} and {folder.path} differ in the {name[0]} of {name[1]!r}: "
                     f"{before!r} and {value!r}",
-                    hint=OTHER_FOLDER,
+                    hint=SEPARATE_FOLDERS,
                 )
 
 
 def _settings(record: RunRecord) -> Iterator[tuple[tuple[str, str], object]]:
-    """What must be equal in two runs that both name it, each by its kind and name."""
+    """The settings that must be equal in two runs which both have them, by kind and name."""
     for benchmark, judge in record.judges.items():
         yield ("judge", benchmark), judge
     for pair, arms in record.pairs.items():
         yield ("arms", pair), arms
-    for benchmark, part in record.benchmarks.items():
-        for field in SAME_OF_BENCHMARKS:
-            yield (field, benchmark), getattr(part, field)
+    for benchmark, entry in record.benchmarks.items():
+        for field in EQUAL_BENCHMARK_FIELDS:
+            yield (field, benchmark), getattr(entry, field)
 
 
 def _check_fields(key: CellKey, cells: Sequence[tuple[Path, CellFolder]]) -> None:
@@ -142,44 +142,44 @@ def _check_fields(key: CellKey, cells: Sequence[tuple[Path, CellFolder]]) -> Non
             raise RecordError(
                 f"cell {key.checkpoint!r} x {key.benchmark!r} x {key.protocol!r} of {path} was "
                 f"made with other settings than that of {first_path}:{lines}",
-                hint=OTHER_FOLDER,
+                hint=SEPARATE_FOLDERS,
             )
 
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """Lines by key, of which all that share one must be alike."""
+    """Lines of which all with the same key must be equal."""
 
     subject: str
 
     def check(self, lines: Iterator[tuple[Path, object, bytes]]) -> None:
-        """Raise RecordError at a line that differs from an earlier one of its key."""
+        """Raise RecordError at a line that differs from an earlier one with the same key."""
         seen: dict[object, tuple[bytes, Path]] = {}
         for path, key, data in lines:
             digest = hashlib.sha256(data).digest()
             before, first = seen.setdefault(key, (digest, path))
             if before != digest:
                 raise RecordError(
-                    f"{self.subject}: {first} and {path} tell differently of {key!r}",
+                    f"{self.subject}: {first} and {path} have different records of {key!r}",
                     hint="the same sample was run twice: leave one of the runs out",
                 )
 
 
-def _take(out: RunFolder, source: RunFolder) -> int:
-    """Copy what a run holds and the merged one lacks; how many trajectories that were."""
+def _copy_run(out: RunFolder, source: RunFolder) -> int:
+    """Copy what the merged run lacks; returns the number of copied trajectories."""
     for benchmark in source.benchmarks():
         out.write_samples(benchmark, source.samples(benchmark))
-    _take_record(out, source)
+    _copy_record(out, source)
     for path in sorted((source.path / "images").glob("[!.]*")):
         out.keep_image(path.stem, MEDIA_TYPES[path.suffix], path.read_bytes())
-    _take_replies(out, source)
-    return sum(_take_cell(out.cell(key), source.cell(key)) for key in source.cells())
+    _copy_replies(out, source)
+    return sum(_copy_cell(out.cell(key), source.cell(key)) for key in source.cells())
 
 
-def _take_record(out: RunFolder, source: RunFolder) -> None:
+def _copy_record(out: RunFolder, source: RunFolder) -> None:
     record = source.record()
-    kept = tuple(_kept(out, source, part) for part in record.definitions)
-    record = replace(record, definitions=kept)
+    definitions = tuple(_copied_definition(out, source, part) for part in record.definitions)
+    record = replace(record, definitions=definitions)
     if RunFolder.exists(out.path):
         before = out.record()
         new = tuple(item for item in record.sessions if item not in before.sessions)
@@ -189,12 +189,12 @@ def _take_record(out: RunFolder, source: RunFolder) -> None:
     out.write_record(record)
 
 
-def _kept(out: RunFolder, source: RunFolder, part: DefinitionCopy) -> DefinitionCopy:
+def _copied_definition(out: RunFolder, source: RunFolder, part: DefinitionCopy) -> DefinitionCopy:
     copy = source.path / "definitions" / part.copy_name
     return replace(part, copy_name=out.keep_definition(copy, part.kind, part.name))
 
 
-def _take_replies(out: RunFolder, source: RunFolder) -> None:
+def _copy_replies(out: RunFolder, source: RunFolder) -> None:
     known = set(_replies(out))
     new = [data for data in _replies(source) if data not in known]
     if new:
@@ -208,9 +208,9 @@ def _replies(folder: RunFolder) -> Iterator[bytes]:
         yield from (data for _, data in read_lines(path))
 
 
-def _take_cell(out: CellFolder, source: CellFolder) -> int:
+def _copy_cell(out: CellFolder, source: CellFolder) -> int:
     record = source.record()
-    assert record is not None, "a cell that is listed has its record"
+    assert record is not None, "a listed cell has its record"
     for entry in record.recorded:
         out.claim(record.fields, entry)
     done, judged, failures = out.done(), out.judged(), list(out.failures())
@@ -229,7 +229,7 @@ def _take_cell(out: CellFolder, source: CellFolder) -> int:
     return n_added
 
 
-def _missing(cell: CellFolder) -> Iterator[str]:
+def _missing_shards(cell: CellFolder) -> Iterator[str]:
     record = cell.record()
     entries: Sequence[Mapping[str, object]] = () if record is None else record.recorded
     shards = ", ".join(map(str, missing_shards(entries)))

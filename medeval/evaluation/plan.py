@@ -22,7 +22,7 @@ from medeval.types.definition import Loaded
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedBenchmark:
-    """A benchmark, where its rows come from if not the hub, and its judges, the primary first."""
+    """A benchmark with its judges, the primary one first; `data_dir` is None for the hub's rows."""
 
     loaded: Loaded[Benchmark]
     data_dir: Path | None
@@ -34,7 +34,7 @@ class PlannedBenchmark:
         return self.loaded.value.name
 
     def samples(self, options: PlanFile) -> BenchmarkSamples:
-        """Its samples, as far as the options ask for them."""
+        """The benchmark's samples that the options select."""
         return BenchmarkSamples(
             self.loaded.value,
             self.data_dir,
@@ -47,7 +47,7 @@ class PlannedBenchmark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Everything a run does, resolved: definitions loaded, checkpoints found."""
+    """The resolved plan of a run: definitions are loaded, checkpoints are found."""
 
     options: PlanFile
     backend: Backend
@@ -61,11 +61,11 @@ class Plan:
 
     @property
     def all_checkpoints(self) -> tuple[Checkpoint, ...]:
-        """The baseline, where there is one, and then the checkpoints."""
+        """The baseline, if there is one, and then the checkpoints."""
         return self.checkpoints if self.baseline is None else (self.baseline, *self.checkpoints)
 
     def cells(self) -> Iterator[tuple[Checkpoint, PlannedBenchmark, Loaded[EvalProtocol]]]:
-        """Every cell in the order it is run: by checkpoint, then benchmark, then protocol."""
+        """Every cell in the order of the run: by checkpoint, then benchmark, then protocol."""
         for checkpoint in self.all_checkpoints:
             for benchmark in self.benchmarks:
                 for protocol in self.protocols:
@@ -80,7 +80,7 @@ def cell_key(checkpoint: Checkpoint, benchmark: str, protocol: str) -> CellKey:
 
 
 def resolve(options: PlanFile) -> Plan:
-    """Load what the options name. Raises UsageError or DefinitionError, never later than here."""
+    """Load everything that the options name. Raises UsageError or DefinitionError."""
     if not options.benchmarks:
         raise UsageError("no benchmark to run", hint="--benchmarks NAME[,NAME]; see medeval list")
     backend = options.backend or ("openai" if options.base_url else "transformers")
@@ -101,7 +101,7 @@ def resolve(options: PlanFile) -> Plan:
         checkpoints=checkpoints,
         baseline=baseline,
         benchmarks=tuple(
-            replace(planned, judges=_ready(planned, client, options))
+            replace(planned, judges=_ready_judges(planned, client, options))
             for planned in plan_benchmarks(options)
         ),
         protocols=protocols,
@@ -112,7 +112,7 @@ def resolve(options: PlanFile) -> Plan:
 
 
 def judge_client(options: PlanFile) -> JudgeClient | None:
-    """The model that judges ask, None where the options name none; nothing is asked yet."""
+    """The client of the judges' model, not connected yet; None if the options name no model."""
     if options.judge_model is None:
         if options.judge_base_url is not None:
             raise UsageError(
@@ -129,17 +129,17 @@ def judge_client(options: PlanFile) -> JudgeClient | None:
     )
 
 
-def _ready(
+def _ready_judges(
     planned: PlannedBenchmark, client: JudgeClient | None, options: PlanFile
 ) -> tuple[Loaded[Judge], ...]:
-    """The judges of a benchmark, able to grade. Raises UsageError where one is not."""
+    """The judges of a benchmark, ready to grade. Raises UsageError if one cannot grade."""
     if options.defer_grading and client is None:
         return planned.judges
     return tuple(ready_judge(judge, client, f"of {planned.name!r} ") for judge in planned.judges)
 
 
 def ready_judge(judge: Loaded[Judge], client: JudgeClient | None, whose: str = "") -> Loaded[Judge]:
-    """A judge that is able to grade. Raises UsageError where it lacks a model or a package."""
+    """A judge that is ready to grade. Raises UsageError if it lacks a model or a package."""
     judge.value.check()
     if not judge.value.needs_endpoint:
         return judge
@@ -155,49 +155,49 @@ def ready_judge(judge: Loaded[Judge], client: JudgeClient | None, whose: str = "
 def _resolve_checkpoints(
     options: PlanFile, backend: str
 ) -> tuple[tuple[Checkpoint, ...], Checkpoint | None]:
-    there = _discovered(options.checkpoints)
-    found = [located(checkpoint) for checkpoint in _choose_steps(there, options.steps)]
-    found.extend(_single(model, backend) for model in options.model)
-    if not found:
+    discovered = _discovered(options.checkpoints)
+    checkpoints = [located(checkpoint) for checkpoint in _choose_steps(discovered, options.steps)]
+    checkpoints.extend(_single_checkpoint(model, backend) for model in options.model)
+    if not checkpoints:
         raise UsageError(
             "no checkpoint to evaluate", hint="--checkpoints DIR for a series, --model for one"
         )
-    ids = [checkpoint.id for checkpoint in found]
+    ids = [checkpoint.id for checkpoint in checkpoints]
     for identity in ids:
         if ids.count(identity) > 1:
             raise UsageError(
                 f"two checkpoints are called {identity!r}", hint="name them apart: NAME=DIR"
             )
-    if any(checkpoint.series == BASELINE for checkpoint in found):
+    if any(checkpoint.series == BASELINE for checkpoint in checkpoints):
         raise UsageError(
             f"{BASELINE!r} is the name of step 0 of every series, not of a series",
             hint="give it another name, NAME=DIR, or name that model with --baseline",
         )
     if options.baseline is None:
-        return tuple(found), None
-    baseline = replace(_single(options.baseline, backend), series=BASELINE, step=0)
-    for checkpoint in found:
+        return tuple(checkpoints), None
+    baseline = replace(_single_checkpoint(options.baseline, backend), series=BASELINE, step=0)
+    for checkpoint in checkpoints:
         if checkpoint.step == 0:
             raise UsageError(
-                f"--baseline is step 0 of every series, but {checkpoint.id!r} is there already",
+                f"--baseline is step 0 of every series, and so is {checkpoint.id!r}",
                 hint="leave one out: --steps chooses the steps of a series",
             )
-    return tuple(found), baseline
+    return tuple(checkpoints), baseline
 
 
 def _discovered(arguments: tuple[str, ...]) -> list[Checkpoint]:
-    """The checkpoints of all folders; two folders are one series only where both are named so."""
+    """The checkpoints of all folders; two folders are one series only if both are named alike."""
     found: list[Checkpoint] = []
-    named: dict[str, bool] = {}
+    named_by_user: dict[str, bool] = {}
     for argument in arguments:
         checkpoints = discover(argument)
         series, is_named = checkpoints[0].series, "=" in argument and not Path(argument).exists()
-        if series in named and not (is_named and named[series]):
+        if series in named_by_user and not (is_named and named_by_user[series]):
             raise UsageError(
                 f"two folders of --checkpoints give the series {series!r}",
                 hint="name them apart, or both alike where they are one series: NAME=DIR",
             )
-        named[series] = is_named
+        named_by_user[series] = is_named
         found.extend(checkpoints)
     return found
 
@@ -206,14 +206,14 @@ def _choose_steps(found: list[Checkpoint], steps: tuple[int, ...] | None) -> lis
     if steps is None:
         return found
     for series in dict.fromkeys(checkpoint.series for checkpoint in found):
-        there = [c.step for c in found if c.series == series]
-        missing = [step for step in steps if step not in there]
+        found_steps = [c.step for c in found if c.series == series]
+        missing = [step for step in steps if step not in found_steps]
         if missing:
-            raise UsageError(f"series {series!r} has no step {missing!r}; found: {there!r}")
+            raise UsageError(f"series {series!r} has no step {missing!r}; found: {found_steps!r}")
     return [checkpoint for checkpoint in found if checkpoint.step in steps]
 
 
-def _single(model: str, backend: str) -> Checkpoint:
+def _single_checkpoint(model: str, backend: str) -> Checkpoint:
     name, separator, location = model.partition("=")
     if not separator:
         name, location = Path(model).resolve().name if Path(model).is_dir() else model, model
@@ -244,7 +244,7 @@ def _with_overrides(pair: Loaded[Pair], options: PlanFile) -> Loaded[Pair]:
 
 
 def _override(protocol: EvalProtocol, options: PlanFile) -> EvalProtocol:
-    """The protocol with the sampling settings that the options change, in both arms alike."""
+    """The protocol with the sampling settings that the options override."""
     changes = {
         name: value
         for name in ("max_tokens", "temperature")
@@ -255,7 +255,7 @@ def _override(protocol: EvalProtocol, options: PlanFile) -> EvalProtocol:
 
 
 def plan_benchmarks(options: PlanFile) -> tuple[PlannedBenchmark, ...]:
-    """The benchmarks that options name, with their rows and judges."""
+    """The benchmarks that the options name, with their data folders and judges."""
     loaded = [load(name, Benchmark) for name in options.benchmarks]
     refuse_shared_names(loaded, Benchmark)
     names = {
@@ -281,7 +281,7 @@ def plan_benchmarks(options: PlanFile) -> tuple[PlannedBenchmark, ...]:
 def _by_benchmark(
     arguments: tuple[str, ...], names: Mapping[str, str], flag: str
 ) -> dict[str, list[str]]:
-    """Values of a `[NAME=]VALUE` flag by benchmark; one without a name is for all of them.
+    """Values of a `[NAME=]VALUE` flag, by benchmark; one without a name is for every benchmark.
 
     `names` maps each name and alias of a benchmark to its name.
     """
@@ -292,7 +292,7 @@ def _by_benchmark(
         if not separator or Path(argument).exists():
             if flag == "--data-dir" and len(benchmarks) > 1:
                 raise UsageError(
-                    f"{flag} {argument!r} does not say which benchmark it holds",
+                    f"{flag} {argument!r} does not name its benchmark",
                     hint=f"{flag} NAME=DIR, with NAME one of {', '.join(benchmarks)}",
                 )
             for benchmark in benchmarks:

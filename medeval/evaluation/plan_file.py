@@ -1,7 +1,7 @@
-"""The options of a run, as flags and plan files give them.
+"""The options of a run, read from flags and plan files.
 
-A plan file is TOML with the names of the long flags, with underscores. Flags given in addition to
-a file win over it. `medeval.cli.plan_options` makes the flags from the fields of `PlanFile`.
+A plan file is TOML with the names of the long flags, with underscores. A flag wins over the same
+option in a file. `medeval.cli.plan_options` makes the flags from the fields of `PlanFile`.
 """
 
 import difflib
@@ -27,12 +27,12 @@ from medeval.store.shards import Shard
 
 
 def _listed(value: object) -> object:
-    """A single name where a list of names is expected, as that list."""
+    """The value, with a single name as a list of one name."""
     return (value,) if isinstance(value, str) else value
 
 
 def _shard(text: str) -> str:
-    """A shard in the form it is recorded in."""
+    """A shard in its recorded form, `i/n`."""
     return str(Shard.read(text))
 
 
@@ -43,10 +43,10 @@ Backend = Literal["transformers", "vllm", "vllm-server", "openai"]
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """How a field of `PlanFile` looks as a flag of the command line.
+    """How the command line shows a field of `PlanFile` as a flag.
 
-    A tuple's values are split at commas where `metavar` ends in `,...`. `default` describes a
-    default that is computed.
+    A tuple's values are split at commas if `metavar` ends in `,...`. `default` describes a
+    computed default.
     """
 
     group: Literal["Models", "Data", "Protocol", "Engine", "Judging", "Run"]
@@ -85,11 +85,11 @@ class PlanFile(BaseModel):
     sample_id: Annotated[Names, Flag("Data", "ID,...")] = ()
     """Only the samples with these ids."""
     shard: Annotated[Annotated[str, AfterValidator(_shard)] | None, Flag("Data", "I/N")] = None
-    """Only the Ith of N parts of each benchmark's samples, in a run folder of its own; medeval
-    merge joins them.
+    """Only the Ith of N parts of each benchmark's samples, in a separate run folder; medeval merge
+    joins the parts.
     """
     allow_count_mismatch: Annotated[bool, Flag("Data")] = False
-    """Run a data set with more or fewer rows than were published."""
+    """Accept a data set whose number of rows is not the published one."""
 
     pairs: Annotated[Names, Flag("Protocol", "NAME,...", default="crop_zoom")] = ()
     """Pairs of protocols, one without tools and one with."""
@@ -108,11 +108,11 @@ class PlanFile(BaseModel):
         Backend | None, Flag("Engine", default="openai with --base-url, else transformers")
     ] = None
     """What runs the model: transformers or vllm in this process, a vLLM server that medeval starts
-    (vllm-server), or a server that is running (openai).
+    (vllm-server), or a server that runs already (openai).
     """
     base_url: Annotated[str | None, Flag("Engine", "URL[,URL...]")] = None
-    """The address of an OpenAI-compatible server. Of several that serve the same model, each
-    request goes to the one with the fewest in flight.
+    """The address of an OpenAI-compatible server. With several that serve the same model, each
+    request goes to the server with the fewest requests in flight.
     """
     model_args: Annotated[dict[str, JsonValue], Flag("Engine", "K=V,...")] = Field(
         default_factory=dict
@@ -121,25 +121,25 @@ class PlanFile(BaseModel):
     concurrency: Annotated[
         int | None, Flag("Engine", "N", default="32 for openai, 96 for transformers, 256 for vLLM")
     ] = Field(default=None, ge=1)
-    """Samples in flight at once, in each worker. A server that refuses requests for being too many
-    gets fewer until it accepts them again.
+    """Samples in flight at once, in each worker. If a server refuses requests as too many, it gets
+    fewer until it accepts them again.
     """
     workers: Annotated[int | None, Flag("Engine", "N")] = Field(default=None, ge=1)
-    """Processes on this machine, each with an engine of its own; each evaluates one checkpoint at a
-    time.
+    """Worker processes on this machine, each with its own engine; each evaluates one checkpoint at
+    a time.
     """
     gpus_per_worker: Annotated[
         int | None, Flag("Engine", "K", default="1, where there are any")
     ] = Field(default=None, ge=1)
-    """GPUs of each worker, out of CUDA_VISIBLE_DEVICES or all of the machine's."""
+    """GPUs of each worker, taken from CUDA_VISIBLE_DEVICES or from all GPUs of the machine."""
     cluster: Annotated[Literal["ray"] | None, Flag("Engine")] = None
-    """Run the workers on the Ray cluster that RAY_ADDRESS names, or on this machine. Parts of a
-    checkpoint run side by side, into the one run folder.
+    """Run the workers on the Ray cluster that RAY_ADDRESS names, or on this machine. Several
+    workers share a checkpoint, and all write to one run folder.
     """
 
     judge: Annotated[Names, Flag("Judging", "[NAME=]JUDGE,...")] = ()
-    """Judges instead of the benchmarks' own, or of benchmark NAME's alone. The tables show the
-    first judge's verdicts.
+    """Judges that replace the benchmarks' own, or only those of benchmark NAME. The tables show the
+    verdicts of the first judge.
     """
     judge_model: Annotated[str | None, Flag("Judging", "NAME")] = None
     """The model that judges ask: a name that its server knows, or [NAME=]DIR for --judge-backend
@@ -148,13 +148,13 @@ class PlanFile(BaseModel):
     judge_base_url: Annotated[str | None, Flag("Judging", "URL")] = None
     """The OpenAI-compatible server of --judge-model."""
     judge_backend: Annotated[JudgeBackend | None, Flag("Judging", default="openai")] = None
-    """With vllm-server, medeval starts a server for --judge-model, and ends it."""
+    """With vllm-server, medeval starts and ends a server for --judge-model."""
     judge_api_key_variable: Annotated[str, Flag("Judging", "VARIABLE")] = "OPENAI_API_KEY"
-    """The environment variable with that server's key."""
+    """The environment variable with the API key of the judges' server."""
     judge_concurrency: Annotated[int, Flag("Judging", "N")] = Field(default=32, ge=1)
     """Requests to --judge-model in flight at once."""
     judge_max_calls: Annotated[int | None, Flag("Judging", "N")] = Field(default=None, ge=1)
-    """The most requests to --judge-model; answers beyond them stay unscored."""
+    """The most requests to --judge-model; further answers stay unscored."""
     judge_args: Annotated[dict[str, Scalar], Flag("Judging", "K=V,...")] = Field(
         default_factory=dict
     )
@@ -165,21 +165,21 @@ class PlanFile(BaseModel):
     """Only make trajectories; medeval grade judges them later."""
 
     output_dir: Annotated[str | None, Flag("Run", "DIR", default="outputs/<series>")] = None
-    """The run folder; one that exists is resumed or extended."""
+    """The run folder; an existing run is resumed or extended."""
     fresh: Annotated[bool, Flag("Run")] = False
     """First delete the plan's cells in the run folder."""
     keep_images: Annotated[int, Flag("Run", "N")] = Field(default=0, ge=-1)
     """Keep the images that tools make of the first N samples; -1 keeps all."""
     max_unscored: Annotated[int, Flag("Run", "N")] = Field(default=0, ge=0)
-    """Exit with 1 where more than N samples are left unscored."""
+    """Exit with code 1 if more than N samples stay unscored."""
     time_limit: Annotated[float | None, Flag("Run", "SECONDS")] = Field(default=None, gt=0)
-    """Finish what is in flight and exit with 3 after this long."""
+    """After this many seconds, finish the samples in flight and exit with code 3."""
 
 
 def read_options(path: Path | None, flags: Mapping[str, object]) -> PlanFile:
-    """The options of a plan file, if one is given, with the flags that were given over them.
+    """The options of a plan file, if `path` is given, overridden by `flags`.
 
-    Raises UsageError naming the key or flag that is not understood.
+    Raises UsageError, naming the key or flag that is unknown or invalid.
     """
     values: dict[str, Any] = {}
     if path is not None:

@@ -1,14 +1,14 @@
-"""Where a run reports how far it is."""
+"""The interface through which a run reports its progress."""
 
 from collections.abc import Callable
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """A place for a run's progress and messages: a bar, a log, the process that started it."""
+    """Receives a run's progress and messages: a bar, a log, or the process that started the run."""
 
     def advance(self, *, scored: bool) -> None:
-        """Count one missing trajectory as done: made (`scored`), or failed and left unscored."""
+        """Count one trajectory as done: made (`scored`), or failed and left unscored."""
         ...
 
     def tell(self, message: str) -> None:
@@ -16,5 +16,5 @@ class Progress(Protocol):
         ...
 
 
-# Begins to report on a run, given how many trajectories are missing.
+# Starts the report on a run, given the number of missing trajectories.
 OpenProgress = Callable[[int], Progress]

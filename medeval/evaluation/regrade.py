@@ -1,4 +1,4 @@
-"""A run judged anew from its folder alone: no data set, no engine."""
+"""Judges a run again from its folder alone, without data set and engine."""
 
 import asyncio
 import csv
@@ -29,9 +29,9 @@ from medeval.types.run import DefinitionCopy, Metric, RunRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegradeSettings:
-    """How a run is judged again: by which model, and with how many requests at once (`places`).
+    """How a run is judged again: `client` asks the judges' model, `places` requests at once.
 
-    `again` also judges answers that have a verdict. `tell` shows a message to people.
+    With `again`, answers that have a verdict are judged as well. `tell` shows a message to people.
     """
 
     client: JudgeClient | None = None
@@ -41,30 +41,30 @@ class RegradeSettings:
 
 
 def regrade(
-    folder: RunFolder, judges: Sequence[Loaded[Judge]], how: RegradeSettings | None = None
+    folder: RunFolder, judges: Sequence[Loaded[Judge]], settings: RegradeSettings | None = None
 ) -> list[CellSummary]:
-    """Judge every cell, by the given judges or, without any, by each benchmark's own.
+    """Judge every cell by `judges` or, without any, by each benchmark's own judge.
 
-    Only trajectories without a verdict by the judge are judged, unless all of them again. The
-    benchmark's own judge is the copy that the run kept, so its identity stays. Outcomes and the
-    table are rebuilt; those of a given judge stand beside the primary judge's, under its name.
+    Trajectories that have a verdict by the judge are skipped, unless the settings say `again`.
+    The benchmark's own judge is the copy in the run folder, so its identity stays. Outcomes and
+    tables are rebuilt; those of `judges` are added under the name of each.
 
-    A judge that asks a model needs `client`, except that a benchmark's own may do with the
-    replies that the run kept. Raises UsageError where that cannot be.
+    A judge that asks a model needs `client`; only a benchmark's own judge may use the replies in
+    the run folder instead. Raises UsageError if a judge has neither.
     """
-    how = how or RegradeSettings()
+    settings = settings or RegradeSettings()
     with folder.lock():
         record, cells = folder.record(), folder.cells()
-        judges = [ready_judge(judge, how.client) for judge in judges]
+        judges = [ready_judge(judge, settings.client) for judge in judges]
         if judges:
             chosen = {key.benchmark: judges for key in cells}
             folder.write_record(_with_judges(folder, record, judges))
         else:
-            client, own = _own_judges(folder, record, cells, how.client)
-            how = replace(how, client=client)
+            client, own = _own_judges(folder, record, cells, settings.client)
+            settings = replace(settings, client=client)
             chosen = {benchmark: [judge] for benchmark, judge in own.items()}
             _record_models(folder, record, own)
-        asyncio.run(_judge(folder, cells, chosen, how))
+        asyncio.run(_judge(folder, cells, chosen, settings))
         identities: list[str | None] = [judge_identity(judge) for judge in judges]
         return [
             summary
@@ -77,55 +77,56 @@ async def _judge(
     folder: RunFolder,
     cells: Sequence[CellKey],
     chosen: dict[str, list[Loaded[Judge]]],
-    how: RegradeSettings,
+    settings: RegradeSettings,
 ) -> None:
     async with AsyncExitStack() as stack:
-        if how.client is not None:
-            await stack.enter_async_context(opened(how.client, folder.path, how.tell))
+        if settings.client is not None:
+            await stack.enter_async_context(opened(settings.client, folder.path, settings.tell))
         for key in cells:
             await judge_cell(
                 folder.cell(key),
                 folder.samples(key.benchmark),
                 chosen[key.benchmark],
-                again=how.again,
-                places=how.places,
+                again=settings.again,
+                places=settings.places,
             )
 
 
 def write_agreements(folder: RunFolder, judges: Sequence[str]) -> list[Agreement]:
-    """How far judges agree over a run, those that saw the same answers; each by its identity.
+    """The agreement of each two judges that saw the same answers of a run.
 
-    Without any, the benchmarks' own. What they disagree on goes to `tables/disagreements.csv`.
+    `judges` are judge identities; without any, the benchmarks' own judges are compared. The
+    answers on which they disagree are written to `tables/disagreements.csv`.
     """
     judges = judges or sorted(set(folder.record().judges.values()))
-    found = [
+    agreements = [
         agreement
         for agreement in judge_agreements(folder, judges)
         if agreement.n or agreement.undecided
     ]
-    if found:
+    if agreements:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(DISAGREEMENT_COLUMNS)
-        writer.writerows(row for agreement in found for row in disagreement_rows(agreement))
+        writer.writerows(row for agreement in agreements for row in disagreement_rows(agreement))
         folder.write_table("disagreements.csv", text.getvalue())
-    return found
+    return agreements
 
 
 def _own_judges(
     folder: RunFolder, record: RunRecord, cells: Sequence[CellKey], client: JudgeClient | None
 ) -> tuple[JudgeClient | None, dict[str, Loaded[Judge]]]:
-    """Each benchmark's own judge, able to grade, and the client that those share."""
+    """The client that the benchmarks' own judges share, and each judge, ready to grade."""
     own = {key.benchmark: kept_judge(folder, record, key.benchmark) for key in cells}
     for benchmark, judge in own.items():
         model = judge.value.model
         if judge.value.needs_endpoint and model is not None:
-            # the replies that were kept may be all that is needed
+            # the replies in the run folder may be enough
             client = client or JudgeClient(model, None)
             if client.name != model:
                 raise UsageError(
                     f"{benchmark!r} is judged by {judge_identity(judge)!r}, not by {client.name!r}",
-                    hint=f"--judge {judge.value.name} adds another model's verdicts beside",
+                    hint=f"--judge {judge.value.name} adds the verdicts of another model",
                 )
     return client, {
         benchmark: ready_judge(judge, client, f"of {benchmark!r} ")
@@ -134,7 +135,7 @@ def _own_judges(
 
 
 def _record_models(folder: RunFolder, record: RunRecord, own: dict[str, Loaded[Judge]]) -> None:
-    """Write down which model judges, where grading was deferred before one was named."""
+    """Record which model judges, if the deferred run did not name one."""
     named = {benchmark: judge_identity(judge) for benchmark, judge in own.items()}
     if any(record.judges[benchmark] != identity for benchmark, identity in named.items()):
         later = RunRecord(sessions=(), judges=named, metrics=_metrics(list(own.values())))
@@ -144,18 +145,18 @@ def _record_models(folder: RunFolder, record: RunRecord, own: dict[str, Loaded[J
 def kept_judge(folder: RunFolder, record: RunRecord, benchmark: str) -> Loaded[Judge]:
     """The primary judge of a benchmark, from the copy of its definition in the run folder.
 
-    Where it asks a model, it has the model's name, and still nobody to ask.
+    If it asks a model, it has the model's name but no client.
     """
     identity = record.judges[benchmark]
     name, _, model = identity.partition("#")[0].partition("@")
-    for part in record.definitions:
-        if part.kind == "judge" and part.name == name:
-            for judge in _copied_judges(folder, part):
+    for copy in record.definitions:
+        if copy.kind == "judge" and copy.name == name:
+            for judge in _copied_judges(folder, copy):
                 named = Loaded(replace(judge.value, model=model or None), judge.source)
                 if judge_identity(named) == identity:
                     return named
     raise RecordError(
-        f"the run keeps no definition of its judge {identity!r}",
+        f"the run folder has no definition of its judge {identity!r}",
         hint="definitions/ was changed: restore it from a copy, or name a judge with --judge",
     )
 
@@ -181,7 +182,7 @@ def _metrics(judges: Sequence[Loaded[Judge]]) -> dict[str, Metric]:
 def _with_judges(
     folder: RunFolder, record: RunRecord, judges: Sequence[Loaded[Judge]]
 ) -> RunRecord:
-    parts = tuple(
+    copies = tuple(
         DefinitionCopy(
             kind="judge",
             name=judge.value.name,
@@ -191,4 +192,4 @@ def _with_judges(
         )
         for judge in judges
     )
-    return record.extended(RunRecord(sessions=(), definitions=parts, metrics=_metrics(judges)))
+    return record.extended(RunRecord(sessions=(), definitions=copies, metrics=_metrics(judges)))

@@ -1,4 +1,4 @@
-"""A plan carried out: the run folder, every checkpoint's cells, and what they come to."""
+"""Carries out a plan: writes the run folder, evaluates every checkpoint, reports the results."""
 
 import asyncio
 from collections import Counter
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from medeval.analysis.results import write_results
 from medeval.analysis.summary import CellSummary
-from medeval.evaluation.cell import Cell, is_complete, n_missing, refusal_of, wanted
+from medeval.evaluation.cell import Cell, is_complete, n_missing, planned_keys, refusal_of
 from medeval.evaluation.checkpoint import Evaluation, Group, OpenModel, cells_of
 from medeval.evaluation.cost import EarlierCosts, Estimate
 from medeval.evaluation.interrupt import Interrupt, Interruption
@@ -21,19 +21,19 @@ from medeval.evaluation.run_record import record_run
 from medeval.evaluation.workers.devices import devices_of
 from medeval.evaluation.workers.pool import run_in_workers
 from medeval.evaluation.workers.ray import run_on_ray
-from medeval.images.cache import FOLDER, kept_in
+from medeval.images.cache import FOLDER, open_cache
 from medeval.scoring.grade import judge_identity
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.sample import SampleRecord
 from medeval.types.trajectory import Usage
 
-# One checkpoint's images are kept where such a share of them comes again.
-LEAST_AGAIN: Final = 0.1
+# With one checkpoint, images are cached if more than this share of them is a repetition.
+MIN_REPEATED_SHARE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """How a run ended. `stopped` maps a cell to why it could not go on.
+    """How a run ended. `stopped` maps a cell to the reason why it could not continue.
 
     `unscored` counts samples times repeats that the plan asks for and that have no verdict by
     the primary judge, or no trajectory where grading was deferred.
@@ -48,17 +48,17 @@ class RunReport:
 
     @property
     def closing_words(self) -> str:
-        """What the table does not say: why cells stopped, what is missing, where all of it is."""
+        """The lines below the table: why cells stopped, what is missing, the run folder."""
         lines = [
             f"stopped: {name}: {reason.splitlines()[0]}" for name, reason in self.stopped.items()
         ]
-        again = "the same command" + (" without --fresh" if self.options.fresh else "")
+        command = "the same command" + (" without --fresh" if self.options.fresh else "")
         if self.interruption is not None:
-            lines.append(f"ended early ({self.interruption}); {again} resumes")
+            lines.append(f"ended early ({self.interruption}); {command} resumes")
         elif self.unscored:
             lines.append(
                 f"{self.unscored} unscored: failures.jsonl in each cell's folder says why; "
-                f"{again} tries them again"
+                f"{command} tries them again"
             )
         if self.options.defer_grading:
             lines.append(f"grading was deferred: medeval grade {self.folder.path}")
@@ -67,7 +67,7 @@ class RunReport:
     def _cost(self) -> Iterator[str]:
         """One line with the cost of all cells together, if the engine counted tokens.
 
-        It has no engine-seconds if cells of an older version are among them, which recorded none.
+        It has no engine-seconds if some cells were made by an older version, which recorded none.
         """
         costs = [summary.cost for summary in self.summaries]
         usage = sum((cost.usage for cost in costs), Usage())
@@ -88,10 +88,10 @@ class RunReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellPreview:
-    """A cell of a plan: how many trajectories it wants, and how many are done.
+    """A cell of a plan: how many trajectories are `wanted`, and how many of them are `done`.
 
-    `refusal` says why the cell in the folder was made with other settings, None where it was
-    not. `estimate` is the cost of the missing trajectories.
+    `refusal` is why the plan cannot continue the cell in the run folder, None if it can.
+    `estimate` is the cost of the missing trajectories.
     """
 
     key: CellKey
@@ -102,7 +102,7 @@ class CellPreview:
 
 
 def preview(plan: Plan) -> list[CellPreview]:
-    """What a plan would do; starts no engine and writes nothing."""
+    """The state of each cell of a plan; starts no engine and writes nothing."""
     folder = RunFolder(plan.output_dir)
     samples = {planned.name: planned.samples(plan.options) for planned in plan.benchmarks}
     cells = [cell for group in cells_of(folder, plan, samples).values() for cell in group]
@@ -123,8 +123,8 @@ def carry_out(plan: Plan, open_model: OpenModel, open_progress: OpenProgress) ->
     """Run, resume or extend a plan in its output folder.
 
     `open_progress` is called once the number of missing trajectories is known. Raises
-    UsageError, DataError or RecordError before any engine starts where the plan cannot be
-    carried out there; later failures are in the report.
+    UsageError, DataError or RecordError, before any engine starts, if the plan cannot be carried
+    out in that folder; later failures are in the report.
     """
     interrupt = Interrupt()
     if plan.options.workers is not None or plan.options.gpus_per_worker is not None:
@@ -134,7 +134,7 @@ def carry_out(plan: Plan, open_model: OpenModel, open_progress: OpenProgress) ->
     images: Counter[str] = Counter()
     with folder.lock():
         for name, benchmark in samples.items():
-            folder.write_samples(name, _counted(benchmark.records(), images))
+            folder.write_samples(name, _count_images(benchmark.records(), images))
         record_run(folder, plan, samples)
         by_checkpoint = cells_of(folder, plan, samples)
         cells = [cell for group in by_checkpoint.values() for cell in group]
@@ -145,12 +145,15 @@ def carry_out(plan: Plan, open_model: OpenModel, open_progress: OpenProgress) ->
         interrupt.tell = progress.tell
         keeps_images = _is_cache_worth_it(list(by_checkpoint.items()), images)
         with (
-            kept_in(folder.path, goes_on=lambda: interrupt.reason is not None and _lacks_any(cells))
+            open_cache(
+                folder.path,
+                is_resumable=lambda: interrupt.reason is not None and _is_any_missing(cells),
+            )
             if keeps_images or (folder.path / FOLDER).is_dir()
             else nullcontext()
         ) as image_cache:
             evaluation = Evaluation(plan, folder, progress, interrupt, image_cache=image_cache)
-            _in_own_loop(_evaluate(evaluation, list(by_checkpoint.items()), open_model))
+            _run_in_event_loop(_evaluate(evaluation, list(by_checkpoint.items()), open_model))
         return RunReport(
             folder=folder,
             summaries=write_results(folder, [cell.folder.key for cell in cells]),
@@ -161,50 +164,56 @@ def carry_out(plan: Plan, open_model: OpenModel, open_progress: OpenProgress) ->
         )
 
 
-def _counted(samples: Iterable[SampleRecord], images: Counter[str]) -> Iterator[SampleRecord]:
-    """The same samples, with their images counted by SHA-256 as they pass."""
+def _count_images(samples: Iterable[SampleRecord], images: Counter[str]) -> Iterator[SampleRecord]:
+    """Yield the samples unchanged, and count their images by SHA-256 in `images`."""
     for sample in samples:
         images.update(image.sha256 for image in sample.images if image.sha256 is not None)
         yield sample
 
 
 def _is_cache_worth_it(groups: Sequence[Group], images: Counter[str]) -> bool:
-    """Whether some of the images to be sent come again: later, or with another sample."""
+    """Whether enough images are sent more than once: at a later checkpoint or in another sample."""
     n_unfinished = sum(not all(map(is_complete, cells)) for _, cells in groups)
-    n_again = images.total() - len(images)
-    return n_unfinished > 1 or (n_unfinished == 1 and n_again > LEAST_AGAIN * images.total())
+    n_repeated = images.total() - len(images)
+    return n_unfinished > 1 or (
+        n_unfinished == 1 and n_repeated > MIN_REPEATED_SHARE * images.total()
+    )
 
 
 async def _evaluate(evaluation: Evaluation, groups: Sequence[Group], open_model: OpenModel) -> None:
-    """Bring all checkpoints up to date, those that need an engine in workers where there are any.
+    """Bring all checkpoints up to date; workers, if the plan has any, do those that need an engine.
 
-    Raises FatalModelError, before any engine starts, where the judges' model cannot be asked.
+    Raises FatalModelError, before any engine starts, if the judges' model cannot be reached.
     """
-    plan, here, dealt = evaluation.plan, groups, []
+    plan, local, distributed = evaluation.plan, groups, []
     if plan.options.workers is not None or plan.options.cluster is not None:
-        dealt = [group for group in groups if not all(map(is_complete, group[1]))]
-        here = [group for group in groups if group not in dealt]
+        distributed = [group for group in groups if not all(map(is_complete, group[1]))]
+        local = [group for group in groups if group not in distributed]
 
-    async def given(some: Sequence[Group]) -> AsyncIterator[Group]:
+    async def after_other_cells(some: Sequence[Group]) -> AsyncIterator[Group]:
         await evaluation.judge_cells_outside_the_plan(groups)
         for group in some:
             yield group
 
-    await evaluation.run(given(here), open_model, asks_judges=_will_ask_judges(plan, groups))
-    if not dealt or evaluation.interrupt.reason is not None:
+    await evaluation.run(
+        after_other_cells(local), open_model, connects_judges=_needs_judge_model(plan, groups)
+    )
+    if not distributed or evaluation.interrupt.reason is not None:
         return
     if plan.options.cluster is None:
-        await run_in_workers(plan, dealt, evaluation.progress, evaluation.interrupt)
+        await run_in_workers(plan, distributed, evaluation.progress, evaluation.interrupt)
         return
-    await run_on_ray(plan, evaluation.folder, dealt, evaluation.progress, evaluation.interrupt)
-    for cell in (cell for _, cells in dealt for cell in cells):
+    await run_on_ray(
+        plan, evaluation.folder, distributed, evaluation.progress, evaluation.interrupt
+    )
+    for cell in (cell for _, cells in distributed for cell in cells):
         cell.done = cell.folder.done()
     # a worker may have been lost between a trajectory and its verdict
-    complete = [group for group in dealt if all(map(is_complete, group[1]))]
-    await evaluation.run(given(complete), open_model, asks_judges=False)
+    complete = [group for group in distributed if all(map(is_complete, group[1]))]
+    await evaluation.run(after_other_cells(complete), open_model, connects_judges=False)
 
 
-def _will_ask_judges(plan: Plan, groups: Iterable[Group]) -> bool:
+def _needs_judge_model(plan: Plan, groups: Iterable[Group]) -> bool:
     return not plan.options.defer_grading and any(
         judge.value.needs_endpoint and not is_complete(cell)
         for _, group in groups
@@ -213,8 +222,8 @@ def _will_ask_judges(plan: Plan, groups: Iterable[Group]) -> bool:
     )
 
 
-def _in_own_loop(work: Coroutine[Any, Any, None]) -> None:
-    """Run to the end, in a thread where the caller's own event loop runs: in a notebook."""
+def _run_in_event_loop(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` to its end; in a thread if an event loop runs already, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -224,8 +233,8 @@ def _in_own_loop(work: Coroutine[Any, Any, None]) -> None:
             executor.submit(asyncio.run, work).result()
 
 
-def _lacks_any(cells: Iterable[Cell]) -> bool:
-    """Whether any trajectory is missing in the cells' folders, which workers write too."""
+def _is_any_missing(cells: Iterable[Cell]) -> bool:
+    """Whether a trajectory is missing in the cells' folders, to which workers write as well."""
     return any(n_missing(cell, cell.folder.done()) for cell in cells)
 
 
@@ -234,4 +243,4 @@ def _n_unscored(cell: Cell, plan: Plan) -> int:
         scored = cell.folder.done()
     else:
         scored = cell.folder.judged_by(judge_identity(cell.planned.judges[0]))
-    return sum(key not in scored for key in wanted(cell))
+    return sum(key not in scored for key in planned_keys(cell))

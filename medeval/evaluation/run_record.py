@@ -1,4 +1,4 @@
-"""run.json, written or extended: the options and versions of a run, and what its scores mean."""
+"""Writes or extends run.json: the options and versions of a run, and what its scores mean."""
 
 import platform
 import subprocess
@@ -30,7 +30,7 @@ def record_run(folder: RunFolder, plan: Plan, samples: Mapping[str, BenchmarkSam
     """Write or extend run.json, and keep a copy of every definition file."""
     record = RunRecord(
         sessions=(session(plan.options.model_dump(mode="json"), seed=plan.options.seed),),
-        definitions=tuple(_kept_definitions(folder, plan)),
+        definitions=tuple(_definition_copies(folder, plan)),
         judges={planned.name: judge_identity(planned.judges[0]) for planned in plan.benchmarks},
         benchmarks={
             planned.name: _benchmark_record(planned, samples[planned.name])
@@ -51,14 +51,14 @@ def record_run(folder: RunFolder, plan: Plan, samples: Mapping[str, BenchmarkSam
     if RunFolder.exists(folder.path):
         before = folder.record()
         if plan.options.defer_grading:
-            # the judge that graded what is there already stays the primary one
+            # the judge of the earlier verdicts stays the primary one
             record = replace(record, judges={**record.judges, **before.judges})
         record = before.extended(record)
     folder.write_record(record)
 
 
-def _kept_definitions(folder: RunFolder, plan: Plan) -> Iterator[DefinitionCopy]:
-    """A copy of each definition file, kept in the folder."""
+def _definition_copies(folder: RunFolder, plan: Plan) -> Iterator[DefinitionCopy]:
+    """Copy each definition file into the run folder."""
     used: list[tuple[DefinitionKind, str, Source]] = [
         *(("benchmark", planned.name, planned.loaded.source) for planned in plan.benchmarks),
         *(("protocol", protocol.value.name, protocol.source) for protocol in plan.protocols),
@@ -95,7 +95,7 @@ def _benchmark_record(planned: PlannedBenchmark, samples: BenchmarkSamples) -> B
 def session(
     plan: Mapping[str, JsonValue], *, seed: int, extra: Mapping[str, JsonValue] | None = None
 ) -> Session:
-    """The record of this start of medeval; the command line holds no keys, so it is kept whole."""
+    """The record of this start of medeval, with the whole command line, which holds no keys."""
     return Session(
         created=now(),
         medeval_version=version("medeval"),
@@ -110,12 +110,12 @@ def session(
 
 
 def _git_commit() -> str | None:
-    """The commit of medeval's own checkout; None where it is installed from a wheel."""
+    """The commit of medeval's own checkout; None if it is installed from a wheel."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:
-        shown = subprocess.run(
+        completed = subprocess.run(
             ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"],
             capture_output=True,
             text=True,
@@ -124,4 +124,4 @@ def _git_commit() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return shown.stdout.strip() or None
+    return completed.stdout.strip() or None

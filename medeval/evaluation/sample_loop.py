@@ -1,7 +1,7 @@
-"""One checkpoint's samples through one engine: many in flight, each on disk as soon as it ends.
+"""Runs the samples of one checkpoint on one engine, many at once, and writes each when it ends.
 
-A failure that is not the model's leaves its sample unscored, with the cause in failures.jsonl,
-and the loop goes on; a refusal that every request would get stops the cell.
+After a failure that is not the model's fault, the sample stays unscored, failures.jsonl has the
+cause, and the loop continues. A refusal that every request would get stops the cell.
 """
 
 import asyncio
@@ -31,15 +31,14 @@ from medeval.types.sample import ImageSource, Sample
 from medeval.types.trajectory import Trajectory
 
 
-class NotBegunError(Exception):
-    """A conversation is left for the next start of the run; not a failure."""
+class NotStartedError(Exception):
+    """The run ends before a conversation starts; the next start of the run makes it."""
 
 
 class SampleImages:
-    """A sample's images, read and encoded once for `n_conversations`, and let go with the last.
+    """A sample's images, read and encoded once for `n_conversations` and released after the last.
 
-    Images are re-encoded through the `cache` where there is one. Once `is_over` says that the run
-    ends, none is read.
+    `cache` re-encodes the images, if given. Once `is_over` returns true, no image is read.
     """
 
     def __init__(
@@ -61,12 +60,12 @@ class SampleImages:
         self._pictures: dict[object, Sequence[Picture]] = {}
 
     @asynccontextmanager
-    async def used(
+    async def for_conversation(
         self, protocol: EvalProtocol
     ) -> AsyncIterator[tuple[Sequence[Picture], ConversationMemory]]:
         """One conversation: the images as the protocol sends them, and memory for its tools.
 
-        Raises DataError where an image cannot be read, and NotBegunError where the run ends before
+        Raises DataError if an image cannot be read, and NotStartedError if the run ends before
         the images are read.
         """
         try:
@@ -76,7 +75,7 @@ class SampleImages:
             self.skip()
 
     def skip(self) -> None:
-        """Expect one conversation less."""
+        """Count one conversation as done; after the last, release the images."""
         self._n_conversations -= 1
         if not self._n_conversations:
             self._pictures.clear()
@@ -92,7 +91,7 @@ class SampleImages:
                 taken_bytes = 0
                 try:
                     if self._is_over():
-                        raise NotBegunError
+                        raise NotStartedError
                     self._pictures[budget], taken_bytes = await asyncio.to_thread(
                         self._prepare, protocol
                     )
@@ -102,21 +101,21 @@ class SampleImages:
             return self._pictures[budget]
 
     def _prepare(self, protocol: EvalProtocol) -> tuple[Sequence[Picture], int]:
-        """The images, and how many bytes they take."""
+        """The images, and their size in bytes."""
         prepared = [self._prepare_one(source, protocol) for source in self._sample.images]
         return [picture for picture, _ in prepared], sum(n_bytes for _, n_bytes in prepared)
 
     def _prepare_one(self, source: ImageSource, protocol: EvalProtocol) -> tuple[Picture, int]:
         data = source.read()
         picture = self._prepare_file(data, name=source.name, budget=protocol.pixel_budget)
-        # tools go back to the file of an image that is not sent as it is
+        # for tools, a re-encoded image keeps the bytes of its file in memory as well
         own_bytes = 0 if picture.encoded.data is data else len(picture.encoded.data)
         return picture, len(data) + own_bytes
 
 
 @dataclass(slots=True, kw_only=True)
 class Job:
-    """One trajectory to make; `position` is the sample's place in the benchmark, from 0."""
+    """One trajectory to make; `position` is the sample's index in the benchmark, from 0."""
 
     cell: Cell
     sample: Sample
@@ -127,7 +126,7 @@ class Job:
 
 @dataclass(slots=True, kw_only=True)
 class SampleLoop:
-    """Makes the missing trajectories of one checkpoint's cells, and has each judged."""
+    """Makes the missing trajectories of one checkpoint's cells, and queues each for judging."""
 
     folder: RunFolder
     cells: Sequence[Cell]
@@ -148,16 +147,16 @@ class SampleLoop:
         self.memory = MemoryBudget.of_conversations(self.concurrency)
 
     async def run(self) -> None:
-        """Make every trajectory that is missing, and have each judged.
+        """Make and judge every missing trajectory.
 
-        Raises RecordError where the run folder cannot be written, and DataError where the rows
-        cannot be read; what was written before stays.
+        Raises RecordError if the run folder cannot be written, and DataError if the rows cannot
+        be read; earlier records stay.
         """
         with ExitStack() as stack:
             for cell in self.cells:
                 cell.writer = stack.enter_context(cell.folder.writer(self.writer_name))
-                there = cell.folder.done()
-                cell.done = there if cell.done <= there else cell.done | there
+                on_disk = cell.folder.done()
+                cell.done = on_disk if cell.done <= on_disk else cell.done | on_disk
                 cell.tries = Counter(
                     (failure.sample_id, failure.repeat)
                     for failure in cell.folder.failures()
@@ -179,8 +178,8 @@ class SampleLoop:
     def _jobs(self) -> Iterator[Job]:
         """All missing trajectories; a sample's repeats and arms follow each other.
 
-        Each benchmark's are spread evenly over the whole, so that the rate so far says when the
-        rest will be done, however much longer one benchmark's take than another's.
+        The jobs of each benchmark are spread evenly over the run. So the rate so far predicts the
+        time left, even if the trajectories of one benchmark take longer than another's.
         """
         by_benchmark: dict[str, list[Cell]] = {}
         for cell in self.cells:
@@ -218,10 +217,10 @@ class SampleLoop:
                 job.images.skip()
 
     async def _do(self, job: Job, queue: JudgeQueue) -> None:
-        """One job to its end; nothing but a run folder that cannot be written raises."""
+        """Finish one job and record its failure; raises only RecordError."""
         try:
             trajectory = await self._converse(job)
-        except NotBegunError:
+        except NotStartedError:
             pass
         except RecordError:
             raise
@@ -235,18 +234,18 @@ class SampleLoop:
         except Exception as error:  # noqa: BLE001 - the boundary of one sample's rollout
             self._fail(job, "internal", error)
         else:
-            await self._keep(job, trajectory, queue)
+            await self._record(job, trajectory, queue)
 
     async def _converse(self, job: Job) -> Trajectory:
-        """A job's conversation, of which no image is held any more: none waits for a judge.
+        """Run a job's conversation, and release its images before the judge starts.
 
-        Raises NotBegunError where the loop was interrupted before its images were read.
+        Raises NotStartedError if the loop is interrupted before the images are read.
         """
         protocol = job.cell.protocol.value
-        async with job.images.used(protocol) as (pictures, memory):
+        async with job.images.for_conversation(protocol) as (pictures, memory):
             if self._is_over():
-                raise NotBegunError
-            begun = self.engine_time.begin()
+                raise NotStartedError
+            started = self.engine_time.begin()
             try:
                 rollout = await roll_out(
                     job.sample,
@@ -258,7 +257,7 @@ class SampleLoop:
                     memory=memory,
                 )
             finally:
-                engine_s = self.engine_time.end(begun)
+                engine_s = self.engine_time.end(started)
             self._keep_images(job, rollout)
             return replace(rollout.trajectory, engine_seconds=engine_s)
 
@@ -268,8 +267,8 @@ class SampleLoop:
                 encoded = picture.encoded
                 self.folder.keep_image(encoded.sha256, encoded.media_type, encoded.data)
 
-    async def _keep(self, job: Job, trajectory: Trajectory, queue: JudgeQueue) -> None:
-        writer = _open(job.cell)
+    async def _record(self, job: Job, trajectory: Trajectory, queue: JudgeQueue) -> None:
+        writer = _writer_of(job.cell)
         writer.append_trajectory(trajectory)
         if not self.defer_grading:
             await queue.judge(writer, job.sample, trajectory, job.cell.planned.judges)
@@ -279,21 +278,21 @@ class SampleLoop:
         key = (job.sample.id, job.repeat)
         job.cell.tries[key] += 1
         record = failure(key, kind, error, try_number=job.cell.tries[key])
-        _open(job.cell).append_failure(record)
+        _writer_of(job.cell).append_failure(record)
         self.progress.advance(scored=False)
 
 
 def _spread_evenly(sequences: Iterable[tuple[int, Iterator[Job]]]) -> Iterator[Job]:
-    """The jobs of several sequences, given with their lengths, in one; the longest begins."""
+    """Merge sequences of jobs, each given with its length; the longest starts."""
 
-    def placed(length: int, jobs: Iterator[Job]) -> Iterator[tuple[float, Job]]:
+    def with_position(length: int, jobs: Iterator[Job]) -> Iterator[tuple[float, Job]]:
         for index, job in enumerate(jobs):
             yield (index + 0.5) / length, job
 
-    parts = (placed(length, jobs) for length, jobs in sequences)
-    return (job for _, job in heapq.merge(*parts, key=itemgetter(0)))
+    positioned = (with_position(length, jobs) for length, jobs in sequences)
+    return (job for _, job in heapq.merge(*positioned, key=itemgetter(0)))
 
 
-def _open(cell: Cell) -> CellWriter:
+def _writer_of(cell: Cell) -> CellWriter:
     assert cell.writer is not None, "a cell is open for writing while the loop runs"
     return cell.writer

@@ -1,4 +1,4 @@
-"""Checks of a benchmark's rows before anybody spends GPU time on them."""
+"""Checks a benchmark's rows before a run spends GPU time on them."""
 
 import asyncio
 from collections import Counter
@@ -22,9 +22,10 @@ from medeval.types.trajectory import Answer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something about a benchmark's rows that is not as declared; `sample_id` None for all.
+    """A difference between a benchmark's rows and its definition.
 
-    `n_checked` says how many samples were checked before a problem that ended the checking.
+    `sample_id` is None for a problem of all rows. `n_checked` is the number of samples checked
+    before a problem that ended the check, None for any other problem.
     """
 
     sample_id: str | None
@@ -34,7 +35,7 @@ class Problem:
 
 @dataclass(slots=True, kw_only=True)
 class Marks:
-    """How many target boxes, lines and points samples have, and how many samples have any."""
+    """The number of target boxes, lines and points, and of samples that have any."""
 
     boxes: int = 0
     lines: int = 0
@@ -42,7 +43,7 @@ class Marks:
     samples: int = 0
 
     def count(self, sample: Sample) -> None:
-        """Take a sample in."""
+        """Add the marks of a sample."""
         self.boxes += len(sample.target_boxes)
         self.lines += len(sample.target_lines)
         self.points += len(sample.target_points)
@@ -52,13 +53,13 @@ class Marks:
 def find_problems(
     planned: PlannedBenchmark, options: PlanFile, marks: Marks | None = None
 ) -> tuple[BenchmarkSamples, Iterator[Problem]]:
-    """The samples of a benchmark and, lazily, everything that is wrong with them.
+    """The samples of a benchmark and, lazily, every problem with them.
 
-    What is marked in the images is counted in `marks` as the samples are read. Raises DataError
-    where the rows cannot be opened at all.
+    Each sample's marks are added to `marks` when it is read. Raises DataError if the rows cannot
+    be opened.
     """
-    lenient = options.model_copy(update={"allow_count_mismatch": True})
-    samples = planned.samples(lenient)
+    any_count = options.model_copy(update={"allow_count_mismatch": True})
+    samples = planned.samples(any_count)
     return samples, _problems(planned, samples, options, marks or Marks())
 
 
@@ -67,15 +68,15 @@ def _problems(
 ) -> Iterator[Problem]:
     benchmark = planned.loaded.value
     expected = benchmark.count
-    whole = options.limit is None and not options.sample_id
-    if whole and expected is not None and samples.count != expected:
+    is_whole = options.limit is None and not options.sample_id
+    if is_whole and expected is not None and samples.count != expected:
         yield Problem(sample_id=None, what=f"{samples.count} rows here, {expected} were published")
     seen: set[str] = set()
     clusters: Counter[str | None] = Counter()
     try:
         for sample in samples:
             if sample.id in seen:
-                yield Problem(sample_id=sample.id, what="the id is given twice")
+                yield Problem(sample_id=sample.id, what="two samples have this id")
             seen.add(sample.id)
             clusters[sample.cluster] += 1
             marks.count(sample)
@@ -85,12 +86,12 @@ def _problems(
         what = f"{error.message}; no row after this one was checked"
         yield Problem(sample_id=None, what=what, n_checked=clusters.total())
         return
-    if whole and benchmark.cluster_size is not None:
+    if is_whole and benchmark.cluster_size is not None:
         yield from _cluster_problems(clusters, benchmark.cluster_size)
 
 
 def _cluster_problems(clusters: Mapping[str | None, int], size: int) -> Iterator[Problem]:
-    """Samples that share a question are as many as the benchmark says."""
+    """Clusters whose number of samples is not the benchmark's `cluster_size`."""
     for cluster, count in clusters.items():
         if cluster is None:
             yield Problem(sample_id=None, what=f"{count} samples are in no cluster")
@@ -114,7 +115,7 @@ def _image_problems(sample: Sample) -> Iterator[Problem]:
 
 
 def _mark_problems(sample: Sample, size: Size) -> Iterator[Problem]:
-    """A target that is not in the first image, or in pixels of an image of another size."""
+    """Targets outside the first image, or in pixels of an image of another size."""
     marked: tuple[tuple[str, Sequence[Box | AxisLine | Point]], ...] = (
         ("box", sample.target_boxes),
         ("line", sample.target_lines),
@@ -130,11 +131,14 @@ def _mark_problems(sample: Sample, size: Size) -> Iterator[Problem]:
 
 
 def _misplaced(mark: Box | AxisLine | Point, size: Size) -> str | None:
-    """What is wrong with the place of a target; None where nothing is."""
+    """Why the position of a target is wrong; None if it is right."""
     frame = mark.frame
-    own = (size.width_px, size.height_px)
-    if frame.name.startswith("pixels of") and (frame.width, frame.height) != own:
-        return f"is of an image of {frame.width:g} x {frame.height:g}, this has {own[0]} x {own[1]}"
+    image_size = (size.width_px, size.height_px)
+    if frame.name.startswith("pixels of") and (frame.width, frame.height) != image_size:
+        return (
+            f"belongs to an image of {frame.width:g} x {frame.height:g}, "
+            f"but this image has {size.width_px} x {size.height_px}"
+        )
     match mark:
         case Box():
             is_inside = mark.clamped() is not None
@@ -148,7 +152,7 @@ def _misplaced(mark: Box | AxisLine | Point, size: Size) -> str | None:
 def _target_problems(
     sample: Sample, benchmark: Benchmark, judge: Loaded[Judge]
 ) -> Iterator[Problem]:
-    """A target that its own judge does not accept as the answer is not what the judge expects."""
+    """Targets that the benchmark's judge does not accept as the answer."""
     if not sample.targets and benchmark.labelled:
         yield Problem(sample_id=sample.id, what="no target: it gets no score")
     if judge.value.needs_endpoint:
@@ -159,6 +163,6 @@ def _target_problems(
         if verdict.status != "correct":
             yield Problem(
                 sample_id=sample.id,
-                what=f"the target {target!r} is itself {verdict.status} by {judge.value.name}: "
-                f"{verdict.reason or f'score {verdict.score}'}",
+                what=f"judge {judge.value.name!r} grades the target {target!r} as "
+                f"{verdict.status}: {verdict.reason or f'score {verdict.score}'}",
             )

@@ -1,1 +1,1 @@
-"""Image bytes decoded, resized, encoded and held."""
+"""Decoding, resizing and encoding images, within bounds on memory."""

@@ -1,7 +1,7 @@
-"""Re-encoded images, kept in the run folder while the run lasts: each is made once for all of it.
+"""A cache of re-encoded images in the run folder, which exists while the run lasts.
 
-One PNG for each source file and pixel budget, used by all checkpoints, samples, protocols and
-processes that reach the folder. What is missing or damaged is made again.
+It has one PNG for each source file and pixel budget, which all checkpoints, samples, protocols and
+processes share. A missing or damaged PNG is made again.
 """
 
 import io
@@ -23,24 +23,24 @@ logger = logging.getLogger(__name__)
 
 FOLDER: Final = ".prepared"
 
-# While less of the disk is free, no image is kept: the records need the space.
-LEAST_FREE_BYTES: Final = 2 << 30
+# With less free disk space, no image is cached: the records need the space.
+MIN_FREE_BYTES: Final = 2 << 30
 
 
 class ImageCache:
     """The re-encoded images of a run, by the SHA-256 of the source file and the pixel budget.
 
-    Safe to use from threads, and from several processes at once.
+    Safe to use from several threads and processes at once.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._is_written = True
+        self._is_writable = True
         self._locks = tuple(threading.Lock() for _ in range(64))
 
     @classmethod
     def of_run(cls, run: Path) -> "ImageCache | None":
-        """The cache of a run folder; None where it has none, or cannot be reached from here."""
+        """The cache of a run folder; None if it has none or this machine cannot reach it."""
         folder = run / FOLDER
         return cls(folder) if folder.is_dir() else None
 
@@ -52,9 +52,9 @@ class ImageCache:
         budget: PixelBudget | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> Picture:
-        """The same as `picture.prepare`, with the PNG from the folder where it is there.
+        """The same as `picture.prepare`, but reads a cached PNG from the folder.
 
-        Threads that need one image at once wait for the first of them to make it.
+        If several threads need one image at once, the first makes it and the others wait.
         """
         re_encode = partial(self._re_encoded, data, budget)
         return prepare(data, name=name, budget=budget, max_pixels=max_pixels, re_encode=re_encode)
@@ -71,39 +71,41 @@ class ImageCache:
         return png
 
     def _keep(self, path: Path, png: bytes) -> None:
-        """Write a PNG; where that fails, keep none at all: the records may need the space."""
+        """Write a PNG; if that fails, delete the whole cache: the records may need the space."""
         draft = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
         try:
-            if self._is_written and shutil.disk_usage(self._folder).free > LEAST_FREE_BYTES:
+            if self._is_writable and shutil.disk_usage(self._folder).free > MIN_FREE_BYTES:
                 draft.write_bytes(png)
                 draft.replace(path)
         except OSError as error:
-            if self._is_written and self._folder.is_dir():
-                logger.warning("%s: %s: no images are kept", self._folder, error.strerror or error)
-            self._is_written = False
+            if self._is_writable and self._folder.is_dir():
+                logger.warning(
+                    "%s: %s: no images are cached", self._folder, error.strerror or error
+                )
+            self._is_writable = False
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
 @contextmanager
-def kept_in(run: Path, *, goes_on: Callable[[], bool]) -> Iterator[ImageCache | None]:
-    """The cache of a run while the block runs; it is deleted then, unless the run `goes_on` later.
+def open_cache(run: Path, *, is_resumable: Callable[[], bool]) -> Iterator[ImageCache | None]:
+    """The cache of a run during the block; deleted afterwards, unless `is_resumable` returns true.
 
     None where its folder cannot be made.
     """
     folder = run / FOLDER
     with suppress(OSError):
         folder.mkdir(exist_ok=True)
-    is_over = True
+    is_finished = True
     try:
         yield ImageCache.of_run(run)
-        is_over = not goes_on()
+        is_finished = not is_resumable()
     finally:
-        if is_over:
+        if is_finished:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def file_name(sha256: str, budget: PixelBudget | None) -> str:
-    """The name of the PNG made of a source file with this SHA-256, within a pixel budget.
+    """The name of the PNG made from a source file with this SHA-256 within a pixel budget.
 
     >>> file_name("e3b0c442", PixelBudget(min_px=784, max_px=1003520, factor=28))
     'e3b0c442-784-1003520-28-smart-bicubic.png'
@@ -115,7 +117,7 @@ def file_name(sha256: str, budget: PixelBudget | None) -> str:
 
 
 def _whole_png(path: Path) -> bytes | None:
-    """The bytes of a PNG whose checksums hold; None where it is missing or damaged."""
+    """The bytes of a PNG file with valid checksums; None if it is missing or damaged."""
     from PIL.PngImagePlugin import PngImageFile
 
     try:

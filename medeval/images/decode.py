@@ -1,4 +1,4 @@
-"""Image files: which are read, how large they may be, and the upright RGB pixels in them."""
+"""Decodes image files: checks format and size, and returns upright RGB pixels."""
 
 import hashlib
 import io
@@ -26,7 +26,7 @@ MEDIA_TYPES: Final[dict[str, MediaType]] = {
     "WEBP": "image/webp",
 }
 
-# Format, offset and magic number. Only these readers are ever given a file.
+# Format, offset and magic number. Files of any other format are refused.
 SIGNATURES: Final = (
     ("JPEG", 0, b"\xff\xd8\xff"),
     ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
@@ -37,10 +37,10 @@ SIGNATURES: Final = (
     ("TIFF", 0, b"MM\0*"),
 )
 
-# Where a PNG may keep an orientation. Pillow decodes the whole image to look for one.
+# A PNG has an orientation only in one of these. Pillow decodes the whole image to find it.
 PNG_ORIENTATION_MARKS: Final = (b"eXIf", b"Raw profile type exif", b"com.adobe.xmp")
 
-# All that Pillow's readers raise on files that are not what they claim to be.
+# Errors that Pillow's readers raise on damaged files.
 UNREADABLE: Final = (
     OSError,
     SyntaxError,
@@ -58,7 +58,7 @@ UNREADABLE: Final = (
 
 
 def code_digest(*names: str) -> str:
-    """The SHA-256 of some of the package's modules; to be asked while they are imported."""
+    """The SHA-256 of some modules of this package; call it while they are imported."""
     digest = hashlib.sha256()
     for name in names:
         digest.update((Path(__file__).parent / name).read_bytes())
@@ -72,9 +72,9 @@ def decode(data: bytes, name: str) -> "Image.Image":
 
 
 def open_image(data: bytes, name: str, max_pixels: int) -> "ImageFile":
-    """The file with its header read and its size within bounds; nothing is decoded.
+    """The image with its header read and its size checked, not decoded yet.
 
-    Raises DataError, naming the image, for what is empty, no image, without pixels or too large.
+    Raises DataError, naming the image, if it is empty, not an image, without pixels or too large.
     """
     _check_claimed_size(data, name)
     image = _read_header(data, name)
@@ -84,13 +84,13 @@ def open_image(data: bytes, name: str, max_pixels: int) -> "ImageFile":
 
 
 def _check_claimed_size(data: bytes, name: str) -> None:
-    """Refuse a PNG without pixels by that name: Pillow's word is "not identified"."""
+    """Raise DataError for a PNG without pixels; Pillow's own message is "not identified"."""
     if _format_of(data) == "PNG" and len(data) >= 24:
         width, height = struct.unpack(">II", data[16:24])
         if not (width and height):
             raise DataError(
                 f"image {name!r} has no pixels: its size is {width} x {height}",
-                hint="replace the file; whatever wrote it had nothing to write",
+                hint="replace the file; it was written without an image",
             )
 
 
@@ -118,15 +118,14 @@ def _read_header(data: bytes, name: str) -> "ImageFile":
             f"known formats: {', '.join(dict.fromkeys(entry[0] for entry in SIGNATURES))}",
             hint="fetch the file again, or save it as PNG or JPEG",
         )
-    with _faults_named(name, f"is truncated or damaged: its {file_format} header cannot be read"):
+    with _as_data_errors(name, f"is truncated or damaged: its {file_format} header cannot be read"):
         return _reader(file_format)(io.BytesIO(data), "")
 
 
 def _reader(file_format: str) -> "Callable[[io.BytesIO, str], ImageFile]":
     """Pillow's reader of one format.
 
-    `Image.open` is not used: it warns of sizes, or refuses them, by a bound that is global to the
-    process.
+    `Image.open` is not used, because its bound on image sizes is global to the process.
     """
     match file_format:
         case "JPEG":
@@ -156,8 +155,8 @@ def _reader(file_format: str) -> "Callable[[io.BytesIO, str], ImageFile]":
 
 
 @contextmanager
-def _faults_named(name: str, fault: str) -> Iterator[None]:
-    """Turn whatever Pillow raises into a DataError that says which image and what is wrong."""
+def _as_data_errors(name: str, fault: str) -> Iterator[None]:
+    """Turn any error from Pillow into a DataError that names the image and the `fault`."""
     from PIL import Image
 
     try:
@@ -172,13 +171,15 @@ def _faults_named(name: str, fault: str) -> Iterator[None]:
 
 
 def load(image: "ImageFile", name: str) -> None:
-    """Decode the file; raises DataError where it is truncated or damaged."""
-    with _faults_named(name, f"is truncated or damaged: its {image.format} data cannot be decoded"):
+    """Decode the file; raises DataError if it is truncated or damaged."""
+    with _as_data_errors(
+        name, f"is truncated or damaged: its {image.format} data cannot be decoded"
+    ):
         image.load()
 
 
 def orientation_of(image: "ImageFile", data: bytes, name: str) -> int | None:
-    """The orientation tag that is to be applied, 2 to 8, or None where the image stands upright."""
+    """The EXIF orientation to apply, 2 to 8, or None if the image is upright."""
     if image.format == "PNG":
         if not any(mark in data for mark in PNG_ORIENTATION_MARKS):
             return None
@@ -186,13 +187,13 @@ def orientation_of(image: "ImageFile", data: bytes, name: str) -> int | None:
     try:
         tag = image.getexif().get(0x0112)
     except UNREADABLE:
-        # Readers agree to ignore EXIF data that cannot be parsed; the pixels are not touched by it.
+        # Like other readers, ignore EXIF data that cannot be parsed; the pixels are intact.
         return None
     return tag if isinstance(tag, int) and 2 <= tag <= 8 else None
 
 
 def upright_size(image: "ImageFile", orientation: int | None) -> Size:
-    """The size with the orientation applied, from the header alone."""
+    """The size after the orientation is applied, from the header alone."""
     turned = orientation is not None and orientation >= 5 and image.format != "TIFF"
     width, height = image.size
     return Size(height, width) if turned else Size(width, height)
@@ -201,7 +202,7 @@ def upright_size(image: "ImageFile", orientation: int | None) -> Size:
 def upright(image: "ImageFile", orientation: int | None, name: str) -> "Image.Image":
     """The image in RGB with its orientation applied; Pillow's TIFF reader has already done so.
 
-    It may have the pixels of `image` itself, which is the caller's no longer.
+    The result may share its pixels with `image`, so do not use `image` afterwards.
     """
     from PIL.Image import Transpose
 
@@ -223,13 +224,13 @@ def upright(image: "ImageFile", orientation: int | None, name: str) -> "Image.Im
 
 
 def _own_rgb(image: "ImageFile", name: str) -> "Image.Image":
-    """What `to_rgb` makes, without a copy where there is nothing to convert: 133 MB at 8K.
+    """The same as `to_rgb`, without a copy (133 MB at 8K) if nothing has to be converted.
 
-    Its pixels alone: Pillow's readers may hold on to the file, and to its EXIF data.
+    The result has the pixels only, while Pillow's own image may keep the file and its EXIF data.
     """
     if image.mode != "RGB" or image.has_transparency_data or image.format not in ("JPEG", "PNG"):
         return to_rgb(image, name)
-    own = image._new(image.im)  # Pillow's own way to go on with the pixels
+    own = image._new(image.im)  # as Pillow makes a new image of the same pixels
     own.info = {}
     return own
 
@@ -237,7 +238,8 @@ def _own_rgb(image: "ImageFile", name: str) -> "Image.Image":
 def to_rgb(image: "Image.Image", name: str) -> "Image.Image":
     """A copy of the image in RGB: transparency on white, 16 bits cut to the upper 8.
 
-    It holds pixels only: Pillow would copy a colour profile or EXIF data into what is sent.
+    The copy has the pixels only, because Pillow would write a colour profile or EXIF data into the
+    file that is sent.
     """
     if image.mode in ("I", "F"):
         raise DataError(
@@ -245,7 +247,7 @@ def to_rgb(image: "Image.Image", name: str) -> "Image.Image":
             "in which black and white are not defined",
             hint="convert it to 8 bits a channel first",
         )
-    with _faults_named(name, f"cannot be converted from {image.mode!r} to RGB"):
+    with _as_data_errors(name, f"cannot be converted from {image.mode!r} to RGB"):
         if image.mode.startswith("I;16"):
             image = image.convert("I").point(lambda level: level * (1 / 256))
         elif image.has_transparency_data:
@@ -264,9 +266,9 @@ def _on_white(image: "Image.Image") -> "Image.Image":
 
 
 def is_plain(image: "ImageFile", data: bytes, name: str) -> bool:
-    """Whether every engine reads the file's own bytes as the same pixels.
+    """Whether every engine reads the same pixels from the file's own bytes.
 
-    An alpha channel is looked at, which decodes the image: many charts carry one that is opaque.
+    An image with an alpha channel is decoded, because the channel of many charts is opaque.
     """
     return (
         image.format in MEDIA_TYPES
@@ -284,7 +286,7 @@ def _is_opaque(image: "ImageFile", name: str) -> bool:
 
 
 def has_end_mark(image: "ImageFile", data: bytes) -> bool:
-    """Whether the file ends as its format demands; where not, only decoding can tell."""
+    """Whether the file has the end mark of its format; a valid file without one must be decoded."""
     match image.format:
         case "JPEG":
             return data.endswith(b"\xff\xd9")

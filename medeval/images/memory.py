@@ -1,7 +1,7 @@
-"""Bounds on the memory that images take: it follows these, and not the data or the threads.
+"""Bounds on the memory that images take, independent of the data and the number of threads.
 
-Two things are bounded: the decoded pixels that threads work on, over the whole process, and the
-encoded images that conversations hold. An image of 33 megapixels (8K) takes 133 MB decoded.
+One bounds the decoded pixels of the whole process, the other the encoded images that conversations
+hold. An image of 33 megapixels (8K) takes 133 MB decoded.
 """
 
 import asyncio
@@ -12,24 +12,24 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Final
 
-# Two 8K images, or 64 of a megapixel.
+# Two 8K images, or 64 images of one megapixel.
 DECODED_PX: Final = 1 << 26
 
-# 64 conversations of one megapixel hold 30 to 60 MB; at 8K as many would hold 2 GB. Tools may make
-# as much again.
+# 64 conversations with images of one megapixel hold 30 to 60 MB, with 8K images 2 GB. Images that
+# tools make may double that.
 BYTES_A_CONVERSATION: Final = 8 << 20
-LEAST_BYTES: Final = 256 << 20
+MIN_BYTES: Final = 256 << 20
 
-# glibc gives a block back at once where it is over 32 MB, and otherwise may keep it for the thread:
-# with Pillow's 16 MB blocks, each thread that ever decoded an 8K image would keep all of it.
+# glibc frees a block over 32 MB at once, but may keep a smaller one for the thread: with Pillow's
+# 16 MB blocks, each thread that decoded an 8K image once would keep its memory.
 BLOCK_BYTES: Final = 64 << 20
 
 
 class DecodingBudget:
-    """A bound on the pixels that are decoded at once. Safe to use from threads.
+    """A bound on the pixels that are decoded at the same time. Safe to use from threads.
 
-    First come, first served. An image larger than the bound is worked on alone. Whoever waits here
-    waits only for work on pixels, which waits for nothing else.
+    First come, first served. An image larger than the bound is decoded alone. There is no deadlock:
+    a thread that decodes waits for no other.
     """
 
     def __init__(self, limit_px: int = DECODED_PX) -> None:
@@ -58,31 +58,31 @@ class DecodingBudget:
 
 @cache
 def decoding_budget() -> DecodingBudget:
-    """The one budget of this process."""
+    """The budget that the whole process shares."""
     return DecodingBudget()
 
 
 def _use_large_blocks() -> None:
-    """Have Pillow hold images in large blocks, unless its environment variable says otherwise."""
+    """Make Pillow allocate large blocks, unless its environment variable sets their size."""
     from PIL import Image
 
-    # Pillow documents the setting as an environment variable, which it reads when it is imported.
+    # Pillow documents only the environment variable, which it reads at import.
     core = Image.core  # type: ignore[attr-defined]
     if "PILLOW_BLOCK_SIZE" not in os.environ and core.get_block_size() < BLOCK_BYTES:
         core.set_block_size(BLOCK_BYTES)
 
 
-# What a PNG takes at most for a pixel: one that nothing shrinks.
+# The bytes that a PNG takes for a pixel at most, without any compression.
 PNG_BYTES_A_PIXEL: Final = 3
 
 
 class MemoryBudget:
     """A bound on the bytes of encoded images that conversations hold, for one event loop.
 
-    The images of samples may fill half of it, those that tools make all of it. The conversation
-    that began first among those under way never waits: it ends, and then holds nothing. Any other
-    waits until there is room. So at most the limit and the images of one conversation are held,
-    and no two conversations wait for each other.
+    The images of samples may fill half of the limit, those that tools make all of it. The oldest
+    running conversation never waits, so it can end and release its images; any other waits until
+    there is room. So memory holds at most the limit plus the images of one conversation, and no
+    two conversations wait for each other.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -95,11 +95,11 @@ class MemoryBudget:
     @classmethod
     def of_conversations(cls, n: int) -> "MemoryBudget":
         """The budget of `n` conversations at once."""
-        return cls(max(LEAST_BYTES, n * BYTES_A_CONVERSATION))
+        return cls(max(MIN_BYTES, n * BYTES_A_CONVERSATION))
 
     @contextmanager
     def conversation(self) -> Iterator["ConversationMemory"]:
-        """A conversation from its beginning to its end, where the images it made are released."""
+        """One conversation; its end releases the images that its tools made."""
         memory = ConversationMemory(self)
         self._conversations[memory] = None
         try:
@@ -109,20 +109,20 @@ class MemoryBudget:
             self.release(memory.made_bytes)
 
     async def reserve_for_sample(self, conversation: "ConversationMemory") -> int:
-        """Wait until a sample's images may be read; count, and return, the bytes they may take.
+        """Wait until a sample's images may be read; reserve bytes for them and return their number.
 
-        These are as many as the largest sample took. The first sample is read alone.
+        The number is that of the largest sample so far. The first sample is read alone.
         """
         half = self.limit_bytes // 2
         return await self._reserve(conversation, lambda: self._largest_sample_bytes or half, half)
 
     def sample_read(self, reserved_bytes: int, taken_bytes: int) -> None:
-        """Count what a sample's images take in place of what was reserved for them."""
+        """Replace the reserved bytes by the bytes that a sample's images take."""
         self._largest_sample_bytes = max(self._largest_sample_bytes, taken_bytes)
         self.release(reserved_bytes - taken_bytes)
 
     async def reserve_for_tool(self, conversation: "ConversationMemory", pixels: int) -> int:
-        """Wait until a tool may make an image; count, and return, the bytes it may take.
+        """Wait until a tool may make an image; reserve bytes for it and return their number.
 
         `pixels` is the size of the conversation's largest image.
         """
@@ -143,7 +143,7 @@ class MemoryBudget:
         return n_bytes
 
     def release(self, n_bytes: int) -> None:
-        """Count `n_bytes` less."""
+        """Release `n_bytes` bytes."""
         self.held_bytes -= n_bytes
         self._changed.set()
 
@@ -156,10 +156,10 @@ class ConversationMemory:
         self._budget = budget
 
     async def reserve(self, pixels: int) -> int:
-        """Wait until a tool may make an image of at most `pixels`; the bytes reserved for it."""
+        """Wait until a tool may make an image of at most `pixels`; returns the reserved bytes."""
         return await self._budget.reserve_for_tool(self, pixels)
 
     def image_made(self, reserved_bytes: int, taken_bytes: int) -> None:
-        """Count what an image takes, 0 where none was made, in place of what was reserved."""
+        """Replace the reserved bytes by those that the image takes, 0 if the tool made none."""
         self.made_bytes += taken_bytes
         self._budget.release(reserved_bytes - taken_bytes)

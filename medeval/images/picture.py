@@ -1,8 +1,8 @@
-"""Images as a run holds them: the bytes that are sent, their hash, and the pixels behind them.
+"""An image of a run: the bytes that are sent, their hash, and the pixels that tools work on.
 
-An image's original bytes are sent untouched where no resize is due and every engine reads the
-file alike; any other is re-encoded once, without loss. Pixels are decoded each time they are asked
-for: a tool call is rare, and a decoded image is many times the size of its file.
+The original bytes are sent if no resize is needed and every engine reads the same pixels from
+them; any other image is re-encoded once, without loss. Pixels are decoded at each use, because a
+tool call is rare, and a decoded image is many times the size of its file.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
 
-# What Pillow takes for a pixel in RGB.
+# Bytes that Pillow takes for an RGB pixel.
 DECODED_BYTES: Final = 4
 
 
@@ -45,9 +45,9 @@ DECODED_BYTES: Final = 4
 class Picture:
     """One image of a conversation: what is sent, and the pixels that tools work on.
 
-    `raw` is the size before any resize for sending, upright. `exif_orientation` is the tag that
-    was applied, None where there was none to apply. `kept_bytes` is what its pixels take where they
-    stay decoded.
+    `raw` is the upright size before any resize for sending. `exif_orientation` is the tag that
+    was applied, None if there was none. `kept_bytes` is the size of decoded pixels that stay in
+    memory.
     """
 
     encoded: EncodedImage
@@ -58,7 +58,7 @@ class Picture:
 
     @property
     def held_bytes(self) -> int:
-        """How much memory it takes, a file that it was read from aside."""
+        """The memory that it takes in bytes, without the file that it was read from."""
         return len(self.encoded.data) + self.kept_bytes
 
     @property
@@ -68,20 +68,20 @@ class Picture:
 
     @property
     def sent_to_raw(self) -> Affine:
-        """The map from pixels of the image as it is sent to its raw ones."""
+        """The map from pixels of the sent image to pixels of the raw image."""
         across = self.raw.width_px / self.sent.width_px
         down = self.raw.height_px / self.sent.height_px
         return Affine(across, 0.0, 0.0, 0.0, down, 0.0)
 
     def pixels(self) -> "Image.Image":
-        """The image in RGB, upright and at raw size: a fresh one at each call, the caller's own.
+        """The image in RGB, upright and at raw size; a new copy at each call.
 
-        Raises DataError where the file is damaged in a place that only decoding reaches.
+        Raises DataError for damage that only decoding finds.
         """
         return self.read_pixels()
 
     def sent_pixels(self) -> "Image.Image":
-        """The image in RGB as it is sent: a fresh one at each call, the caller's own."""
+        """The image in RGB as it is sent; a new copy at each call."""
         return self.pixels() if self.sent == self.raw else decode(self.encoded.data, "sent")
 
 
@@ -93,17 +93,17 @@ def prepare(
     max_pixels: int = MAX_PIXELS,
     re_encode: "Callable[[Callable[[], bytes]], bytes] | None" = None,
 ) -> Picture:
-    """A sample's image, ready to be sent; `name` tells people which one it is.
+    """A sample's image, ready to be sent; messages call it `name`.
 
-    The original bytes are kept where no resize is due and the file is a JPEG, PNG or WEBP of one
-    frame, 8-bit RGB or gray, without transparency or an orientation to apply; of such a file only
-    the header and the end mark are read, unless it has an alpha channel, which may prove opaque.
-    Any other becomes a PNG in RGB: orientation applied, the first frame, transparency on white,
-    16 bits cut to the upper 8. `re_encode` is given the function that makes this PNG, and may
-    return the same bytes from elsewhere.
+    The original bytes stay if no resize is needed and the file is a JPEG, PNG or WEBP of one
+    frame, 8-bit RGB or gray, without transparency and orientation. Of such a file only the header
+    and the end mark are read; one with an alpha channel is decoded to see if it is opaque. Any
+    other file becomes a PNG in RGB: orientation applied, the first frame, transparency on white,
+    16 bits cut to the upper 8. `re_encode` gets the function that makes this PNG, and may return
+    the same bytes from a cache.
 
-    Raises DataError for what is empty, no image or truncated, and before decoding for what is over
-    `max_pixels`.
+    Raises DataError for data that are empty, not an image or truncated, and, before decoding, for
+    an image over `max_pixels`.
     """
     image = open_image(data, name, max_pixels)
     file_format = str(image.format)
@@ -112,14 +112,14 @@ def prepare(
         raw = upright_size(image, orientation)
         sent = raw if budget is None else budget.size_of(raw)
         is_own_file = sent == raw and _is_sent_unchanged(image, data, name, orientation)
-        del image  # with the pixels, where it was decoded
+        del image  # frees its pixels, if it was decoded
     if is_own_file:
         own = encoded_image(data, MEDIA_TYPES[file_format], raw)
         return Picture(encoded=own, raw=raw, read_pixels=partial(decode, data, name))
     resample: Resample = "bicubic" if budget is None else budget.resample
     make = partial(_resized_png, data, name, raw, sent, resample)
     encoded = encoded_image(re_encode(make) if re_encode else make(), "image/png", sent)
-    # A PNG without a resize holds the same pixels, so that the original can be let go.
+    # A PNG without a resize has the same pixels, so the original is not needed.
     source = encoded.data if sent == raw else data
     return Picture(
         encoded=encoded,
@@ -130,7 +130,7 @@ def prepare(
 
 
 def _is_sent_unchanged(image: "ImageFile", data: bytes, name: str, orientation: int | None) -> bool:
-    """Whether a file's own bytes are sent where no resize is due; DataError where it is torn."""
+    """Whether a file's own bytes are sent if no resize is needed; DataError if it is torn."""
     if orientation is not None or not is_plain(image, data, name):
         return False
     if not has_end_mark(image, data):
@@ -144,9 +144,9 @@ def _resized_png(data: bytes, name: str, raw: Size, sent: Size, resample: Resamp
 
 
 def sent_size_and_type(data: bytes, *, name: str) -> tuple[Size, MediaType]:
-    """The upright size and the type of what `prepare` makes where no resize is due.
+    """The upright size and the type of the image that `prepare` makes without a budget.
 
-    Raises DataError as `prepare` does, but neither hashes nor encodes anything.
+    Raises DataError as `prepare` does, but does not hash or encode the image.
     """
     image = open_image(data, name, MAX_PIXELS)
     with decoding_budget().taken(image.width * image.height):
@@ -166,18 +166,18 @@ def made_picture(
     sent: Size | None = None,
     resample: Resample | None = None,
 ) -> Picture:
-    """An image that a tool made, sent as PNG after a resize into the budget (None: as it is).
+    """An image that a tool made, sent as PNG after a resize into the budget, if one is given.
 
-    `sent` and `resample` overrule the size and the filter that the budget says. `again` makes the
-    pixels once more; without it they are kept in memory where a resize makes the sent image differ
-    from them. Raises DataError for an image without pixels.
+    `sent` and `resample` override the size and the filter of the budget. `again` makes the pixels
+    a second time; without it, pixels that were resized for sending stay in memory. Raises
+    DataError for an image without pixels.
     """
     raw = Size(*pixels.size)
     if not (raw.width_px and raw.height_px):
         raise DataError(f"a tool made an image of {raw.width_px} x {raw.height_px} pixels")
     if sent is None:
         sent = raw if budget is None else budget.size_of(raw)
-    # what can be made again is nobody else's: a copy of an 8K image takes 133 MB
+    # pixels that `again` can make need no copy, which takes 133 MB for an 8K image
     own = pixels if again and _is_bare(pixels) else to_rgb(pixels, "made by a tool")
     resample = resample or ("bicubic" if budget is None else budget.resample)
     encoded = _as_png(resampled(own, sent, resample))
@@ -192,12 +192,12 @@ def made_picture(
 
 
 def _is_bare(pixels: "Image.Image") -> bool:
-    """Whether an image is pixels in RGB and nothing else."""
+    """Whether an image has RGB pixels and nothing else."""
     return pixels.mode == "RGB" and not pixels.info
 
 
 def sha256_of(data: bytes) -> str:
-    """The SHA-256 of some bytes in lower-case hex, by which images are named.
+    """The SHA-256 of the data in lower-case hex, which identifies an image.
 
     >>> sha256_of(b"")[:8]
     'e3b0c442'
@@ -217,10 +217,10 @@ def encoded_image(data: bytes, media_type: MediaType, size: Size) -> EncodedImag
 
 
 def png_of(image: "Image.Image") -> bytes:
-    """The pixels as a PNG: soon made, and still several times smaller than the pixels of a chart.
+    """The pixels as a PNG, encoded fast; the file of a chart is still several times smaller.
 
-    Beside zlib's own strategy, runs alone (Z_RLE) take a tenth less time for photographs, which
-    then are 7% smaller; charts take the same, and are 11% larger.
+    Compared with zlib's default strategy, Z_RLE takes a tenth less time for photographs and makes
+    their files 7% smaller; charts take the same time, and their files are 11% larger.
     """
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
@@ -232,7 +232,7 @@ def _as_png(image: "Image.Image") -> EncodedImage:
 
 
 def resampled(image: "Image.Image", size: Size, resample: Resample) -> "Image.Image":
-    """The image at another size by the named filter; the same image where the size is its own."""
+    """The image resized with the named filter; the same object if it has this size already."""
     from PIL import Image
 
     filters = {

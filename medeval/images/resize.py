@@ -1,15 +1,11 @@
-"""The size an image is sent at: pixel budgets and the rules of resizing."""
+"""The size at which an image is sent: pixel budgets and resize rules."""
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from medeval.errors import DefinitionError
 from medeval.types.geometry import Size
-
-if TYPE_CHECKING:
-    pass
-
 
 ResizeRule: TypeAlias = Literal["smart", "area"]
 Resample: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -17,9 +13,9 @@ Resample: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelBudget:
-    """How large an image is sent: its area in pixels; its sides are multiples of the factor.
+    """The size at which an image is sent: bounds on its area, and a factor of its sides.
 
-    `rule` "smart" is `smart_resize`; "area" leaves an image within the bounds as it is and
+    `rule` "smart" is `smart_resize`; "area" does not change an image within the bounds and
     scales any other to the nearer bound, cut to whole pixels, as verl's data sets do. `resample`
     is the filter of the resize.
 
@@ -34,11 +30,11 @@ class PixelBudget:
     resample: Resample = "bicubic"
 
     def size_of(self, raw: Size) -> Size:
-        """The size that an image of the given size is sent at."""
+        """The size at which an image of size `raw` is sent."""
         return self.size_of_sides(raw.width_px, raw.height_px)
 
     def size_of_sides(self, width: float, height: float) -> Size:
-        """The same for sides that need not be whole pixels, as boxes have them."""
+        """The same for sides that are not whole pixels, such as those of a box."""
         rule = _smart_resize if self.rule == "smart" else _area_resize
         return rule(width, height, self)
 
@@ -51,12 +47,12 @@ class PixelBudget:
 
 
 def smart_resize(size: Size, budget: PixelBudget) -> Size:
-    """The size that an image is resized to: sides multiples of the factor, area within the budget.
+    """The size to which an image is resized: sides are multiples of the factor, area is in budget.
 
-    The aspect ratio is kept as far as the factor allows. Where both bounds cannot be met (a very
-    long image, a narrow budget), the area stays within the upper one; no side is below the factor.
-    Source: the rule of the Qwen2-VL image processor, which refuses ratios above 200; here these
-    are squeezed into the budget instead.
+    The aspect ratio is kept as far as the factor allows. If both bounds cannot be met (a very long
+    image, a narrow budget), the area stays within the upper one; no side is below the factor.
+    Source: the rule of the Qwen2-VL image processor, which refuses ratios above 200; this function
+    squeezes such images into the budget.
 
     >>> smart_resize(Size(1000, 600), PixelBudget(min_px=256 * 784, max_px=512 * 784, factor=28))
     Size(width_px=812, height_px=476)
@@ -80,7 +76,7 @@ def _smart_resize(across: float, down: float, budget: PixelBudget) -> Size:
 
 
 def _area_resize(width: float, height: float, budget: PixelBudget) -> Size:
-    """The size scaled to the nearer bound of the area where it is outside, cut to whole pixels."""
+    """The size scaled to the nearer bound if its area is outside, cut to whole pixels."""
     area = width * height
     bound = min(max(area, budget.min_px), budget.max_px)
     scale = 1.0 if area == bound else math.sqrt(bound / area)
@@ -93,7 +89,7 @@ def whole_size(width: float, height: float, least: int = 1) -> Size:
 
 
 def _squeezed(width: int, height: int, budget: PixelBudget, *, is_wide: bool) -> Size:
-    """The size with its longer side cut until the area fits; of a square, the raw shorter one."""
+    """The size with its longer side cut until the area fits; `is_wide` decides for a square."""
     if width * height <= budget.max_px:
         return Size(width, height)
     short = min(width, height)

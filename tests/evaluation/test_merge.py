@@ -177,7 +177,7 @@ def test_the_same_sample_run_twice_is_refused_unless_it_is_the_same_line(
     definitions: Path,
 ) -> None:
     first, again = run(definitions, "one"), run(definitions, "two")
-    with pytest.raises(RecordError, match="tell differently of"):
+    with pytest.raises(RecordError, match="have different records of"):
         merge(definitions / "out", [first, again])
     copy = definitions / "copy"
     merge(copy, [first])

@@ -109,7 +109,7 @@ def test_a_run_that_lost_its_judge_or_its_samples_is_refused(
     kept = judge.read_bytes()
     judge.write_bytes(kept + b"# changed\n")
     assert medeval_main("grade", run) == 1
-    assert "keeps no definition of its judge 'letter#" in capsys.readouterr().err
+    assert "has no definition of its judge 'letter#" in capsys.readouterr().err
     judge.write_bytes(kept)
 
     samples = run / "samples/small.jsonl"

@@ -438,7 +438,7 @@ def test_a_cell_that_was_being_cleared_is_refused(tmp_path: Path) -> None:
         path.unlink()
     report = carried_out(planned(tmp_path))
     assert report.exit_code == 1
-    assert "no cell.json says how they were made" in report.stopped["m x small x free"]
+    assert "no cell.json with their settings" in report.stopped["m x small x free"]
 
 
 def test_a_judge_that_changes_on_extension_judges_what_was_there_as_well(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import pytest
 
 from medeval.errors import DataError
-from medeval.evaluation.sample_loop import NotBegunError, SampleImages
+from medeval.evaluation.sample_loop import NotStartedError, SampleImages
 from medeval.images.memory import MemoryBudget
 from medeval.images.resize import PixelBudget
 from medeval.rollout.protocol import EvalProtocol
@@ -57,7 +57,7 @@ def test_images_are_read_once_for_all_conversations_of_a_size_and_anew_for_anoth
     async def use() -> None:
         images = shared(reads, MemoryBudget(10**9), n_conversations=4)
         for protocol in (AS_IT_IS, SMALL, AS_IT_IS, SMALL):
-            async with images.used(protocol) as ((picture,), _):
+            async with images.for_conversation(protocol) as ((picture,), _):
                 assert (picture.sent == picture.raw) is (protocol is AS_IT_IS)
 
     asyncio.run(use())
@@ -69,7 +69,7 @@ def test_bytes_are_held_until_the_last_conversation_and_a_skipped_one_counts() -
         memory = MemoryBudget(10**9)
         images = shared(Reads(), memory, n_conversations=3)
         for protocol in (AS_IT_IS, AS_IT_IS):
-            async with images.used(protocol):
+            async with images.for_conversation(protocol):
                 assert memory.held_bytes == len(DATA)
         assert memory.held_bytes == len(DATA)
         images.skip()
@@ -81,7 +81,7 @@ def test_bytes_are_held_until_the_last_conversation_and_a_skipped_one_counts() -
 def test_a_resized_image_holds_its_file_as_well() -> None:
     async def use() -> None:
         memory = MemoryBudget(10**9)
-        async with shared(Reads(), memory).used(SMALL) as ((picture,), _):
+        async with shared(Reads(), memory).for_conversation(SMALL) as ((picture,), _):
             assert memory.held_bytes == len(DATA) + len(picture.encoded.data)
 
     asyncio.run(use())
@@ -95,7 +95,7 @@ async def most_under_way(memory: MemoryBudget, n: int, n_conversations: int = 1)
         nonlocal under_way, most
         images = shared(Reads(), memory, n_conversations=n_conversations)
         for _ in range(n_conversations):
-            async with images.used(AS_IT_IS):
+            async with images.for_conversation(AS_IT_IS):
                 under_way += 1
                 most = max(most, under_way)
                 await asyncio.sleep(0.05)
@@ -154,7 +154,7 @@ def test_who_waits_for_room_when_all_is_over_reads_nothing_and_nothing_stays_hel
 
         async def converse(of: Reads) -> None:
             nonlocal n_begun
-            async with shared(of, memory, is_over=lambda: is_over).used(AS_IT_IS):
+            async with shared(of, memory, is_over=lambda: is_over).for_conversation(AS_IT_IS):
                 n_begun += 1
                 await asyncio.sleep(0.05)
 
@@ -163,7 +163,7 @@ def test_who_waits_for_room_when_all_is_over_reads_nothing_and_nothing_stays_hel
             await asyncio.sleep(0.005)
         is_over = True
         ends = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
-        assert [type(end) for end in ends] == [type(None), *[NotBegunError] * 5]
+        assert [type(end) for end in ends] == [type(None), *[NotStartedError] * 5]
         assert memory.held_bytes == 0
         return n_begun
 
@@ -185,7 +185,7 @@ def test_an_image_that_cannot_be_read_leaves_nothing_held(read: Callable[[], byt
         images = SampleImages(sample, memory, n_conversations=2, is_over=lambda: False)
         for _ in range(2):
             with pytest.raises(DataError):
-                async with images.used(AS_IT_IS):
+                async with images.for_conversation(AS_IT_IS):
                     pass
         assert memory.held_bytes == 0
 

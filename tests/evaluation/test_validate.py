@@ -71,7 +71,7 @@ def test_sound_rows_have_no_problem(tmp_path: Path) -> None:
     [
         ({"images": []}, "no image"),
         ({"targets": []}, "no target: it gets no score"),
-        ({"targets": ["A", "E"]}, "the target 'A' is itself undecided by choice: sample 's0': "
+        ({"targets": ["A", "E"]}, "judge 'choice' grades the target 'A' as undecided: sample 's0': "
          "targets ('A', 'E') name no option of 2"),
         ({"images": ["absent.png"]}, "no file 'absent.png'"),
     ],
@@ -90,7 +90,7 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
 
 def test_an_id_that_is_given_twice_is_named(tmp_path: Path) -> None:
     (problem,) = rows(tmp_path, {"id": "same"}, {"id": "same"})
-    assert problem == Problem(sample_id="same", what="the id is given twice")
+    assert problem == Problem(sample_id="same", what="two samples have this id")
 
 
 def test_another_number_of_rows_than_published_is_told_for_the_whole_only(tmp_path: Path) -> None:
@@ -117,7 +117,9 @@ def test_targets_are_not_checked_by_a_judge_that_needs_a_server(tmp_path: Path) 
     judge = write_judge(tmp_path, raises=("s000",))
     path = write_benchmark(tmp_path, 2, judge=judge)
     (problem,) = problems(path)
-    assert problem.what.startswith("the target 'A' is itself undecided by letter: the judge failed")
+    assert problem.what.startswith(
+        "judge 'letter' grades the target 'A' as undecided: the judge failed"
+    )
     judge.write_text(judge.read_text().replace("grade=grade,", "ask=grade,"))
     assert problems(path) == []
 
@@ -126,7 +128,7 @@ def test_a_target_that_scores_too_low_is_named_with_its_score(tmp_path: Path) ->
     judge = write_judge(tmp_path, correct_at=2.0)
     found = problems(write_benchmark(tmp_path, 1, judge=judge))
     assert [problem.what for problem in found] == [
-        "the target 'A' is itself incorrect by letter: score 1.0"
+        "judge 'letter' grades the target 'A' as incorrect: score 1.0"
     ]
 
 
@@ -168,6 +170,7 @@ def test_a_target_that_is_not_in_the_image_is_named(tmp_path: Path) -> None:
         Problem(sample_id="s0", what="the target point (-1, 0) pixels lies outside the image"),
         Problem(
             sample_id="s0",
-            what="the target point (9, 9) pixels is of an image of 480 x 400, this has 48 x 40",
+            what="the target point (9, 9) pixels belongs to an image of 480 x 400, "
+            "but this image has 48 x 40",
         ),
     ]

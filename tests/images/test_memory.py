@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medeval.images.memory import (
-    LEAST_BYTES,
+    MIN_BYTES,
     PNG_BYTES_A_PIXEL,
     DecodingBudget,
     MemoryBudget,
@@ -245,4 +245,4 @@ def test_pixels_that_stay_decoded_are_counted() -> None:
 
 def test_a_conversation_has_eight_megabytes_and_a_few_conversations_have_enough() -> None:
     assert MemoryBudget.of_conversations(64).limit_bytes == 512 << 20
-    assert MemoryBudget.of_conversations(1).limit_bytes == LEAST_BYTES
+    assert MemoryBudget.of_conversations(1).limit_bytes == MIN_BYTES

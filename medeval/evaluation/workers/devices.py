@@ -1,4 +1,4 @@
-"""The GPUs of this machine, dealt out to worker processes."""
+"""Divides the GPUs of this machine among worker processes."""
 
 import os
 from collections.abc import Mapping
@@ -13,9 +13,10 @@ DRIVER = Path("/proc/driver/nvidia/gpus")
 
 
 def devices_of(plan: Plan) -> list[str | None]:
-    """The value of CUDA_VISIBLE_DEVICES in each worker; an empty list without local workers.
+    """The value of CUDA_VISIBLE_DEVICES in each local worker; None leaves the variable unchanged.
 
-    Raises UsageError where the machine has too few GPUs. A server has GPUs of its own.
+    Empty without local workers. Raises UsageError if the machine has too few GPUs. Workers of the
+    openai backend need none.
     """
     n_workers, each = plan.options.workers, plan.options.gpus_per_worker
     if plan.options.cluster is not None:
@@ -26,7 +27,7 @@ def devices_of(plan: Plan) -> list[str | None]:
         return []
     if plan.options.judge_backend == "vllm-server":
         raise UsageError(
-            "each worker would start a server of its own for the judges",
+            "each worker would start its own server for the judges",
             hint="--defer-grading, then medeval grade RUN --backend vllm-server",
         )
     if plan.backend == "openai" and each is None:
@@ -41,10 +42,10 @@ def gpu_groups(
     environment: Mapping[str, str] = os.environ,
     driver: Path = DRIVER,
 ) -> list[str | None]:
-    """The value of CUDA_VISIBLE_DEVICES in each worker; None leaves the variable as it is.
+    """The value of CUDA_VISIBLE_DEVICES in each worker; None leaves the variable unchanged.
 
-    Without `gpus_per_worker`, each gets one GPU where the machine has any. Raises UsageError
-    where the machine has too few.
+    Without `gpus_per_worker`, each worker gets one GPU if the machine has any. Raises UsageError
+    if the machine has too few.
 
     >>> gpu_groups(2, 2, environment={"CUDA_VISIBLE_DEVICES": "0,1,4,5"})
     ['0,1', '4,5']
@@ -57,7 +58,7 @@ def gpu_groups(
         raise UsageError(
             f"{n_workers} workers with {each} GPUs each need {n_workers * each}, but there are "
             f"{len(devices)}",
-            hint="fewer --workers or --gpus-per-worker; CUDA_VISIBLE_DEVICES says which are ours",
+            hint="fewer --workers or --gpus-per-worker; CUDA_VISIBLE_DEVICES limits the GPUs",
         )
     return [",".join(devices[number * each : (number + 1) * each]) for number in range(n_workers)]
 
@@ -68,10 +69,10 @@ def worker_environment(
     backend: str,
     environment: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
-    """The environment of one of several workers: its GPUs, and its part of the CPUs.
+    """The environment of one of `n_workers`: its GPUs, and its share of the CPUs.
 
-    Only torch in the transformers backend gets a number of threads: vLLM chooses its own, unless
-    the variable is set.
+    Only the transformers backend gets a number of threads, unless it is set already: vLLM chooses
+    its own.
 
     >>> worker_environment("2,3", 4, "transformers", {"OMP_NUM_THREADS": "6"})
     {'OMP_NUM_THREADS': '6', 'CUDA_VISIBLE_DEVICES': '2,3'}

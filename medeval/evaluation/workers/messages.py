@@ -1,4 +1,4 @@
-"""What a worker process reports to the process that started it, message by message."""
+"""The messages that a worker sends to the process that started it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ WorkerMessage = Mapping[str, Any]
 
 
 class WorkerProgress:
-    """Progress as messages; `send` takes each to the process that started the worker."""
+    """Progress as messages; `send` transfers each to the process that started the worker."""
 
     def __init__(self, send: Callable[[WorkerMessage], None]) -> None:
         self.send = send
@@ -25,7 +25,7 @@ class WorkerProgress:
 
 
 def pass_on(message: WorkerMessage, progress: Progress) -> None:
-    """Report what a `WorkerProgress` sent."""
+    """Report a message of a `WorkerProgress` to `progress`."""
     match message:
         case {"advance": scored}:
             progress.advance(scored=scored)

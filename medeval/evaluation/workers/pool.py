@@ -1,8 +1,8 @@
-"""A pool of worker processes on this machine, each with an engine and GPUs of its own.
+"""A pool of worker processes on this machine, each with its own engine and GPUs.
 
-A worker is a `python -m medeval.evaluation.workers.process` that appends to the one run folder
-under a name of its own. It reads what to evaluate from its stdin and reports on its stdout, one
-JSON object a line. What a worker leaves undone when it dies, another does.
+A worker runs `python -m medeval.evaluation.workers.process` and appends to the run folder under
+its own name. It reads names of checkpoints from stdin and writes reports to stdout, one JSON object
+a line. If a worker dies, another one finishes its checkpoint.
 """
 
 import asyncio
@@ -30,13 +30,13 @@ from medeval.models.checkpoints import Checkpoint
 from medeval.store.files import make_folder
 
 LOGS = "logs"
-# A checkpoint is given up once so many workers died at it, in a row with no trajectory made in
-# between, or in all: it would end every other worker too.
+# A checkpoint is given up after this many lost workers, in a row without a new trajectory or in
+# all: it would end the other workers too.
 MAX_LOST_IN_A_ROW = 2
 MAX_LOST = 10
-LONGEST_MESSAGE_BYTES = 1 << 24
-# How long a worker that has nothing more to do may take to end its engine.
-CLOSING_S = 60.0
+MAX_MESSAGE_BYTES = 1 << 24
+# The time in which a worker without further checkpoints has to end its engine.
+CLOSE_TIMEOUT_S = 60.0
 
 
 class WorkerLostError(ModelError):
@@ -44,39 +44,39 @@ class WorkerLostError(ModelError):
 
 
 class Worker(Protocol):
-    """A process with an engine, here or elsewhere, that brings checkpoints up to date."""
+    """A process with an engine, on this or another machine, that brings checkpoints up to date."""
 
     async def evaluate(self, group: Group) -> None:
-        """Bring a checkpoint up to date; raises WorkerLostError where it was not finished."""
+        """Bring a checkpoint up to date; raises WorkerLostError if it is not finished."""
         ...
 
     def end(self, reason: Interruption) -> None:
-        """Ask to finish what is in flight and begin nothing more."""
+        """Ask the worker to finish the samples in flight and start no other."""
         ...
 
     async def close(self) -> None:
-        """Have it end, now that there is nothing more to do."""
+        """End the worker after its last checkpoint."""
         ...
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the worker at once."""
         ...
 
 
 class WorkerFactory(Protocol):
-    """Starts workers; `n_workers` is how many there may be at once."""
+    """Starts workers, at most `n_workers` at once."""
 
     n_workers: int
 
     async def start(self, index: int) -> Worker:
-        """Start a worker; `index` counts from 0. Raises WorkerLostError where that fails."""
+        """Start a worker; `index` counts from 0. Raises WorkerLostError if that fails."""
         ...
 
 
 async def run_in_workers(
     plan: Plan, groups: Sequence[Group], progress: Progress, interrupt: Interrupt
 ) -> None:
-    """Bring checkpoints up to date in local workers, until something interrupts."""
+    """Bring checkpoints up to date in local workers, until the run is interrupted."""
     await run_pool(LocalWorkerFactory(plan, progress), groups, plan, progress, interrupt)
 
 
@@ -87,7 +87,7 @@ async def run_pool(
     progress: Progress,
     interrupt: Interrupt,
 ) -> None:
-    """Bring checkpoints up to date in a factory's workers, until something interrupts."""
+    """Bring checkpoints up to date in a factory's workers, until the run is interrupted."""
     pool = _Pool(factory, _WaitingGroups(groups), progress)
     interrupt.pass_on = pool.end
     try:
@@ -103,7 +103,7 @@ async def run_pool(
 
 
 class _WaitingGroups:
-    """Checkpoints that no worker has taken yet, the largest first; a lost worker's come back."""
+    """The queue of checkpoints, the largest first; that of a lost worker comes back."""
 
     def __init__(self, groups: Sequence[Group]) -> None:
         by_size = sorted(groups, key=lambda group: -sum(map(n_missing, group[1])))
@@ -113,7 +113,7 @@ class _WaitingGroups:
         self.is_over = False
 
     async def take(self) -> Group | None:
-        """The next checkpoint; None once no more can come."""
+        """The next checkpoint; None if no other can come."""
         async with self._changed:
             await self._changed.wait_for(lambda: self.is_over or self._waiting or not self._n_taken)
             if self.is_over or not self._waiting:
@@ -122,7 +122,7 @@ class _WaitingGroups:
             return self._waiting.popleft()
 
     async def give_back(self, group: Group, *, is_done: bool) -> None:
-        """Mark a taken checkpoint as done, or leave it to another worker."""
+        """Mark a taken checkpoint as done, or queue it for another worker."""
         async with self._changed:
             self._n_taken -= 1
             if not is_done:
@@ -130,7 +130,7 @@ class _WaitingGroups:
             self._changed.notify_all()
 
     async def close(self) -> None:
-        """Give no checkpoint out any more."""
+        """Return no further checkpoint."""
         self.is_over = True
         async with self._changed:
             self._changed.notify_all()
@@ -138,20 +138,20 @@ class _WaitingGroups:
 
 @dataclass(slots=True)
 class _Pool:
-    """The running workers, and how often each checkpoint has lost one."""
+    """The running workers, and the number of workers that each checkpoint has lost."""
 
     factory: WorkerFactory
     waiting: _WaitingGroups
     progress: Progress
     workers: dict[int, Worker] = field(default_factory=dict)
-    lost: dict[int, "_Losses"] = field(default_factory=dict)
-    ending: set[asyncio.Task[None]] = field(default_factory=set)
+    losses: dict[int, "_Losses"] = field(default_factory=dict)
+    closing: set[asyncio.Task[None]] = field(default_factory=set)
 
     def end(self, reason: Interruption) -> None:
-        """Have every worker finish what is in flight."""
+        """Ask every worker to finish its samples in flight."""
         for worker in self.workers.values():
             worker.end(reason)
-        self.ending.add(asyncio.ensure_future(self.waiting.close()))
+        self.closing.add(asyncio.ensure_future(self.waiting.close()))
 
     async def kill(self) -> None:
         """End every worker at once."""
@@ -161,7 +161,7 @@ class _Pool:
             await worker.close()
 
     async def work(self, index: int) -> None:
-        """Have one worker evaluate checkpoints while there are any; a lost one is replaced."""
+        """Evaluate waiting checkpoints in one worker; a lost worker is replaced."""
         while (group := await self.waiting.take()) is not None:
             try:
                 if index not in self.workers:
@@ -181,8 +181,8 @@ class _Pool:
         checkpoint, cells = group
         if self.waiting.is_over:
             return True
-        # by identity: a checkpoint's parts are lost each for itself
-        losses = self.lost.setdefault(id(cells), _Losses())
+        # by identity: the parts of a checkpoint are counted separately
+        losses = self.losses.setdefault(id(cells), _Losses())
         losses.add(cells)
         if losses.in_a_row < MAX_LOST_IN_A_ROW and losses.in_all < MAX_LOST:
             self.progress.tell(f"{checkpoint.id}: {reason}; another worker takes over")
@@ -194,9 +194,9 @@ class _Pool:
 
 @dataclass(slots=True)
 class _Losses:
-    """How many workers were lost at a checkpoint, or at a part of one.
+    """The number of workers lost at a checkpoint, or at a part of one.
 
-    `n_missing` is how many trajectories were missing at the last loss.
+    `n_missing` is the number of trajectories missing at the last loss.
     """
 
     in_all: int = 0
@@ -204,7 +204,7 @@ class _Losses:
     n_missing: int | None = None
 
     def add(self, cells: Sequence[Cell]) -> None:
-        """Count one more loss, in a row with the one before where nothing was made since."""
+        """Count one more loss; without a new trajectory, it is in a row with the last one."""
         missing = sum(n_missing(cell, cell.folder.done()) for cell in cells)
         self.in_all += 1
         self.in_a_row = self.in_a_row + 1 if missing == self.n_missing else 1
@@ -222,7 +222,7 @@ class LocalWorkerFactory:
         make_folder(plan.output_dir / LOGS)
 
     async def start(self, index: int) -> Worker:
-        """Start a process in a session of its own, so that Ctrl-C reaches it through us alone."""
+        """Start a process in its own session, so that only this process gets Ctrl-C."""
         name, devices = str(index + 1), self._devices[index]
         log = self._plan.output_dir / LOGS / f"worker-{name}.log"
         with log.open("ab") as errors:
@@ -232,7 +232,7 @@ class LocalWorkerFactory:
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=errors,
-                limit=LONGEST_MESSAGE_BYTES,
+                limit=MAX_MESSAGE_BYTES,
                 start_new_session=True,
                 env=worker_environment(devices, self.n_workers, self._plan.backend),
             )
@@ -242,7 +242,7 @@ class LocalWorkerFactory:
 
 
 def options_of_worker(plan: Plan, n_workers: int) -> dict[str, Any]:
-    """The plan's options for each of `n_workers`: the same folder, and a share of judge calls."""
+    """The plan's options for each of `n_workers`: the same folder, a share of the judge calls."""
     options = plan.options
     calls = options.judge_max_calls
     own: dict[str, Any] = {
@@ -268,13 +268,13 @@ class LocalWorker:
         self._progress = progress
 
     def send(self, message: WorkerMessage) -> None:
-        """Send the process a message, unless it has ended."""
+        """Send a message to the process, unless it has ended."""
         assert self._process.stdin is not None
         if not self._process.stdin.is_closing():
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
 
     async def evaluate(self, group: Group) -> None:
-        """Have a checkpoint brought up to date, and pass on what the process reports."""
+        """Bring a checkpoint up to date in the process, and pass on its reports."""
         checkpoint, _ = group
         self.send({"evaluate": checkpoint.id})
         assert self._process.stdout is not None
@@ -289,24 +289,26 @@ class LocalWorker:
                     cell.stopped = message["stopped"].get(cell.name, cell.stopped)
             else:
                 pass_on(message, self._progress)
-        raise WorkerLostError(await self._last_words(checkpoint))
+        raise WorkerLostError(await self._loss(checkpoint))
 
-    async def _last_words(self, checkpoint: Checkpoint) -> str:
+    async def _loss(self, checkpoint: Checkpoint) -> str:
         code = await self._process.wait()
         lines = self._log.read_text(errors="replace").split("\n")
-        said = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return f"worker {self._name} ended with {how} at {checkpoint.id} ({self._log}: {said})"
+        last_line = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
+        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return (
+            f"worker {self._name} ended with {cause} at {checkpoint.id} ({self._log}: {last_line})"
+        )
 
     def end(self, reason: Interruption) -> None:
-        """Have the process finish what is in flight."""
+        """Ask the process to finish the samples in flight."""
         self.send({"end": reason})
 
     async def close(self) -> None:
-        """Wait until the process ends by itself, and kill it after `CLOSING_S` seconds."""
+        """Wait until the process ends, and kill it after `CLOSE_TIMEOUT_S` seconds."""
         self.send({"done": True})
         try:
-            async with asyncio.timeout(CLOSING_S):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._process.wait()
         except TimeoutError:
             self.kill()

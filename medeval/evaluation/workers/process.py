@@ -1,8 +1,8 @@
 """A worker process, `python -m medeval.evaluation.workers.process`, started by the pool.
 
-It reads JSON objects from its stdin, one a line: first the plan's options and its name as a
-writer; then checkpoints to evaluate, `end` to finish what is in flight, `done` when there is
-nothing more. Where stdin ends, the pool is gone, and it drops what is in flight.
+It reads JSON objects from stdin, one a line: first the plan's options and its name as a writer;
+then checkpoints to evaluate, `end` to finish the samples in flight, `done` after the last
+checkpoint. If stdin ends, the pool is gone, and the worker drops the samples in flight.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class Inbox:
         self._names: asyncio.Queue[str | None] = asyncio.Queue()
 
     async def read(self, reader: asyncio.StreamReader) -> None:
-        """Act on each message, to the end of stdin."""
+        """Handle each message, until the end of stdin."""
         while line := await reader.readline():
             message = json.loads(line)
             if "evaluate" in message:
@@ -54,13 +54,13 @@ class Inbox:
         self._interrupt.ask("SIGTERM")
 
     def end_once(self, reason: Any = "SIGTERM") -> None:
-        """Finish what is in flight; only once, since a scheduler signals every process itself."""
+        """Finish the samples in flight; ignore a second call, as schedulers signal every process."""
         if self._interrupt.reason is None:
             self._interrupt.ask(reason)
             self._names.put_nowait(None)
 
     async def groups(self) -> AsyncIterator[Group]:
-        """Each checkpoint with its cells; asking for the next reports the one before as done."""
+        """Each checkpoint with its cells; it is reported as done when the next is requested."""
         while (name := await self._names.get()) is not None:
             checkpoint, cells = self._groups[name]
             for cell in cells:
@@ -96,13 +96,13 @@ async def _work(progress: WorkerProgress) -> None:
     )
     reading = asyncio.ensure_future(inbox.read(reader))
     try:
-        await evaluation.run(inbox.groups(), model_opener(plan), asks_judges=False)
+        await evaluation.run(inbox.groups(), model_opener(plan), connects_judges=False)
     finally:
         reading.cancel()
 
 
 def main() -> None:
-    """Work; stdout is for messages, so what an engine prints goes to the log."""
+    """Run the worker; stdout carries messages, so the output of an engine goes to the log."""
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 

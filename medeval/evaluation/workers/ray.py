@@ -1,7 +1,7 @@
-"""Checkpoints, and shards of them, dealt out to workers on a Ray cluster.
+"""Evaluates checkpoints, or parts of them, in workers on a Ray cluster.
 
-This process alone writes to the run folder: workers stream what they make, and what a lost one
-left undone another makes.
+Only this process writes to the run folder: workers stream their records to it. If a worker is
+lost, another one makes the rest of its part.
 """
 
 import asyncio
@@ -37,9 +37,9 @@ async def run_on_ray(
     progress: Progress,
     interrupt: Interrupt,
 ) -> None:
-    """Bring checkpoints up to date on a Ray cluster, until something interrupts.
+    """Bring checkpoints up to date on a Ray cluster, until the run is interrupted.
 
-    The cluster is the one that RAY_ADDRESS names, or one of this machine alone.
+    The cluster is the one that RAY_ADDRESS names, or one that consists of this machine.
     """
     for _, cells in groups:
         for cell in cells:
@@ -62,16 +62,19 @@ def _first_reason(cell: Cell, stopped: Sequence[Cell]) -> str | None:
 
 
 def _parts(group: Group, count: int) -> Iterator[Group]:
-    """A checkpoint in `count` parts; a sample's arms stay in one."""
+    """The unfinished ones of `count` parts of a checkpoint; a sample's arms are in one part."""
     checkpoint, cells = group
-    going_on = [cell for cell in cells if cell.stopped is None and not is_complete(cell)]
+    unfinished = [cell for cell in cells if cell.stopped is None and not is_complete(cell)]
     for number in range(count):
-        part = [replace(cell, done=_not_of(cell, number, count) | cell.done) for cell in going_on]
+        part = [
+            replace(cell, done=_keys_outside_part(cell, number, count) | cell.done)
+            for cell in unfinished
+        ]
         if not all(map(is_complete, part)):
             yield checkpoint, part
 
 
-def _not_of(cell: Cell, number: int, count: int) -> set[SampleKey]:
+def _keys_outside_part(cell: Cell, number: int, count: int) -> set[SampleKey]:
     return {
         (sample_id, repeat)
         for index, sample_id in enumerate(cell.samples.ids)
@@ -82,7 +85,7 @@ def _not_of(cell: Cell, number: int, count: int) -> set[SampleKey]:
 
 @dataclass(slots=True)
 class Writer:
-    """Copies the lines that workers send into the run folder, as the one writer of each cell."""
+    """Copies the lines that workers send into the run folder, as the only writer of each cell."""
 
     folder: RunFolder
     stack: ExitStack
@@ -90,7 +93,7 @@ class Writer:
     _replies: Appender | None = None
 
     def claim(self, cell: Cell, fields: Mapping[str, Any], recorded: Sequence[Any]) -> None:
-        """Claim a cell as a worker did; raises RecordError where its settings were others."""
+        """Claim a cell as a worker did; raises RecordError if it has other settings already."""
         for entry in recorded:
             cell.folder.claim(fields, entry)
 
@@ -102,9 +105,9 @@ class Writer:
         writer = self._writers[key]
         if kind == "failures":
             record = parse_record(FailureRecord, line, "a worker's failure")
-            done = (record.sample_id, record.repeat)
-            cell.tries[done] += 1
-            writer.append_failure(replace(record, try_number=cell.tries[done]))
+            sample_key = (record.sample_id, record.repeat)
+            cell.tries[sample_key] += 1
+            writer.append_failure(replace(record, try_number=cell.tries[sample_key]))
         elif kind == "trajectories":
             writer.copy("trajectory", line)
         else:
@@ -116,7 +119,7 @@ class Writer:
         self.folder.keep_image(path.stem, MEDIA_TYPES[path.suffix], data)
 
     def keep_reply(self, line: bytes) -> None:
-        """Keep what a judge's model replied."""
+        """Keep a reply of a judge's model."""
         if self._replies is None:
             path = self.folder.path / file_name()
             self._replies = self.stack.enter_context(Appender(path))
@@ -133,15 +136,16 @@ class RayWorkerFactory:
         self._plan = plan
         self._writer = writer
         self._progress = progress
-        served = plan.backend == "openai"
-        self._gpus = plan.options.gpus_per_worker or (0 if served else 1)
-        there = ray.cluster_resources()
-        fitting = there.get("GPU", 0) // self._gpus if self._gpus else there.get("CPU", 1)
-        self.n_workers = plan.options.workers or max(1, int(fitting))
-        if self._gpus and self.n_workers > fitting:
+        is_server = plan.backend == "openai"
+        self._gpus = plan.options.gpus_per_worker or (0 if is_server else 1)
+        resources = ray.cluster_resources()
+        n_gpus = resources.get("GPU", 0)
+        max_workers = n_gpus // self._gpus if self._gpus else resources.get("CPU", 1)
+        self.n_workers = plan.options.workers or max(1, int(max_workers))
+        if self._gpus and self.n_workers > max_workers:
             raise UsageError(
                 f"{self.n_workers} workers with {self._gpus} GPUs each, but the cluster has "
-                f"{int(there.get('GPU', 0))} GPUs",
+                f"{int(n_gpus)} GPUs",
                 hint="fewer --workers or --gpus-per-worker",
             )
 
@@ -165,11 +169,11 @@ class RayWorker:
         self._progress = progress
 
     async def evaluate(self, group: Group) -> None:
-        """Have a checkpoint, or a part of it, brought up to date, and write what is made."""
+        """Bring a checkpoint, or a part of it, up to date in the actor, and write its records."""
         ray = require_ray()
         checkpoint, cells = group
         by_name = {cell.name: cell for cell in cells}
-        # what a lost worker made is in the folder
+        # the folder has the records of lost workers
         done = {cell.name: sorted(cell.done | cell.folder.done()) for cell in cells}
         try:
             async for reference in self._actor.evaluate.remote(checkpoint.id, done):
@@ -182,11 +186,12 @@ class RayWorker:
                     return
                 self._handle(message, by_name)
         except ray.exceptions.RayError as error:
-            first = str(error).strip().split("\n")[0]
+            first_line = str(error).strip().split("\n")[0]
             raise WorkerLostError(
-                f"worker {self._name} was lost at {checkpoint.id} ({type(error).__name__}: {first})"
+                f"worker {self._name} was lost at {checkpoint.id} "
+                f"({type(error).__name__}: {first_line})"
             ) from error
-        raise WorkerLostError(f"worker {self._name} sent no more at {checkpoint.id}")
+        raise WorkerLostError(f"worker {self._name} stopped sending at {checkpoint.id}")
 
     def _handle(self, message: Mapping[str, Any], cells: Mapping[str, Cell]) -> None:
         match message:
@@ -206,11 +211,11 @@ class RayWorker:
                 pass_on(message, self._progress)
 
     def end(self, reason: Interruption) -> None:
-        """Have the actor finish what is in flight."""
+        """Ask the actor to finish the samples in flight."""
         self._actor.end.remote(reason)
 
     async def close(self) -> None:
-        """Give the actor's GPUs back to the cluster."""
+        """Return the actor's GPUs to the cluster."""
         self.kill()
         await asyncio.sleep(0)
 
@@ -220,7 +225,7 @@ class RayWorker:
 
 
 def require_ray() -> Any:
-    """The ray package. Raises UsageError where it is not installed."""
+    """The ray package. Raises UsageError if it is not installed."""
     try:
         import ray
     except ImportError as error:

@@ -1,7 +1,7 @@
-"""A worker on another machine, where the run folder is not: it sends each line that it writes.
+"""A worker on a machine that cannot reach the run folder: it sends each line that it writes.
 
-It works in a temporary run folder; the process that started it copies each line into the run's
-own folder.
+It works in a temporary run folder; the process that started it copies each line into the run
+folder.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ KINDS = ("trajectories", "verdicts", "failures")
 
 @dataclass(slots=True)
 class _Tail:
-    """The lines that were added to files since they were last read; `ends` are in bytes."""
+    """Reads the lines added to files since the last read; `ends` has the offsets in bytes."""
 
     ends: dict[Path, int] = field(default_factory=dict)
 
     def new_lines(self, path: Path) -> list[bytes]:
-        """The whole lines that a file has more than the last time."""
+        """The whole lines added to a file since the last call."""
         if not path.exists():
             return []
         with path.open("rb") as file:
@@ -44,14 +44,14 @@ class _Tail:
         return lines
 
     def is_new(self, path: Path) -> bool:
-        """Whether a file was not asked about before."""
+        """Whether this is the first call for a file."""
         is_known = path in self.ends
         self.ends.setdefault(path, 0)
         return not is_known
 
 
 class RemoteEvaluation:
-    """Evaluates checkpoints of a plan, given as its options, and yields each message."""
+    """Evaluates checkpoints of a plan, which is given as its options, and yields messages."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="medeval-")
@@ -69,16 +69,16 @@ class RemoteEvaluation:
         self._tail = _Tail()
 
     def end(self, reason: Interruption) -> None:
-        """Finish what is in flight and begin nothing more."""
+        """Finish the samples in flight and start no other."""
         if self._interrupt.reason is None:
             self._interrupt.ask(reason)
 
     async def evaluate(
         self, name: str, done: Mapping[str, Sequence[SampleKey]]
     ) -> AsyncIterator[WorkerMessage]:
-        """Bring a checkpoint's cells up to date; `done` has each cell's finished trajectories."""
-        checkpoint, every = self._groups[name]
-        cells = [cell for cell in every if cell.name in done]
+        """Bring a checkpoint's cells up to date; `done` has the finished trajectories by cell."""
+        checkpoint, all_cells = self._groups[name]
+        cells = [cell for cell in all_cells if cell.name in done]
         for cell in cells:
             cell.done, cell.stopped = set(done[cell.name]), None
         work = asyncio.create_task(self._work((checkpoint, cells)))
@@ -93,7 +93,7 @@ class RemoteEvaluation:
         yield {"ended": name, "stopped": stopped, "interrupted": self._interrupt.reason is not None}
 
     async def _work(self, group: Group) -> None:
-        async def one() -> AsyncIterator[Group]:
+        async def only_group() -> AsyncIterator[Group]:
             yield group
 
         evaluation = Evaluation(
@@ -101,13 +101,13 @@ class RemoteEvaluation:
             self._folder,
             WorkerProgress(self._messages.put_nowait),
             self._interrupt,
-            judges_what_is_there=False,
+            judges_earlier=False,
             image_cache=self._image_cache,
         )
-        await evaluation.run(one(), model_opener(self._plan), asks_judges=False)
+        await evaluation.run(only_group(), model_opener(self._plan), connects_judges=False)
 
     def _written(self, cells: Sequence[Cell]) -> Iterator[WorkerMessage]:
-        """What was written since the last call: claims before lines, trajectories first."""
+        """The records written since the last call: claims before lines, trajectories first."""
         for cell in cells:
             path = cell.folder.path
             if (path / "cell.json").exists() and self._tail.is_new(path / "cell.json"):
