@@ -1,1 +1,1 @@
-"""A run folder: append, resume, read back."""
+"""The run folder: writes, resumes and reads the records of a run."""

@@ -1,4 +1,4 @@
-"""The folder of one cell: its fingerprint, and what was appended to it as samples ended."""
+"""The folder of one cell: its fingerprint, and its trajectories, verdicts and failures."""
 
 import json
 import logging
@@ -33,14 +33,14 @@ SHORT_WAIT_S = 60.0
 LineKind = Literal["trajectory", "verdict"]
 T = TypeVar("T")
 
-# Lines begin with their key, so that finding what is done need not parse whole conversations.
+# Lines begin with their key, so that finding the finished samples parses no conversations.
 _TEXT = rb'("(?:[^"\\]|\\.)*+")'
 TRAJECTORY_KEY = re.compile(rb'\{"schema_version":1,"sample_id":' + _TEXT + rb',"repeat":(\d+),')
 VERDICT_KEY = re.compile(TRAJECTORY_KEY.pattern + rb'"judge":' + _TEXT + rb",")
 
 
 class CellWriter:
-    """Appends to one cell what ends; made by `CellFolder.writer`. Safe to use from threads."""
+    """Appends records to one cell; made by `CellFolder.writer`. Safe to use from threads."""
 
     def __init__(self, path: Path, trajectories: Appender, verdicts: Appender) -> None:
         self._path = path
@@ -48,31 +48,31 @@ class CellWriter:
         self._verdicts = verdicts
 
     def append_trajectory(self, trajectory: Trajectory) -> None:
-        """Append a trajectory; raises RecordError where it cannot be written."""
+        """Append a trajectory; raises RecordError if it cannot be written."""
         subject = f"trajectory of sample {trajectory.sample_id!r}"
         self._trajectories.append(line(trajectory, subject))
 
     def append_verdict(self, verdict: Verdict) -> None:
-        """Append a verdict; a later one by the same judge takes the place of an earlier one."""
+        """Append a verdict; it replaces an earlier one by the same judge."""
         self._verdicts.append(line(verdict, f"verdict on sample {verdict.sample_id!r}"))
 
     def copy(self, kind: LineKind, data: bytes) -> None:
-        """Append a line that another cell of the same settings holds, byte for byte."""
+        """Append a line of another cell with the same settings, byte for byte."""
         (self._trajectories if kind == "trajectory" else self._verdicts).append(data)
 
     def append_failure(self, failure: FailureRecord) -> None:
-        """Append a failure. All writers share one file, so each takes its turn."""
-        turn = Lock(
+        """Append a failure. All writers share one file, so each locks it."""
+        lock = Lock(
             self._path / ".failures.lock",
             subject=f"the list of failures in {self._path}",
             wait_s=SHORT_WAIT_S,
         )
-        with turn, Appender(self._path / "failures.jsonl") as failures:
+        with lock, Appender(self._path / "failures.jsonl") as failures:
             failures.append(line(failure))
 
 
 class CellFolder:
-    """Everything about one cell; made by `RunFolder.cell`. Reading needs no lock."""
+    """The folder of one cell; made by `RunFolder.cell`. Reading needs no lock."""
 
     def __init__(self, path: Path, key: CellKey) -> None:
         self.path = path
@@ -86,14 +86,14 @@ class CellFolder:
         return f"cell {self.key.checkpoint!r} x {self.key.benchmark!r} x {self.key.protocol!r}"
 
     def record(self) -> CellRecord | None:
-        """What cell.json says, or None where the cell was never claimed."""
+        """The record in cell.json, or None if the cell was never claimed."""
         return read_record(CellRecord, self.path / "cell.json")
 
     def claim(self, fields: Mapping[str, object], recorded: Mapping[str, object]) -> None:
-        """Say what the cell is evaluated with, before anything is written to it.
+        """Record the settings of the cell, before anything else is written to it.
 
-        `fields` are all that can change its numbers; `recorded` is written down next to them.
-        Raises RecordError, naming each differing field, where the cell was begun with others.
+        `fields` are all settings that can change its numbers; `recorded` is written next to them.
+        Raises RecordError, naming each different field, if the cell has other settings already.
         """
         now = CellRecord.of(fields, recorded)
         with self._claiming():
@@ -102,7 +102,7 @@ class CellFolder:
                 self._refuse_unclaimed_lines()
                 write_whole(self.path / "cell.json", [pretty(now)])
             elif before.fingerprint != now.fingerprint:
-                raise self._of_another_run(before, now)
+                raise self._other_settings(before, now)
             elif now.recorded[0] not in before.recorded:
                 both = CellRecord.of(before.fields, *before.recorded, *now.recorded)
                 write_whole(self.path / "cell.json", [pretty(both)])
@@ -113,7 +113,7 @@ class CellFolder:
 
     @property
     def is_unclaimed(self) -> bool:
-        """Whether there are trajectories, but nothing says what they were made with."""
+        """Whether the cell has trajectories, but no record of their settings."""
         return self.record() is None and bool(self._files("trajectories"))
 
     def _refuse_unclaimed_lines(self) -> None:
@@ -123,7 +123,7 @@ class CellFolder:
                 hint="restore cell.json, or start the cell anew with --fresh",
             )
 
-    def _of_another_run(self, before: CellRecord, now: CellRecord) -> RecordError:
+    def _other_settings(self, before: CellRecord, now: CellRecord) -> RecordError:
         lines = "".join(f"\n  {line}" for line in differences(before.fields, now.fields))
         return RecordError(
             f"{self._subject} was begun with other settings:{lines}",
@@ -136,8 +136,8 @@ class CellFolder:
         with self._claiming(), ExitStack() as stack:
             for lock in sorted(self.path.glob(".writer-*.lock")):
                 stack.enter_context(Lock(lock, subject=self._subject))
-            # A kill on the way leaves no verdict without its trajectory, and no trajectory
-            # without the settings it was made with.
+            # If this process is killed, no verdict stays without its trajectory, and no
+            # trajectory without its settings.
             order = {"verdicts": 0, "trajectories": 1, "failures": 2, "cell": 3}
             for path in sorted(
                 self.path.iterdir(), key=lambda path: order.get(path.name.split(".")[0], 0)
@@ -148,10 +148,10 @@ class CellFolder:
 
     @contextmanager
     def writer(self, name: str = "0") -> Iterator[CellWriter]:
-        """Open the cell for appending under a writer's name; one process may hold each name.
+        """Open the cell for appending under a writer's name, which only one process may use.
 
-        Torn last lines that a killed process left are set aside first, and verdicts whose
-        trajectory is gone are dropped: it will be made anew. Raises RecordError where the cell was
+        Torn last lines of a killed process are moved away first, and verdicts without trajectory
+        are dropped, since the trajectory will be made again. Raises RecordError if the cell was
         not claimed, or the name is in use.
         """
         if not WRITER_NAME.fullmatch(name):
@@ -178,22 +178,22 @@ class CellFolder:
         return Appender(path)
 
     def _files(self, kind: str) -> list[Path]:
-        """The files of all writers by name; verdicts of "0" last, for only that one judges anew."""
-        own = "verdicts.0.jsonl"
+        """The files of all writers by name; verdicts of "0" last: only it judges again."""
+        last = "verdicts.0.jsonl"
         found = self.path.glob(f"{kind}.*.jsonl")
-        return sorted(found, key=lambda path: (path.name == own, path.name))
+        return sorted(found, key=lambda path: (path.name == last, path.name))
 
     def trajectories(self) -> Iterator[Trajectory]:
-        """Each trajectory of all writers, by writer's name and then as they ended.
+        """Each trajectory of all writers, by writer's name and then in the order of writing.
 
         A second trajectory of the same sample and repeat is skipped with a warning. Raises
-        RecordError at a line, other than a torn last one, that cannot be read.
+        RecordError at an unreadable line, except a torn last one.
         """
         for where, _, data in self._trajectory_lines():
             yield parse_record(Trajectory, data, where)
 
     def trajectory_lines(self) -> Iterator[tuple[SampleKey, bytes]]:
-        """The sample id and repeat, and the line as it is written, of each of `trajectories`."""
+        """The key and the line in the file of each of `trajectories`."""
         for _, key, data in self._trajectory_lines():
             yield key, data
 
@@ -213,19 +213,19 @@ class CellFolder:
         return {key for path in self._files("trajectories") for key in _trajectory_keys(path)}
 
     def verdicts(self) -> Iterator[Verdict]:
-        """The last verdict on each sample and repeat by each judge, by writer's name."""
+        """The last verdict by each judge on each sample and repeat, by writer's name."""
         for where, _, data in self._verdict_lines():
             yield parse_record(Verdict, data, where)
 
     def verdicts_by(self, judge: str) -> Iterator[Verdict]:
-        """Every verdict of one judge; of two on a sample and repeat, the last one holds."""
+        """Every verdict of one judge; of two on the same sample and repeat, the last one counts."""
         for path in self._files("verdicts"):
             for number, data in read_lines(path):
                 if _verdict_key(path, number, data)[2] == judge:
                     yield parse_record(Verdict, data, _where(path, number))
 
     def verdict_lines(self) -> Iterator[tuple[VerdictKey, bytes]]:
-        """The sample id, repeat and judge, and the line as it is written, of each of `verdicts`."""
+        """The key and the line in the file of each of `verdicts`."""
         for _, key, data in self._verdict_lines():
             yield key, data
 
@@ -247,14 +247,14 @@ class CellFolder:
         return {(sample_id, repeat) for sample_id, repeat, by in self.judged() if by == judge}
 
     def failures(self) -> Iterator[FailureRecord]:
-        """Each failure, in the order they happened."""
+        """Each failure, in the order of occurrence."""
         path = self.path / "failures.jsonl"
         for number, data in read_lines(path):
             yield parse_record(FailureRecord, data, _where(path, number))
 
 
 def read_record(kind: type[T], path: Path) -> T | None:
-    """The record that is a whole file, or None where there is no such file."""
+    """The record in the file `path`, or None if there is no such file."""
     with explained("read", path):
         if not path.exists():
             return None

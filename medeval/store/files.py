@@ -1,4 +1,4 @@
-"""Files that survive a kill, a crash and a full disk: replaced whole, or appended line by line."""
+"""Writes files that survive kills, crashes and full disks: replaced whole or appended by line."""
 
 import errno
 import itertools
@@ -33,7 +33,7 @@ HINTS = {
 
 @contextmanager
 def explained(action: str, path: Path) -> Iterator[None]:
-    """Raise any OSError inside as a RecordError that names the action, the path and a way out."""
+    """Turn any OSError into a RecordError that names the action and the path, with a hint."""
     try:
         yield
     except OSError as error:
@@ -44,15 +44,15 @@ def explained(action: str, path: Path) -> Iterator[None]:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents; no error where it exists."""
+    """Make a folder and its parents; no error if it exists."""
     with explained("make the folder", path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 def write_whole(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write a file so that readers see all of it or what was there before, even after a crash.
+    """Write a file so that readers see all of it or the earlier file, even after a crash.
 
-    Raises RecordError, with the earlier file untouched, where it cannot be written.
+    Raises RecordError, and leaves the earlier file unchanged, if it cannot be written.
     """
     make_folder(path.parent)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -65,13 +65,13 @@ def write_whole(path: Path, chunks: Iterable[bytes]) -> None:
             draft.replace(path)
             sync_folder(path.parent)
     finally:
-        # where nothing can be written, some systems refuse even to look for what there is not
+        # on a read-only folder, some systems raise other errors than FileNotFoundError
         with suppress(OSError):
             draft.unlink()
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder survive a power cut."""
+    """Sync a folder, so that new names in it survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -93,38 +93,37 @@ def is_torn(line: bytes) -> bool:
 def read_lines(path: Path, *, whole: bool = False) -> Iterator[tuple[int, bytes]]:
     """Each line of a file with its number, counted from 1.
 
-    A torn last line is skipped with a warning, for its writer may have been killed; in a file
-    that is written `whole`, it raises RecordError. A file that does not exist has no lines.
+    A torn last line, which a killed writer leaves, is skipped with a warning; in a file that is
+    written `whole`, it raises RecordError. A file that does not exist has no lines.
     """
-    held: bytes | None = None
+    previous: bytes | None = None
     number = 0
     with explained("read", path):
         if not path.exists():
             return
         with path.open("rb") as file:
             for line in file:
-                if held is not None:
-                    yield number, held
-                held = line
+                if previous is not None:
+                    yield number, previous
+                previous = line
                 number += 1
-    if held is None:
+    if previous is None:
         return
-    if not is_torn(held):
-        yield number, held
+    if not is_torn(previous):
+        yield number, previous
     elif whole:
         raise RecordError(
             f"{path}, line {number}: the file ends in the middle of a line",
             hint="restore the file from a copy",
         )
     else:
-        logger.warning("%s: skipped a torn last line of %d bytes", path, len(held))
+        logger.warning("%s: skipped a torn last line of %d bytes", path, len(previous))
 
 
 def set_aside_torn_line(path: Path) -> Path | None:
-    """Move a torn last line to `<file>.torn-<n>`, telling so; the file then ends in a newline.
+    """Move a torn last line to `<file>.torn-<n>` with a warning; the file then ends in a newline.
 
-    Returns the file it was moved to, or None where nothing was torn. Only for a file that
-    nothing else appends to.
+    Returns the new file, or None if no line was torn. No other process may append to the file.
     """
     with explained("read", path):
         if not path.exists():
@@ -138,14 +137,14 @@ def set_aside_torn_line(path: Path) -> Path | None:
         if not (candidate := path.with_name(f"{path.name}.torn-{n}")).exists()
     )
     write_whole(aside, [line])
-    with explained("mend", path):
+    with explained("truncate", path):
         os.truncate(path, start)
     logger.warning("%s: %d bytes of a torn last line moved to %s", path, len(line), aside.name)
     return aside
 
 
 def _last_line(path: Path) -> tuple[int, bytes]:
-    """Where the last line starts, and the line with its newline if it has one."""
+    """The offset of the last line in bytes, and the line with its newline if it has one."""
     with path.open("rb") as file:
         position = file.seek(0, os.SEEK_END)
         tail = b""
@@ -160,10 +159,10 @@ def _last_line(path: Path) -> tuple[int, bytes]:
 
 
 class Appender:
-    """A file to which whole lines are appended, each in one write that outlives the process.
+    """A file to which whole lines are appended; a written line survives the end of the process.
 
-    Opening sets a torn last line aside. The disk is synced about once a second, while lines are
-    written, and on close. Only one appender may have a file open. Safe to use from threads.
+    Opening moves a torn last line to another file. The disk is synced about once a second while
+    lines are written, and on close. Only one appender may open a file. Safe to use from threads.
     """
 
     def __init__(self, path: Path) -> None:
@@ -181,8 +180,8 @@ class Appender:
     def append(self, line: bytes) -> None:
         """Append a line, newline included.
 
-        Raises RecordError where it cannot be written (a full disk); the file then holds what it
-        held before, and a later call may succeed.
+        Raises RecordError if it cannot be written (a full disk); the file is then unchanged, and
+        a later call may succeed.
         """
         with self._lock, explained("append to", self.path):
             try:
@@ -206,7 +205,7 @@ class Appender:
         self._unsynced = False
 
     def close(self) -> None:
-        """Sync and close; nothing is lost if this is never called, short of a power cut."""
+        """Sync and close; without this call, only a power cut loses lines."""
         with self._lock, explained("sync", self.path):
             try:
                 if self._unsynced:

@@ -1,4 +1,4 @@
-"""What a cell was evaluated with, as one hash, and how two of them differ."""
+"""The settings of a cell as one hash, and the differences between the settings of two cells."""
 
 import hashlib
 import json
@@ -10,15 +10,15 @@ from typing import Self
 from medeval.types.json import STRICT
 from medeval.types.sample import JsonObject
 
-LONGEST_SHOWN = 80
+MAX_SHOWN_LENGTH = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellRecord:
-    """What a cell was evaluated with: the fields that can change its numbers, and their hash.
+    """The settings of a cell: the fields that can change its numbers, and their hash.
 
-    `recorded` holds what was written down next to them without being compared (addresses,
-    concurrency), one entry for each set of values the cell was worked on with.
+    `recorded` has further settings that are not compared (addresses, concurrency): one entry for
+    each set of values with which a run worked on the cell.
     """
 
     __pydantic_config__ = STRICT
@@ -33,7 +33,7 @@ class CellRecord:
 
     @classmethod
     def of(cls, fields: Mapping[str, object], *recorded: Mapping[str, object]) -> Self:
-        """The record of these fields and of what is recorded next to them."""
+        """The record of these fields and of the settings next to them."""
         return cls(
             fingerprint=fingerprint(fields),
             fields=json.loads(canonical_json(fields)),
@@ -44,7 +44,7 @@ class CellRecord:
 def canonical_json(value: object) -> str:
     """One text for equal JSON values: sorted keys, no spaces, whole floats as integers.
 
-    Raises ValueError for NaN and infinities, TypeError for what JSON cannot hold.
+    Raises ValueError for NaN and infinities, TypeError for values without a JSON form.
 
     >>> canonical_json({"b": (1.0, 0.5), "a": True})
     '{"a":true,"b":[1,0.5]}'
@@ -70,10 +70,10 @@ def fingerprint(fields: Mapping[str, object]) -> str:
 
 
 def differences(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
-    """One line for each field that differs: its dotted name, the recorded and the new value."""
+    """One line for each different field: its dotted name, the recorded and the new value."""
     old, new = dict(_leaves(before)), dict(_leaves(now))
     return [
-        f"{'.'.join(path)}: {_shown_apart(old.get(path), new.get(path))}"
+        f"{'.'.join(path)}: {_shown_difference(old.get(path), new.get(path))}"
         for path in sorted(old.keys() | new.keys())
         if old.get(path) != new.get(path)
     ]
@@ -82,7 +82,7 @@ def differences(before: Mapping[str, object], now: Mapping[str, object]) -> list
 def _leaves(
     fields: Mapping[str, object], above: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The canonical JSON of each value that is not an object, by the names that lead to it."""
+    """The path of names and the canonical JSON of each value that is not an object."""
     for name, value in fields.items():
         if isinstance(value, Mapping) and value:
             yield from _leaves(value, (*above, name))
@@ -90,8 +90,8 @@ def _leaves(
             yield (*above, name), canonical_json(value)
 
 
-def _shown_apart(old: str | None, new: str | None) -> str:
-    """Both values, long ones shortened to the part around their first difference."""
+def _shown_difference(old: str | None, new: str | None) -> str:
+    """Both values, shortened to the part around their first difference if they are long."""
     if old is None or new is None:
         return f"recorded {_excerpt(old, 0)}, now {_excerpt(new, 0)}"
     pairs = enumerate(zip_longest(old, new))
@@ -102,8 +102,10 @@ def _shown_apart(old: str | None, new: str | None) -> str:
 def _excerpt(text: str | None, start: int) -> str:
     if text is None:
         return "nothing"
-    if len(text) <= LONGEST_SHOWN:
+    if len(text) <= MAX_SHOWN_LENGTH:
         return text
-    begin = max(0, start - LONGEST_SHOWN // 4)
-    end = begin + LONGEST_SHOWN
-    return f"{'...' * (begin > 0)}{text[begin:end]}{'...' * (end < len(text))}"
+    begin = max(0, start - MAX_SHOWN_LENGTH // 4)
+    end = begin + MAX_SHOWN_LENGTH
+    before = "..." if begin > 0 else ""
+    after = "..." if end < len(text) else ""
+    return f"{before}{text[begin:end]}{after}"

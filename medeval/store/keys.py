@@ -1,4 +1,4 @@
-"""What names a cell and a set of outcomes, and the paths that stand for the names."""
+"""The keys of cells and outcomes in a run folder, and their paths."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +8,13 @@ from medeval.errors import RecordError
 
 SINGLE = "single"
 
-# A sample's id and a repeat, from 0; a verdict's has the judge's identity as well.
+# The sample id and the repeat, from 0; the key of a verdict has the judge's identity as well.
 SampleKey = tuple[str, int]
 VerdictKey = tuple[str, int, str]
 
 
 def quoted(name: str) -> str:
-    """A name as one component of a path, reversibly: odd characters and leading dots become `%xx`.
+    """A name as one component of a path: special characters and a leading dot become `%xx`.
 
     >>> quoted("Qwen/Qwen3-VL"), quoted("v1.5"), quoted("..")
     ('Qwen%2FQwen3-VL', 'v1.5', '%2E%2E')
@@ -26,7 +26,7 @@ def quoted(name: str) -> str:
 
 
 def unquoted(component: str) -> str:
-    """The name that `quoted` turned into this component."""
+    """The name from which `quoted` made this component."""
     return unquote(component)
 
 
@@ -62,7 +62,7 @@ class CellKey:
 
     @property
     def order(self) -> tuple[str, int, str, str]:
-        """What cells are sorted by; no step comes before any."""
+        """The sort key of cells; a cell without step comes first."""
         return (self.series, _order_of(self.step), self.benchmark, self.protocol)
 
     @property
@@ -73,7 +73,7 @@ class CellKey:
 
     @classmethod
     def from_path(cls, relative_path: Path) -> "CellKey":
-        """The key whose `relative_path` this is."""
+        """The key with this `relative_path`."""
         series, step, benchmark, protocol = relative_path.parts
         return cls(unquoted(series), _step(step), unquoted(benchmark), unquoted(protocol))
 
@@ -93,20 +93,20 @@ class OutcomeKey:
 
     @property
     def order(self) -> tuple[str, int, str, str, str]:
-        """What outcomes are sorted by; no step and no judge come before any."""
+        """The sort key of outcomes; those without step or judge come first."""
         return (self.series, _order_of(self.step), self.benchmark, self.pair, self.judge or "")
 
     @property
     def relative_path(self) -> Path:
         """The file below `outcomes/`: `<series>/<step>/<benchmark>/<pair>[.<judge>].jsonl`."""
-        # The first dot ends the pair's name, so it may hold none itself.
+        # The first dot ends the pair's name, so the name itself has none.
         pair = quoted(self.pair).replace(".", "%2E")
         name = f"{pair}.jsonl" if self.judge is None else f"{pair}.{quoted(self.judge)}.jsonl"
         return checkpoint_path(self.series, self.step) / quoted(self.benchmark) / name
 
     @classmethod
     def from_path(cls, relative_path: Path) -> "OutcomeKey":
-        """The key whose `relative_path` this is."""
+        """The key with this `relative_path`."""
         series, step, benchmark, name = relative_path.parts
         pair, _, judge = name.removesuffix(".jsonl").partition(".")
         return cls(
@@ -118,5 +118,5 @@ class OutcomeKey:
         )
 
 
-# The series that a shared baseline goes by: step 0 of every other.
+# The series of a shared baseline, which is step 0 of every other series.
 BASELINE = "baseline"

@@ -36,7 +36,7 @@ class Lock:
             path,
             timeout=wait_s,
             thread_local=False,
-            # filelock's substitute for missing locks leaves files behind that outlive a kill
+            # filelock's soft locks leave files behind when a process is killed
             fallback_to_soft=False,
             on_acquired=_sign,
         )
@@ -66,7 +66,7 @@ class Lock:
         self._lock.release()
 
     def _in_use(self) -> RecordError:
-        # the file may be empty for the moment between locking and signing
+        # the file is empty for a moment between locking and signing
         holder = self.path.read_text(errors="replace")
         hint = (
             "wait for that process to end, or stop it; its lock ends with it"

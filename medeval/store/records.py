@@ -1,4 +1,4 @@
-"""Every JSONL line and JSON file of a run folder, written from its type and read back as it.
+"""Writes records as the JSONL lines and JSON files of a run folder, and reads them.
 
 A record is one of the frozen dataclasses of `medeval.types`. Its JSON has the type's fields and
 `schema_version`; a field that is not declared is refused. Numbers that JSON lacks are written as
@@ -21,9 +21,9 @@ from medeval.types.trajectory import ImageRef, Trajectory
 
 SCHEMA_VERSION: Final = 1
 
-LONGEST_SHOWN: Final = 200
+MAX_SHOWN_LENGTH: Final = 200
 
-# What a trajectory's line has beyond its fields, for whoever reads it without medeval.
+# Extra fields of a trajectory's line, for readers without medeval.
 COUNTS: Final = ("attempted", "executed", "observed", "called", "usage")
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 def line(record: object, subject: str = "a record") -> bytes:
     """A record as one JSONL line, its newline included.
 
-    Raises RecordError, naming `subject` and the field, where a value has no JSON form.
+    Raises RecordError, naming `subject` and the field, if a value has no JSON form.
     """
     return _json(_values(record, subject)) + b"\n"
 
@@ -58,7 +58,7 @@ def _json(values: Mapping[str, Any], indent: int | None = None) -> bytes:
     try:
         return to_json(whole, indent=indent, inf_nan_mode="strings")
     except PydanticSerializationError:
-        # lone surrogates, which are too rare to be looked for in every text
+        # lone surrogates are too rare to search every text for them
         mended = storable(whole, depth_left=math.inf)
         return to_json(mended, indent=indent, inf_nan_mode="strings")
 
@@ -69,7 +69,7 @@ def _values(record: object, subject: str) -> dict[str, Any]:
     try:
         checked = adapter.validate_python(record)
     except ValidationError as error:
-        raise _unfit(error, subject) from None
+        raise _field_error(error, subject) from None
     values: dict[str, Any] = adapter.dump_python(checked)
     if isinstance(checked, Trajectory):
         values |= {name: getattr(checked, name) for name in COUNTS}
@@ -86,7 +86,7 @@ def _name_images(trajectory: Trajectory, messages: list[dict[str, Any]]) -> None
 
 
 def parse_record(kind: type[T], data: bytes, where: str) -> T:
-    """A record from its JSON. Raises RecordError, naming `where`, the field and what was seen."""
+    """A record from its JSON. Raises RecordError, naming `where`, the field and its value."""
     try:
         values = from_json(data)
     except ValueError as error:
@@ -98,7 +98,7 @@ def parse_record(kind: type[T], data: bytes, where: str) -> T:
 
 
 def record_of(kind: type[T], values: object, where: str) -> T:
-    """A record from the values that its JSON holds; raises as `parse_record` does."""
+    """A record from the values of its JSON; raises as `parse_record` does."""
     if isinstance(values, dict):
         version = values.pop("schema_version", SCHEMA_VERSION)
         if version != SCHEMA_VERSION:
@@ -113,15 +113,15 @@ def record_of(kind: type[T], values: object, where: str) -> T:
     try:
         return adapter.validate_python(values)
     except ValidationError as error:
-        raise _unfit(error, where) from None
+        raise _field_error(error, where) from None
 
 
-def _unfit(error: ValidationError, where: str) -> RecordError:
-    """The error that names the first field that is wrong."""
+def _field_error(error: ValidationError, where: str) -> RecordError:
+    """The error with the name of the first wrong field."""
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     seen = repr(first["input"])
-    shown = seen if len(seen) <= LONGEST_SHOWN else f"{seen[:LONGEST_SHOWN]}..."
+    shown = seen if len(seen) <= MAX_SHOWN_LENGTH else f"{seen[:MAX_SHOWN_LENGTH]}..."
     return RecordError(f"{where}: field {field!r}: {first['msg']}; seen {shown}")
 
 

@@ -42,7 +42,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, record: RunRecord) -> "RunFolder":
-        """Begin a run folder. Raises RecordError where there is one already."""
+        """Start a run folder. Raises RecordError if `path` has one already."""
         if cls.exists(path):
             raise RecordError(
                 f"there is a run in {str(path)!r} already",
@@ -54,13 +54,13 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """A run folder that exists. Raises RecordError where it does not or cannot be read."""
+        """An existing run folder. Raises RecordError if it does not exist or cannot be read."""
         folder = cls(path)
         folder.record()
         return folder
 
     def record(self) -> RunRecord:
-        """What run.json says."""
+        """The record in run.json."""
         record = read_record(RunRecord, self.path / "run.json")
         if record is None:
             raise RecordError(
@@ -76,17 +76,17 @@ class RunFolder:
     def lock(self, *, wait_s: float = 0.0) -> Lock:
         """A lock on the run as a whole, as a context manager.
 
-        Entering raises RecordError, naming the holder's host and process id, where another
-        process holds it for longer than `wait_s`. Cells and samples have locks of their own.
+        Entering raises RecordError, naming the holder's host and process id, if another process
+        holds it for longer than `wait_s` seconds. Cells and samples have their own locks.
         """
         make_folder(self.path)
         return Lock(self.path / ".run.lock", subject=f"run {str(self.path)!r}", wait_s=wait_s)
 
     def keep_definition(self, source: Path, kind: str, name: str) -> str:
-        """Copy a definition file word for word; returns the copy's name in `definitions/`.
+        """Copy a definition file byte for byte; returns the copy's name in `definitions/`.
 
-        A copy of the same name with another content is kept, and this one gets a name with its
-        hash.
+        If a copy of the same name has another content, both stay, and the name of the new one has
+        its hash.
         """
         with explained("read", source):
             data = source.read_bytes()
@@ -100,18 +100,18 @@ class RunFolder:
             if copy.read_bytes() == data:
                 return copy_name
         raise RecordError(
-            f"{copy} is not the copy its name says",
-            hint="it was changed by hand: delete it, and it is copied anew",
+            f"{copy} does not have the hash in its name",
+            hint="it was changed by hand: delete it, and it is copied again",
         )
 
     def _samples_path(self, benchmark: str) -> Path:
         return self.path / "samples" / f"{quoted(benchmark)}.jsonl"
 
     def write_samples(self, benchmark: str, samples: Iterable[SampleRecord]) -> None:
-        """Write the samples of a benchmark, keeping those that are there already.
+        """Add the samples of a benchmark to those in the file.
 
-        Raises RecordError, with the file untouched, where a sample differs from the one written
-        under the same id, or an id is given twice.
+        Raises RecordError, and leaves the file unchanged, if a sample differs from the one in the
+        file with the same id, or if two samples have the same id.
         """
         path = self._samples_path(benchmark)
         make_folder(path.parent)
@@ -124,7 +124,7 @@ class RunFolder:
             write_whole(path, self._merged(benchmark, samples))
 
     def _merged(self, benchmark: str, samples: Iterable[SampleRecord]) -> Iterator[bytes]:
-        """The lines that are there, then those of new samples."""
+        """The lines in the file, then those of new samples."""
         known: dict[str, bytes] = {}
         for record in self._samples(benchmark):
             data = _sample_line(record)
@@ -143,15 +143,15 @@ class RunFolder:
 
     def _conflict(self, benchmark: str, sample: SampleRecord) -> RecordError:
         before = next(record for record in self._samples(benchmark) if record.id == sample.id)
-        now = parse_record(SampleRecord, _sample_line(sample), f"sample {sample.id!r}")
+        new = parse_record(SampleRecord, _sample_line(sample), f"sample {sample.id!r}")
         name = next(
             each.name
             for each in fields(SampleRecord)
-            if getattr(before, each.name) != getattr(now, each.name)
+            if getattr(before, each.name) != getattr(new, each.name)
         )
         return RecordError(
             f"sample {sample.id!r} of benchmark {benchmark!r} is not the one this run began "
-            f"with: its {name} was {getattr(before, name)!r}, now {getattr(now, name)!r}",
+            f"with: its {name} was {getattr(before, name)!r}, now {getattr(new, name)!r}",
             hint="use the data the run began with, or name another folder with --output-dir",
         )
 
@@ -161,7 +161,7 @@ class RunFolder:
             yield parse_record(SampleRecord, data, f"{path}, line {number}")
 
     def samples(self, benchmark: str) -> Iterator[SampleRecord]:
-        """Each sample of a benchmark. Raises RecordError where the run has no such benchmark."""
+        """Each sample of a benchmark. Raises RecordError if the run has no such benchmark."""
         if not self._samples_path(benchmark).exists():
             raise RecordError(
                 f"the run in {str(self.path)!r} has no samples of benchmark {benchmark!r}; "
@@ -170,15 +170,15 @@ class RunFolder:
         return self._samples(benchmark)
 
     def benchmarks(self) -> list[str]:
-        """The benchmarks that samples are written for, by name."""
+        """The names of the benchmarks with samples in this run, sorted."""
         return sorted(unquoted(path.stem) for path in (self.path / "samples").glob("[!.]*.jsonl"))
 
     def cell(self, key: CellKey) -> CellFolder:
-        """The folder of a cell, which need not exist yet."""
+        """The folder of a cell, which may not exist yet."""
         return CellFolder(self.path / "cells" / key.relative_path, key)
 
     def cells(self) -> list[CellKey]:
-        """The cells that were begun, by series, step, benchmark and protocol."""
+        """The claimed cells, sorted by series, step, benchmark and protocol."""
         root = self.path / "cells"
         found = [
             CellKey.from_path(path.parent.relative_to(root))
@@ -198,7 +198,7 @@ class RunFolder:
         outcomes: Iterable[OutcomeRecord],
         judge: str | None = None,
     ) -> Path:
-        """Write the outcomes of a pair in place of earlier ones; returns the file.
+        """Replace the outcomes of a pair; returns the file.
 
         `judge` is None for the benchmark's primary judge.
         """
@@ -209,7 +209,7 @@ class RunFolder:
     def outcomes(
         self, series: str, step: int | None, benchmark: str, pair: str, judge: str | None = None
     ) -> Iterator[OutcomeRecord]:
-        """Each outcome of a pair. Raises RecordError where none were written."""
+        """Each outcome of a pair. Raises RecordError if none were written."""
         path = self._outcomes_path(OutcomeKey(series, step, benchmark, pair, judge))
         if not path.exists():
             raise RecordError(
@@ -224,13 +224,13 @@ class RunFolder:
     def drop_outcomes(
         self, series: str, step: int | None, benchmark: str, pair: str, judge: str | None = None
     ) -> None:
-        """Delete outcomes that now stand elsewhere; no error where there are none."""
+        """Delete the outcomes of a pair; no error if there are none."""
         path = self._outcomes_path(OutcomeKey(series, step, benchmark, pair, judge))
         with explained("delete", path):
             path.unlink(missing_ok=True)
 
     def outcome_keys(self) -> list[OutcomeKey]:
-        """The outcomes that were written, by series, step, benchmark, pair and judge."""
+        """The keys of all outcomes, sorted by series, step, benchmark, pair and judge."""
         root = self.path / "outcomes"
         found = [
             OutcomeKey.from_path(path.relative_to(root)) for path in root.glob("*/*/*/[!.]*.jsonl")
@@ -238,13 +238,13 @@ class RunFolder:
         return sorted(found, key=lambda key: key.order)
 
     def write_table(self, name: str, text: str) -> Path:
-        """Write `tables/<name>` in place of an earlier one; returns the file."""
+        """Write or replace `tables/<name>`; returns the file."""
         path = self.path / "tables" / quoted(name)
         write_whole(path, [text.encode()])
         return path
 
     def drop_table(self, name: str) -> None:
-        """Delete a table that no longer holds; no error where there is none."""
+        """Delete an outdated table; no error if there is none."""
         path = self.path / "tables" / quoted(name)
         with explained("delete", path):
             path.unlink(missing_ok=True)
@@ -253,9 +253,9 @@ class RunFolder:
         return self.path / "images" / f"{quoted(sha256)}.{suffix}"
 
     def keep_image(self, sha256: str, media_type: MediaType, data: bytes) -> Path:
-        """Keep an image's bytes under their hash, once; returns the file.
+        """Write an image's bytes to a file named by their hash, once; returns the file.
 
-        Raises RecordError where the bytes do not have that hash.
+        Raises RecordError if the bytes do not have that hash.
         """
         path = self._image_path(sha256, SUFFIXES[media_type])
         _check_hash(data, sha256, "the image to keep")
@@ -264,9 +264,9 @@ class RunFolder:
         return path
 
     def image(self, sha256: str) -> bytes | None:
-        """The bytes of a kept image, or None where it was not kept.
+        """The bytes of a kept image, or None if it was not kept.
 
-        Raises RecordError where the file was changed.
+        Raises RecordError if the file was changed.
         """
         for suffix in SUFFIXES.values():
             path = self._image_path(sha256, suffix)

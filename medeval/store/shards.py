@@ -1,4 +1,4 @@
-"""Shards: a benchmark's samples dealt out to runs that know nothing of each other."""
+"""Shards: parts of a benchmark's samples for independent runs."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 class Shard:
     """The `number`th of `count` parts, counted from 1.
 
-    A benchmark's samples are dealt in turn, as cards are, by their place among those asked for:
-    parts differ by at most one sample, all arms and repeats of a sample are in one part, and a
-    larger `--limit` moves none.
+    A benchmark's selected samples go to the parts in turn, by position. Parts differ by at most
+    one sample, all arms and repeats of a sample are in one part, and a larger `--limit` moves no
+    sample to another part.
     """
 
     number: int
@@ -21,7 +21,7 @@ class Shard:
 
     @classmethod
     def read(cls, text: str) -> "Shard":
-        """The shard that `i/n` names; raises ValueError where it names none.
+        """The shard with the name `i/n`; raises ValueError for any other text.
 
         >>> Shard.read("2/4")
         Shard(number=2, count=4)
@@ -35,7 +35,7 @@ class Shard:
         return shard
 
     def holds(self, position: int) -> bool:
-        """Whether the sample at a position, counted from 0, is of this shard.
+        """Whether the sample at a position, counted from 0, is in this shard.
 
         >>> [position for position in range(9) if Shard(2, 4).holds(position)]
         [1, 5]
@@ -44,7 +44,7 @@ class Shard:
 
 
 def run_folder(series: str, shard: str | None) -> str:
-    """Where a run goes that is given no folder: named after its first series, and its shard.
+    """The default run folder, named by the first series of the run and by its shard.
 
     >>> run_folder("rl", None), run_folder("Qwen/VL", "2/4")
     ('outputs/rl', 'outputs/Qwen-VL-shard-2-4')
@@ -55,10 +55,10 @@ def run_folder(series: str, shard: str | None) -> str:
 
 
 def asked_of(entries: Iterable[Mapping[str, object]], default: int) -> int:
-    """How many trajectories were asked of a cell by the entries that its record holds.
+    """The number of trajectories that runs asked for in a cell, from its `recorded` entries.
 
-    An entry says how many `samples` (`default` where it does not say) and `repeats`. Those that
-    were asked of shards add up; of what was asked for more than once, the largest counts.
+    An entry has the number of `samples` (without it, `default`) and of `repeats`. The numbers of
+    different shards add up; of several entries for the same samples, the largest counts.
 
     >>> asked_of([{"samples": 4, "repeats": 2}, {"samples": 5}], 0)
     8
@@ -79,16 +79,16 @@ def asked_of(entries: Iterable[Mapping[str, object]], default: int) -> int:
 
 
 def missing_shards(entries: Iterable[Mapping[str, object]]) -> Iterator[Shard]:
-    """The shards that were not run, of those that a cell's entries tell of.
+    """The shards that no entry of a cell has, for each number of shards in the entries.
 
-    None is missing where the cell was worked on as a whole as well.
+    No shard is missing if an entry is without a shard, as that run did the whole cell.
 
     >>> [str(shard) for shard in missing_shards([{"shard": "1/3"}, {"shard": "3/3"}])]
     ['2/3']
     """
-    told = [entry.get("shard") for entry in entries]
-    found = {Shard.read(str(shard)) for shard in told if shard}
-    if not all(told):
+    names = [entry.get("shard") for entry in entries]
+    found = {Shard.read(str(name)) for name in names if name}
+    if not all(names):
         return
     for count in sorted({shard.count for shard in found}):
         yield from (

@@ -17,7 +17,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Generic[T]):
-    """A definition and where it came from."""
+    """A definition and its source."""
 
     value: T
     source: Source

@@ -1,4 +1,4 @@
-"""A try at a sample that failed for no fault of the model's."""
+"""The record of a failed try at a sample."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ FailureKind = Literal["model", "data", "judge", "internal"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureRecord:
-    """One failed try at one sample, for no fault of the model's; the sample stays unscored.
+    """One try at a sample that failed without the model's fault; the sample stays unscored.
 
     `try_number` counts from 1. `when` is ISO 8601 in UTC.
     """

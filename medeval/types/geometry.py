@@ -1,7 +1,7 @@
-"""Boxes and the frames their coordinates are declared in; conversion is always explicit.
+"""Boxes, lines and points in declared frames; conversion is always explicit.
 
 A frame is the extent of one image in some unit. The same box in two frames covers the same
-share of the image, so conversion is a scaling and never looks at the values.
+share of the image, so conversion only scales, whatever the values are.
 """
 
 import math
@@ -41,7 +41,7 @@ def pixels(width_px: int, height_px: int, image: str = "image") -> Frame:
 
 @dataclass(frozen=True, slots=True)
 class PixelBox:
-    """Whole pixels: left and top are inside, right and bottom are the first outside."""
+    """A box of whole pixels: left and top are inside, right and bottom are the first outside."""
 
     left: int
     top: int
@@ -102,7 +102,7 @@ class Box:
         )
 
     def clamped(self) -> "Box | None":
-        """The part inside the image, or None where nothing of the box is."""
+        """The part inside the image, or None if the box is outside."""
         left, right = max(0.0, self.left), min(self.frame.width, self.right)
         top, bottom = max(0.0, self.top), min(self.frame.height, self.bottom)
         if left >= right or top >= bottom:
@@ -214,5 +214,5 @@ class Size:
 
     @property
     def area_px(self) -> int:
-        """How many pixels there are."""
+        """The number of pixels."""
         return self.width_px * self.height_px

@@ -1,4 +1,4 @@
-"""How types are written as JSON and read back: by pydantic, which this module does not import.
+"""Settings with which pydantic writes types as JSON and reads them; pydantic is imported late.
 
 A record is a frozen dataclass that names one of the settings below as its
 `__pydantic_config__`; `medeval.store.records` reads and writes it.
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
     from pydantic_core import CoreSchema
 
-# No field that is not declared is read; a value is checked when it is written, too.
+# Undeclared fields are refused; values are checked when they are read and when they are written.
 STRICT: Final[Mapping[str, object]] = {"extra": "forbid", "revalidate_instances": "always"}
-# The same, and its numbers are finite.
+# The same, and numbers are finite.
 FINITE: Final[Mapping[str, object]] = {**STRICT, "allow_inf_nan": False}
-# The same, but other fields are passed over.
+# The same, but undeclared fields are ignored.
 OPEN: Final[Mapping[str, object]] = {**STRICT, "extra": "ignore"}
 
-# JSON readers give up on deep nesting (pydantic's at 200), and a model may write any depth.
+# JSON readers refuse deep nesting (pydantic at 200), but a model may write any depth.
 MAX_DEPTH: Final = 64
 
 
 class Storable:
-    """Marks a JSON object, in an annotation, as one that is made storable before it is written."""
+    """Marks an annotated JSON object: `storable` is applied to it before it is written."""
 
     @staticmethod
     def __get_pydantic_core_schema__(
@@ -40,7 +40,7 @@ class Storable:
 def storable(value: Any, *, depth_left: float = MAX_DEPTH) -> Any:
     """A JSON value that reads back: lone surrogates replaced, objects nested too deep cut off.
 
-    What has no JSON form stays as it is.
+    A value without JSON form stays unchanged.
     """
     if isinstance(value, str):
         if value.isascii():

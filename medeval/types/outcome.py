@@ -1,4 +1,4 @@
-"""One sample at one checkpoint, both arms side by side."""
+"""The outcome of one sample at one checkpoint, in both arms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from medeval.types.trajectory import StopReason
 class OutcomeRecord:
     """One sample at one checkpoint in both arms: the paired per-instance log that MED reads.
 
-    `free_correct` and `available_correct` are None where the judge left the answer undecided,
-    and so are the scores. `called` and the call counts are of the available arm. An answer is
-    None where the trajectory ended without one. `judge` is the judge identity.
+    `free_correct`, `available_correct` and the scores are None if the judge left the answer
+    undecided. `called` and the call counts are of the available arm. An answer is None if the
+    trajectory ended without one. `judge` is the judge identity.
     """
 
     __pydantic_config__ = FINITE

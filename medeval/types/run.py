@@ -1,4 +1,4 @@
-"""What run.json says: each start of medeval on a run folder, and what all of them used."""
+"""The content of run.json: each start of medeval on a run folder, and the definitions used."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ DefinitionKind = Literal["benchmark", "protocol", "judge"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """One start of medeval on the run folder: what was asked, and by which versions.
+    """One start of medeval on the run folder: its plan and the versions used.
 
-    `created` is ISO 8601 in UTC. `git_commit` is that of medeval's checkout, None where it does
-    not run from one. `extra` holds engine arguments and versions.
+    `created` is ISO 8601 in UTC. `git_commit` is that of medeval's checkout, None if it does not
+    run from one. `extra` has engine arguments and versions.
     """
 
     __pydantic_config__ = STRICT
@@ -35,7 +35,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefinitionCopy:
-    """A definition file that was used: the path as shown to people, and its kept copy's name."""
+    """A used definition file: its path, for people, and the name of its copy in the run folder."""
 
     __pydantic_config__ = STRICT
 
@@ -48,7 +48,7 @@ class DefinitionCopy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowsFile:
-    """A file that samples were read from."""
+    """A file from which samples were read."""
 
     __pydantic_config__ = STRICT
 
@@ -61,11 +61,11 @@ class RowsFile:
 class BenchmarkRecord:
     """Where a benchmark's samples came from.
 
-    `revision` is the commit that was read, None where the source has none. `count` is the
-    number of samples read, `expected_count` the published number or None. `pairing` says what
-    makes two trajectories one sample's: its id, or, in imported logs without ids, its position.
-    `aggregate`, `suite` and `cluster_size` are the definition's: how its score is made officially,
-    which benchmarks it is averaged with, and how many samples share a cluster.
+    `revision` is the commit that was read, None if the source has none. `count` is the number of
+    samples read, `expected_count` the published number or None. `pairing` says how trajectories of
+    the same sample are matched: by its id, or, in imported logs without ids, by its position.
+    `aggregate`, `suite` and `cluster_size` come from the definition: how the official score is
+    computed, with which benchmarks it is averaged, and how many samples share a cluster.
     """
 
     __pydantic_config__ = STRICT
@@ -82,7 +82,7 @@ class BenchmarkRecord:
 
     @property
     def rows_mark(self) -> str:
-        """How many rows there are and were published, where that differs; else empty."""
+        """A note with the number of rows and the published number; empty if they are equal."""
         if self.expected_count in (None, self.count):
             return ""
         return f"{self.count:,} rows, {self.expected_count:,} published"
@@ -90,7 +90,7 @@ class BenchmarkRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """What a judge's scores mean, and from which score on an answer is correct."""
+    """The meaning of a judge's scores, and the lowest score of a correct answer."""
 
     __pydantic_config__ = FINITE
 
@@ -100,7 +100,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """run.json: every session that worked on the run, and what all of them together used.
+    """The content of run.json: every session of the run, and what all of them together used.
 
     `judges` maps each benchmark to the identity of its primary judge, `pairs` each pair to the
     names of its free and its available arm, `metrics` each judge identity to its metric.
@@ -116,9 +116,9 @@ class RunRecord:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
 
     def extended(self, later: "RunRecord") -> "RunRecord":
-        """The record with a later one's sessions and whatever that used beyond this one.
+        """The record with the sessions and definitions of a later one added.
 
-        Where both name a benchmark, the later judge and origin hold; earlier sessions stay.
+        If both have a benchmark, its judge and origin are those of the later record.
         """
         known = set(self.definitions)
         added = tuple(item for item in later.definitions if item not in known)

@@ -1,4 +1,4 @@
-"""What a sample is: question, images, options, targets."""
+"""A sample: question, images, options, targets."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -16,9 +16,9 @@ MediaType = Literal["image/jpeg", "image/png", "image/webp"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSource:
-    """Where the bytes of one image come from; they are read when needed and not kept.
+    """The source of one image's bytes, which are read when needed and not kept.
 
-    `name` tells people which image it is. `read` raises DataError where the bytes cannot be had.
+    `name` identifies the image in messages. `read` raises DataError if the bytes cannot be read.
     """
 
     name: str
@@ -27,18 +27,18 @@ class ImageSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleText:
-    """All of a sample but its images.
+    """A sample without its images.
 
     `options` are the texts of a multiple choice in letter order (A first), without letters.
     `targets` are all accepted answers; for a multiple choice, the letter.
-    `instruction` is how the benchmark asks for the form of the answer, "" where it does not.
+    `instruction` is the benchmark's text that asks for the form of the answer, "" if it has none.
     `groups` maps a grouping ("category") to this sample's group in it.
     `cluster` is shared by samples that are not independent (rotations of one question); None
     means that the sample stands alone.
-    `chance` is the share that blind guessing gets right, 0 to 1, or None where undefined.
-    `target_boxes` frame what the question is about, `target_lines` and `target_points` mark what
-    is to be read off, each in a frame of the first image. `transform` names what was done to the
-    images, one of the symmetries of a square (`medeval.data.symmetry`) where they were turned.
+    `chance` is the share that blind guessing gets right, 0 to 1, or None if undefined.
+    `target_boxes` frame the subject of the question, `target_lines` and `target_points` mark the
+    values to read off, each in a frame of the first image. `transform` names the change made to
+    the images; for a rotation or reflection, a symmetry of a square (`medeval.data.symmetry`).
     """
 
     id: str
@@ -65,10 +65,10 @@ class Sample(SampleText):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRecord:
-    """An image of a sample: what identifies its bytes, without the bytes.
+    """The record of a sample's image, which identifies its bytes without having them.
 
-    `source` says where it came from, for people. What could not be read is None, and `error` then
-    says why.
+    `source` says where the image came from, for people. If the image could not be read, `error`
+    says why, and the unknown fields are None.
     """
 
     __pydantic_config__ = STRICT
@@ -97,7 +97,7 @@ class SampleRecord(SampleText):
     def from_sample(cls, sample: Sample, images: Sequence[ImageRecord]) -> Self:
         """The record of a sample whose images are described by `images`, in order.
 
-        Raises RecordError where the numbers of images differ.
+        Raises RecordError if the numbers of images differ.
         """
         if len(images) != len(sample.images):
             raise RecordError(
@@ -117,7 +117,7 @@ def _text_fields(sample: SampleText) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedImage:
-    """The exact bytes that are sent to a model, and their size in pixels once decoded."""
+    """The exact bytes that are sent to a model, and the size of the image in pixels."""
 
     data: bytes = field(repr=False)
     media_type: MediaType

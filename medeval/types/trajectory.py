@@ -1,4 +1,4 @@
-"""A conversation: its messages, images, turns and calls, and all of it as one trajectory."""
+"""A trajectory: the messages, images, turns and calls of one conversation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,14 +29,14 @@ StopReason = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrajectoryImage:
-    """One image of a conversation: where it came from and what was sent.
+    """One image of a conversation: its origin and its sent form.
 
     `parent` is the index of the image it was made from, None for a sample's own image; `root`
     is the index of the sample's image at the start of that chain. `operation` and `arguments`
-    are the recipe. `to_root` maps pixels of this image as sent to pixels of the root's raw image.
-    `raw` is the size before any resize for sending, upright; `model` is the size after the
-    engine's own processor, None where the engine does not tell.
-    `exif_orientation` is the orientation tag that was applied, None where there was none to apply.
+    are the recipe. `to_root` maps pixels of the sent image to pixels of the root's raw image.
+    `raw` is the upright size before any resize for sending; `model` is the size after the
+    engine's own processor, None if the engine does not report it.
+    `exif_orientation` is the orientation tag that was applied, None if there was none.
     """
 
     __pydantic_config__ = STRICT
@@ -96,9 +96,9 @@ class NativeCall:
 class Message:
     """One message of a conversation.
 
-    `reasoning` and `native_calls` are what an assistant message held apart from its content;
-    `call_id` names the call that a tool message answers. One that `continues` stands in the same
-    turn as the message before it, whatever wrote it.
+    `reasoning` and `native_calls` are the parts of an assistant message outside its content;
+    `call_id` names the call that a tool message answers. A message that `continues` is in the same
+    turn as the message before it, whatever the roles of the two.
     """
 
     __pydantic_config__ = STRICT
@@ -118,12 +118,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedCall:
-    """A call as it was found in a reply, before any check against the tools.
+    """A call found in a reply, before any check against the tools.
 
     `start` and `end` are character offsets in the reply's text; both 0 for a native call.
     `error` says why the call is malformed; then `name` and `arguments` may be None.
-    The calls `of_block` are those of one block of code: after one that fails none is run, and only
-    the result with `shown` is put before the model.
+    Calls with `of_block` come from one block of code: after a failed call no further one runs, and
+    only results of calls with `shown` are shown to the model.
     """
 
     raw_text: str
@@ -139,10 +139,10 @@ class ParsedCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """A call and what became of it.
+    """A call and its result.
 
-    `image` is the index of the image it made; `observed` says whether the result or the error
-    was put before the model; `seconds` is the time the tool took.
+    `image` is the index of the image it made; `observed` says whether the model was shown the
+    result or the error; `seconds` is the time the tool took.
     """
 
     __pydantic_config__ = STRICT
@@ -160,7 +160,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens as the engine counted them; None where it did not tell."""
+    """Numbers of tokens, as counted by the engine; None if it does not report them."""
 
     __pydantic_config__ = STRICT
 
@@ -184,7 +184,7 @@ def _total(first: int | None, second: int | None) -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One generation: what the model wrote and why it stopped. `text` is after stop rules."""
+    """One generation: the model's text and why it stopped. `text` is cut by the stop rules."""
 
     __pydantic_config__ = STRICT
 
@@ -215,9 +215,9 @@ class Answer:
 class Trajectory:
     """The conversation of one sample under one protocol at one repeat.
 
-    `messages` is all that was said, the last reply included. `answer` is None exactly where
-    `stop` is not "answered". `engine_seconds` is its part of the time of an engine that it shared
-    with others, None where that was not measured.
+    `messages` has all messages, including the last reply. `answer` is None exactly if `stop` is
+    not "answered". `engine_seconds` is its part of the time of an engine that it shared with
+    other conversations, None if that was not measured.
     """
 
     __pydantic_config__ = STRICT
@@ -241,7 +241,7 @@ class Trajectory:
 
     @property
     def attempted(self) -> int:
-        """Calls found in what the model wrote, whatever became of them."""
+        """Calls found in the model's text, whether or not they were executed."""
         return len(self.calls)
 
     @property
@@ -251,7 +251,7 @@ class Trajectory:
 
     @property
     def observed(self) -> int:
-        """Executed calls whose result was put before the model."""
+        """Executed calls whose result the model was shown."""
         return sum(call.status == "executed" and call.observed for call in self.calls)
 
     @property

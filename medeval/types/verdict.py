@@ -1,4 +1,4 @@
-"""How an answer is judged: grades and verdicts."""
+"""The judgement of an answer: grades and verdicts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ VerdictStatus = Literal["correct", "incorrect", "undecided"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grade:
-    """What a judge found: a score, or None where it cannot decide, with what it read and why.
+    """A judge's score, or None if it cannot decide, with the extracted answer and the reason.
 
-    `parts` are the scores of the judges that it is made of, by name, where it is made of several.
+    `parts` has the scores of the parts of a combined judge, by name.
     """
 
     score: float | None
@@ -27,8 +27,8 @@ class Grade:
 class Verdict:
     """A grade turned into correct, incorrect or undecided, by one judge identity.
 
-    `score` is None exactly where `status` is "undecided". `judge` is
-    `<name>[@<model>]#<first 8 hex of its definition's sha256>`. `parts` are the grade's.
+    `score` is None exactly if `status` is "undecided". `judge` is
+    `<name>[@<model>]#<first 8 hex of its definition's sha256>`. `parts` are those of the grade.
     """
 
     __pydantic_config__ = FINITE

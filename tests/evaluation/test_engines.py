@@ -21,7 +21,7 @@ def plan(folder: Path, **changes: Any) -> Plan:
 
 
 def model_folder(folder: Path) -> str:
-    """A folder that looks like a model's from outside."""
+    """A folder with the files of a model, but without weights that load."""
     place = folder / "model"
     place.mkdir()
     (place / "config.json").write_text("{}")

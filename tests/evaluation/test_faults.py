@@ -1,4 +1,4 @@
-"""What a server, the data, a tool or a judge does wrong leaves samples unscored, never wrong."""
+"""After a fault of a server, the data, a tool or a judge, samples are unscored, never wrong."""
 
 import csv
 import json
@@ -39,7 +39,7 @@ def about(number: int) -> Callable[[Body], bool]:
 
 
 def failing(fault: str, number: int = 3) -> Callable[[int, Body], str]:
-    """A server's fault whenever it is asked about one of the samples."""
+    """A server that fails at each request about one of the samples."""
     return lambda _, body: fault if about(number)(body) else "ok"
 
 

@@ -83,7 +83,7 @@ N = 6
 
 
 def definitions(folder: Path, n: int = N, period: int = 256) -> dict[str, Any]:
-    """The benchmark and the pair, as options; images come again after `period` samples."""
+    """Options with the benchmark and the pair; images repeat after `period` samples."""
     judge = str(write_judge(folder))
     (folder / "small.py").write_text(DEFINITION.format(n=n, period=period, judge=judge))
     (folder / "small_pair.py").write_text(PAIR)
@@ -91,7 +91,7 @@ def definitions(folder: Path, n: int = N, period: int = 256) -> dict[str, Any]:
 
 
 class Watching(Recorded):
-    """Opens scripted models, and first has somebody look at the run folder."""
+    """Opens scripted models, after a callback has inspected the run folder."""
 
     def __init__(self, look: Callable[[Path], None], run: Path) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ def run_models(
 
 
 def swap(folder: Path) -> None:
-    """Give each image that is kept the content of another one."""
+    """Replace the content of each cached image by another's."""
     paths = sorted(folder.iterdir())
     contents = [path.read_bytes() for path in paths]
     for path, content in zip(paths, contents[1:] + contents[:1], strict=True):
@@ -133,7 +133,7 @@ def sent(run: Path, model: str) -> dict[str, str]:
 
 
 def is_swapped(run: Path, model: str, beside: dict[str, str]) -> bool:
-    """Whether a checkpoint was sent what `swap` left, and not what the files are prepared as."""
+    """Whether a checkpoint was sent the swapped images, not the ones made from the files."""
     now = sent(run, model)
     assert sorted(now.values()) == sorted(beside.values())
     return all(now[name] != beside[name] for name in beside)
@@ -185,7 +185,7 @@ def test_the_second_checkpoint_is_sent_what_is_kept_and_the_end_deletes_it(tmp_p
 
 
 class Ended(ScriptedModel):
-    """A model in the middle of whose work the process is asked to end."""
+    """A model during whose work the process is asked to end."""
 
     def __init__(self, at: int) -> None:
         super().__init__(self._reply)
@@ -199,7 +199,7 @@ class Ended(ScriptedModel):
 
 
 def ended(folder: Path, *models: ScriptedModel) -> int:
-    """How a run of two checkpoints ended, with these models in turn."""
+    """The report of a run of two checkpoints with these models in turn."""
     definitions(folder)
     waiting = list(models)
     plan = planned(folder, model=("a", "b"), concurrency=1)
@@ -243,7 +243,7 @@ def files(n: int = N) -> Iterator[bytes]:
 
 
 def leave_swapped(run: Path) -> None:
-    """Leave in a run folder what an earlier start would have, each with another's content."""
+    """Make the cache of an earlier start in a run folder, with swapped contents."""
     (run / FOLDER).mkdir(parents=True)
     images = ImageCache(run / FOLDER)
     budget = PixelBudget(min_px=784, max_px=100 * 80, factor=4)

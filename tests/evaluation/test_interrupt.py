@@ -90,7 +90,7 @@ def test_a_second_interrupt_ends_at_once(tmp_path: Path, serve: Serve) -> None:
 
 
 def wait_for_end(process: Popen[str], seconds: float) -> None:
-    """Raises TimeoutError where the process still runs after so long."""
+    """Raises TimeoutError if the process still runs after the timeout."""
     deadline = time.monotonic() + seconds
     while process.poll() is None:
         if time.monotonic() > deadline:
@@ -133,7 +133,7 @@ HEAVY = Benchmark(
 
 
 def heavy_png(n_bytes: int) -> bytes:
-    """A small image in a large file, which is held while its conversations go on."""
+    """A small image in a large file, which stays in memory during its conversations."""
     whole, padding = png(), b"prVt" + bytes(n_bytes)
     checksum = zlib.crc32(padding).to_bytes(4)
     return b"".join([whole[:-12], n_bytes.to_bytes(4), padding, checksum, whole[-12:]])
@@ -141,7 +141,7 @@ def heavy_png(n_bytes: int) -> bytes:
 
 @dataclass(kw_only=True)
 class Gate(StubServer):
-    """A server that answers nothing before it is open."""
+    """A server that answers only after its gate is open."""
 
     is_open: bool = False
 
@@ -152,7 +152,7 @@ class Gate(StubServer):
 
 
 def heavy(folder: Path, server: StubServer) -> list[object]:
-    """A run of 8 conversations in which two images, of two conversations each, fill the room."""
+    """A run of 8 conversations in which two images, of two conversations each, fill the memory."""
     path, images = folder / "heavy.py", folder / "images"
     if not images.exists():
         path.write_text(HEAVY)
@@ -167,7 +167,7 @@ def heavy(folder: Path, server: StubServer) -> list[object]:
 
 
 def told_to_finish(process: Popen[str]) -> str:
-    """What a run says when it is interrupted; it has to be opened the gate to end."""
+    """The messages of an interrupted run, which ends only after the gate is opened."""
     assert process.stderr is not None
     for line in process.stderr:
         if "finishing the samples in flight" in line:
@@ -198,7 +198,7 @@ def test_what_waits_for_room_for_its_image_is_not_begun_once_a_signal_came(
 def test_what_waits_for_room_for_its_image_is_not_begun_after_the_time_limit(
     tmp_path: Path, serve: Serve
 ) -> None:
-    """With more time where a busy machine has not begun within so little."""
+    """The run is repeated with more time if a busy machine has not started within the limit."""
     for seconds in (4, 12, 36):
         server = Gate(answers=("A",))
         serve(server)
@@ -215,7 +215,7 @@ def test_what_waits_for_room_for_its_image_is_not_begun_after_the_time_limit(
 
 
 def check_drained_and_resumed(folder: Path, server: StubServer) -> None:
-    """What was in flight is there, and the same command makes the rest: each once."""
+    """The samples in flight are recorded, and the same command makes the rest: each once."""
     assert n_trajectories(folder) == server.requests == 4
     assert not list((folder / "run").glob("cells/**/failures.jsonl"))
     resumed = run_medeval(*heavy(folder, server))

@@ -54,7 +54,7 @@ def without_times(value: Any) -> Any:
 
 
 def lines(folder: Path, pattern: str) -> list[str]:
-    """Every line of the files, each with its file's name, times aside, in one order."""
+    """Every line of the files with its file's name, without times, sorted."""
     return sorted(
         f"{path.relative_to(folder)} {json.dumps(without_times(json.loads(line)))}"
         for path in folder.glob(pattern)
@@ -80,7 +80,7 @@ def kill_in_start_up(seconds: float, arguments: list[object]) -> None:
 
 
 def kill_at_work(seconds: float, arguments: list[object], run: Path) -> None:
-    """Kill so long after the first trajectory of this start is written."""
+    """Kill a number of seconds after the first trajectory of this start is written."""
     before = n_trajectories(run)
     with start_medeval(*arguments) as process:
         while n_trajectories(run) == before:

@@ -38,7 +38,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> Path:
-    """An importable package of the given name, its own for each test."""
+    """An importable package with the given name, a new one for each test."""
     folder = tmp_path / "site" / name
     folder.mkdir(parents=True)
     write(folder / "__init__.py", "")
@@ -258,7 +258,7 @@ def test_a_file_is_executed_once_until_it_changes(tmp_path: Path) -> None:
 
 
 def test_exactly_the_hashed_bytes_are_executed(tmp_path: Path) -> None:
-    """Even where a second file has the same time and size, as cached bytecode would be told by."""
+    """Even if a second file has the same time and size, by which Python recognises bytecode."""
     path = write(tmp_path / "mine.py", judge("mine", score=0.1))
     times = (path.stat().st_atime, path.stat().st_mtime)
     assert load(str(path), Judge).value.grade(None, None).score == 0.1  # type: ignore

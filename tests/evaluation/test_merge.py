@@ -1,4 +1,4 @@
-"""Runs of shards joined into one hold what one run would have held, and nothing twice."""
+"""Merged shards have the records of one whole run, and none twice."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Flags and plan files, resolved before any engine starts or refused with what is wrong."""
+"""Flags and plan files are resolved, or refused with the reason, before any engine starts."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -36,7 +36,7 @@ from tests.small_benchmark import (
 
 
 class Told:
-    """Progress that remembers what was reported."""
+    """Progress that remembers each report."""
 
     def __init__(self) -> None:
         self.n_missing = 0
@@ -55,7 +55,7 @@ class Told:
 
 
 class Recorded:
-    """Opens scripted models and keeps them, with the checkpoint each is of."""
+    """Opens scripted models and keeps them by checkpoint."""
 
     def __init__(self, replies: Callable[[Request], str] = play) -> None:
         self.models: list[tuple[str, ScriptedModel]] = []
@@ -209,7 +209,7 @@ def counting_benchmark(folder: Path, n: int) -> tuple[PlannedBenchmark, Counter[
 def test_rows_are_read_once_a_run_unless_there_are_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_kept: int, expected: int
 ) -> None:
-    """Of many: once when they are recorded, and once for each of the two checkpoints."""
+    """Once for the records, and once for each of the two checkpoints."""
     monkeypatch.setattr("medeval.data.dataset.MOST_KEPT", most_kept)
     plan = small(tmp_path, model=("m", "n"))
     made: Counter[int] = Counter()
@@ -620,7 +620,7 @@ def test_a_run_may_be_started_where_an_event_loop_runs(tmp_path: Path) -> None:
 def test_rows_that_fail_halfway_end_the_run_with_what_was_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row may read well when samples are recorded, and not when its turn comes."""
+    """A row may be readable when samples are recorded, but not when its sample starts."""
     monkeypatch.setattr("medeval.data.dataset.MOST_KEPT", 3)
     plan = small(tmp_path, concurrency=1)
     read: Counter[int] = Counter()
@@ -658,7 +658,7 @@ def test_a_run_folder_that_cannot_be_written_ends_the_run(tmp_path: Path) -> Non
     plan = small(tmp_path)
 
     def vandal(request: Request) -> str:
-        """In place of the file of failures comes a folder."""
+        """A folder replaces the file of failures."""
         for cell in (tmp_path / "run").glob("cells/*/*/*/*"):
             (cell / "failures.jsonl").mkdir(exist_ok=True)
         raise ModelError("the server is gone")

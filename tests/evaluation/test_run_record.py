@@ -1,4 +1,4 @@
-"""What a run notes of the program that made it."""
+"""What run.json records about medeval itself."""
 
 import shutil
 import subprocess
@@ -38,7 +38,7 @@ def test_a_session_tells_command_version_plan_and_machine(monkeypatch: pytest.Mo
 
 @pytest.fixture
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that the module takes for the place it is installed in."""
+    """A folder in which the module believes to be installed."""
     (tmp_path / "medeval" / "evaluation").mkdir(parents=True)
     shutil.copy(PACKAGE / "evaluation" / "run_record.py", tmp_path / "medeval" / "evaluation")
     monkeypatch.setattr(

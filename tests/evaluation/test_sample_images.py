@@ -23,7 +23,7 @@ SMALL = EvalProtocol(
 
 
 class Reads:
-    """A sample's one image, and how often it was read."""
+    """A sample's only image, and the number of times it was read."""
 
     def __init__(self, data: bytes = DATA) -> None:
         self.count = 0
@@ -88,7 +88,7 @@ def test_a_resized_image_holds_its_file_as_well() -> None:
 
 
 async def most_under_way(memory: MemoryBudget, n: int, n_conversations: int = 1) -> int:
-    """How many of `n` conversations are held at once, where each lasts until none else begins."""
+    """How many of `n` conversations run at once if each waits until no other can start."""
     under_way = most = 0
 
     async def converse() -> None:

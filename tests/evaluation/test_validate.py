@@ -1,4 +1,4 @@
-"""Everything about a benchmark's rows that is not as declared, before GPU time is spent."""
+"""Every difference between a benchmark's rows and its definition is a Problem."""
 
 import json
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ def problems(benchmark: Path, **options: Any) -> list[Problem]:
 def rows(
     folder: Path, *given: Mapping[str, object], count: int | None = None, says: str = ""
 ) -> list[Problem]:
-    """The problems of a local copy with the given rows, each filled up to a sound one.
+    """The problems of a local copy with the given rows, each completed to a valid row.
 
     `says` is what the definition declares besides.
     """

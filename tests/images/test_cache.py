@@ -1,4 +1,4 @@
-"""An image that was re-encoded once is found again, whole, or made anew: never a failure."""
+"""A cached image is used if it is whole, and made again otherwise; the cache never fails."""
 
 import errno
 import io
@@ -73,7 +73,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def described(picture: Picture) -> tuple[object, ...]:
-    """All there is to a picture."""
+    """Every property of a picture."""
     return (
         *(picture.encoded, picture.raw, picture.exif_orientation, picture.kept_bytes),
         *(picture.pixels().tobytes(), picture.sent_pixels().tobytes(), picture.encoded.data),
@@ -138,7 +138,7 @@ SMALL = file(noise(160, 120), "JPEG")
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The one file of a folder in which the JPEG is kept."""
+    """The only file of the cache folder, with the JPEG as PNG."""
     folder = tmp_path_factory.mktemp("run")
     ImageCache(folder).prepare(SMALL, name="a file", budget=BUDGET)
     (path,) = folder.iterdir()
@@ -167,7 +167,7 @@ def test_a_damaged_file_is_made_anew_and_mended(kept: Path, data: st.DataObject)
 
 
 def jpegs(n: int) -> list[bytes]:
-    """Files of which no two are alike."""
+    """Files with different contents."""
     photo = noise(260, 200)
     photos = (photo.copy() for _ in range(n))
     return [file(_marked(image, number), "JPEG") for number, image in enumerate(photos)]

@@ -40,7 +40,7 @@ print(Image.core.get_block_size() >> 20)
 
 
 def most_at_once(budget: DecodingBudget, sizes: list[int], n_threads: int = 8) -> int:
-    """The most pixels that were decoded at one time."""
+    """The largest number of pixels that were decoded at one time."""
     lock, inside, most = threading.Lock(), 0, 0
 
     def work(pixels: int) -> None:
@@ -105,7 +105,7 @@ def test_pillow_holds_large_blocks_unless_its_variable_says_otherwise(
 
 
 async def converse(budget: MemoryBudget, sample_bytes: int, made: list[int]) -> int:
-    """Hold a sample, then make images of so many pixels; the most bytes that were held."""
+    """The most bytes held by a sample and tool images of the given sizes in pixels."""
     most = 0
     with budget.conversation() as conversation:
         reserved = await budget.reserve_for_sample(conversation)
@@ -198,7 +198,7 @@ TURNING = EvalProtocol(
 
 
 async def most_held(n: int, limit_bytes: int) -> tuple[int, int]:
-    """The most bytes that so many conversations of four rotations held, and what one takes."""
+    """The most bytes that conversations of four rotations held, and the bytes of one of them."""
     budget, picture = MemoryBudget(limit_bytes), prepare(drawn_image(0).data, name="a")
     image = ImageSource(name="a", read=lambda: b"")
     sample = Sample(id="a", question="?", images=(image,), targets=())
@@ -231,7 +231,7 @@ def test_what_tools_make_in_many_conversations_is_bounded_and_all_of_them_end(
 
 
 def same(image: Image.Image) -> Image.Image:
-    """The same again."""
+    """The same image."""
     return image
 
 

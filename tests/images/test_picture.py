@@ -1,4 +1,4 @@
-"""What is sent is the file itself wherever it can be, and its pixels everywhere else."""
+"""The original file is sent if every engine reads it alike; otherwise its pixels as a PNG."""
 
 import io
 import struct
@@ -36,7 +36,7 @@ def file(image: Image.Image, file_format: str, **options: object) -> bytes:
 
 
 def raster(image: Image.Image) -> tuple[str, tuple[int, int], bytes]:
-    """What two images of the same pixels have in common, whatever else their files said."""
+    """The properties that two images of the same pixels share, whatever their files contain."""
     return image.mode, image.size, image.tobytes()
 
 

@@ -284,7 +284,7 @@ def test_cell_folder_names_its_path(cell: CellFolder) -> None:
 
 
 def write_numbered(cell: CellFolder, count: int) -> None:
-    """Append the numbered trajectories that are not done yet."""
+    """Append the numbered trajectories that are missing."""
     with cell.writer() as writer:
         done = cell.done()
         for number in range(count):

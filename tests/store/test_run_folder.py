@@ -286,7 +286,7 @@ def test_copy_that_was_changed_by_hand_is_refused(folder: RunFolder, tmp_path: P
         name = folder.keep_definition(source, "judge", "mine")
     (folder.path / "definitions" / name).write_bytes(b"x = 3\n")
 
-    with pytest.raises(RecordError, match="is not the copy its name says"):
+    with pytest.raises(RecordError, match="does not have the hash in its name"):
         folder.keep_definition(source, "judge", "mine")
 
 

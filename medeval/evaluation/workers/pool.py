@@ -289,9 +289,9 @@ class LocalWorker:
                     cell.stopped = message["stopped"].get(cell.name, cell.stopped)
             else:
                 pass_on(message, self._progress)
-        raise WorkerLostError(await self._loss(checkpoint))
+        raise WorkerLostError(await self._loss_message(checkpoint))
 
-    async def _loss(self, checkpoint: Checkpoint) -> str:
+    async def _loss_message(self, checkpoint: Checkpoint) -> str:
         code = await self._process.wait()
         lines = self._log.read_text(errors="replace").split("\n")
         last_line = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")

@@ -54,7 +54,7 @@ class Inbox:
         self._interrupt.ask("SIGTERM")
 
     def end_once(self, reason: Any = "SIGTERM") -> None:
-        """Finish the samples in flight; ignore a second call, as schedulers signal every process."""
+        """Finish the samples in flight; only once, as schedulers signal every process."""
         if self._interrupt.reason is None:
             self._interrupt.ask(reason)
             self._names.put_nowait(None)

@@ -1,4 +1,4 @@
-"""Checkpoints dealt out to worker processes: the same records, whoever dies on the way."""
+"""Worker processes make the records of a single process, even if some of them die."""
 
 import os
 import signal
@@ -75,7 +75,7 @@ def n_done(run: Path) -> int:
 
 
 def await_done(process: "Popen[str]", run: Path, n: int) -> None:
-    """Wait until a command, still running, has made so many trajectories."""
+    """Wait until a running command has made a number of trajectories."""
     while n_done(run) < n:
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.02)
@@ -83,7 +83,7 @@ def await_done(process: "Popen[str]", run: Path, n: int) -> None:
 
 @contextmanager
 def at_work(arguments: list[object], run: Path, n: int = 8) -> Iterator["Popen[str]"]:
-    """The command once it has made so many trajectories."""
+    """The running command, after it has made a number of trajectories."""
     with start_medeval(*arguments) as process:
         try:
             await_done(process, run, n)
@@ -237,7 +237,7 @@ def test_workers_end_with_whoever_started_them(tmp_path: Path, serve: Serve) -> 
 def test_a_checkpoint_that_kills_its_workers_is_given_up_and_the_others_go_on(
     tmp_path: Path, serve: Serve
 ) -> None:
-    """The engine of one checkpoint ends the whole process, as one without memory left does."""
+    """The engine of one checkpoint ends the whole process, as when memory runs out."""
     server = served(serve)
     arguments = asked(tmp_path, server, "run", "--workers", 2)
     (tmp_path / "sitecustomize.py").write_text(
@@ -315,7 +315,7 @@ def test_options_of_workers_are_refused_where_they_cannot_be_meant(tmp_path: Pat
     with pytest.raises(UsageError, match="no workers"):
         devices_of(resolve(plan(tmp_path, gpus_per_worker=2)))
     assert devices_of(resolve(plan(tmp_path, workers=2))) == [None, None], "the server's GPUs"
-    with pytest.raises(UsageError, match="a server of its own for the judges"):
+    with pytest.raises(UsageError, match="its own server for the judges"):
         served = plan(tmp_path, workers=2, judge_model=str(tmp_path), judge_backend="vllm-server")
         devices_of(resolve(served))
     with pytest.raises(UsageError, match="leave out open_model, or workers"):

@@ -1,4 +1,4 @@
-"""A local Ray of two workers leaves the records of a local run, whoever is lost on the way."""
+"""Two workers on a local Ray make the records of a local run, even if a worker is lost."""
 
 import importlib.util
 import os
@@ -30,7 +30,7 @@ ON_RAY = ("--cluster", "ray", "--workers", 2)
 
 @pytest.fixture
 def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What tells this test's processes from others': an entry of their environment."""
+    """The entry in the environment that marks the processes of this test."""
     monkeypatch.setenv("MEDEVAL_TEST_MARK", str(tmp_path))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
