@@ -1,4 +1,4 @@
-"""Definition files loaded by path, as a test runner loads a test file.
+"""Loads definition files by path, as a test runner loads test files.
 
 A reference takes three forms: a shipped name (`vstar`), a path (`./mine.py`) and a dotted module
 (`my_pkg.my_bench`). A file that holds several values of one kind takes `::name` after it.

@@ -36,7 +36,7 @@ class RunReport:
     """How a run ended. `stopped` maps a cell to the reason why it could not continue.
 
     `unscored` counts samples times repeats that the plan asks for and that have no verdict by
-    the primary judge, or no trajectory where grading was deferred.
+    the primary judge, or no trajectory if grading was deferred.
     """
 
     folder: RunFolder

@@ -22,11 +22,11 @@ def plan(folder: Path, **changes: Any) -> Plan:
 
 def model_folder(folder: Path) -> str:
     """A folder with the files of a model, but without weights that load."""
-    place = folder / "model"
-    place.mkdir()
-    (place / "config.json").write_text("{}")
-    (place / "model.safetensors").touch()
-    return str(place)
+    model = folder / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "model.safetensors").touch()
+    return str(model)
 
 
 def test_a_server_is_asked_for_the_checkpoints_name(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def definitions(folder: Path, n: int = N, period: int = 256) -> dict[str, Any]:
     return {"benchmarks": folder / "small.py", "pairs": folder / "small_pair.py"}
 
 
-class Watching(Recorded):
+class Watcher(Recorded):
     """Opens scripted models, after a callback has inspected the run folder."""
 
     def __init__(self, look: Callable[[Path], None], run: Path) -> None:
@@ -108,7 +108,7 @@ def run_models(
 ) -> Path:
     run = folder / "-".join(models)
     asked = definitions(folder, n, period)
-    opened = Watching(look, run)
+    opened = Watcher(look, run)
     medeval.run(model=models, output_dir=run, open_model=opened, concurrency=4, **asked)
     return run
 
@@ -132,11 +132,11 @@ def sent(run: Path, model: str) -> dict[str, str]:
     return found
 
 
-def is_swapped(run: Path, model: str, beside: dict[str, str]) -> bool:
+def is_swapped(run: Path, model: str, expected: dict[str, str]) -> bool:
     """Whether a checkpoint was sent the swapped images, not the ones made from the files."""
     now = sent(run, model)
-    assert sorted(now.values()) == sorted(beside.values())
-    return all(now[name] != beside[name] for name in beside)
+    assert sorted(now.values()) == sorted(expected.values())
+    return all(now[name] != expected[name] for name in expected)
 
 
 def test_checkpoints_that_share_images_have_the_records_of_separate_runs(tmp_path: Path) -> None:

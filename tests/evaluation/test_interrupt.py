@@ -166,7 +166,7 @@ def heavy(folder: Path, server: StubServer) -> list[object]:
     ]
 
 
-def told_to_finish(process: Popen[str]) -> str:
+def messages_at_interrupt(process: Popen[str]) -> str:
     """The messages of an interrupted run, which ends only after the gate is opened."""
     assert process.stderr is not None
     for line in process.stderr:
@@ -188,7 +188,7 @@ def test_what_waits_for_room_for_its_image_is_not_begun_once_a_signal_came(
         time.sleep(0.3)
         assert server.in_flight == 4, "8 could be, but 4 wait for room"
         process.send_signal(getattr(signal, name))
-        assert name in told_to_finish(process)
+        assert name in messages_at_interrupt(process)
         server.is_open = True
         process.communicate(timeout=60)
     assert process.returncode == code
@@ -204,7 +204,7 @@ def test_what_waits_for_room_for_its_image_is_not_begun_after_the_time_limit(
         serve(server)
         asked = heavy(tmp_path, server)
         with start_medeval(*asked, "--time-limit", seconds) as process:
-            assert "time limit" in told_to_finish(process)
+            assert "time limit" in messages_at_interrupt(process)
             n_begun, server.is_open = server.in_flight, True
             process.communicate(timeout=60)
         assert process.returncode == 3
