@@ -1,15 +1,15 @@
-"""Every exception medeval raises on purpose, named by the boundary that was crossed.
+"""Every exception medeval raises on purpose, named by the boundary where it happens.
 
 MedevalError
 ├── UsageError            flags or a plan that cannot be carried out (exit code 2)
 ├── DefinitionError       a benchmark, protocol or judge file, or its name
 ├── DataError             rows, samples and images
-├── ModelError            a request that did not become a reply; the sample stays unscored
+├── ModelError            a request that got no reply; the sample stays unscored
 │   ├── TransientModelError   the same request may succeed when sent again
-│   │   └── OverloadedModelError  with fewer beside it, or later
+│   │   └── OverloadedModelError  with fewer requests in flight, or later
 │   └── FatalModelError       no request of this cell can succeed; the cell stops at once
 ├── ToolError             a tool call that is refused; the model reads the message
-├── JudgeError            an answer that a judge could not look at
+├── JudgeError            a judge that could not judge an answer
 └── RecordError           the run folder: unreadable, locked, or of another run
 
 A model's own failure (no answer, a malformed call) is a result, never an exception.
@@ -19,7 +19,7 @@ A model's own failure (no answer, a malformed call) is a result, never an except
 class MedevalError(Exception):
     """Base of all errors medeval raises on purpose.
 
-    `hint` says how to mend it, in one line, or is None where nothing useful can be said.
+    `hint` says in one line how to fix it, or is None.
     """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
@@ -36,7 +36,7 @@ class UsageError(MedevalError):
 
 
 class DefinitionError(MedevalError):
-    """A definition file that cannot be found, loaded or meant."""
+    """A definition file that cannot be found or loaded, or that contradicts itself."""
 
 
 class DataError(MedevalError):
@@ -44,13 +44,13 @@ class DataError(MedevalError):
 
 
 class ModelError(MedevalError):
-    """A request that did not become a reply, for no fault of the model's."""
+    """A request that got no reply, through no fault of the model."""
 
 
 class TransientModelError(ModelError):
-    """A failure that the same request may survive when sent again.
+    """A failure after which the same request may succeed when sent again.
 
-    `retry_after_s` is the wait the server asked for, or None where it named none.
+    `retry_after_s` is the wait in seconds that the server asks for, or None where it names none.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class TransientModelError(ModelError):
 
 
 class OverloadedModelError(TransientModelError):
-    """A server that has more to do than it takes on, or than it can do in time."""
+    """A server that refuses a request because it is busy, or that answers too late."""
 
 
 class FatalModelError(ModelError):
-    """A refusal that every further request of the cell would meet as well."""
+    """A failure that every further request of the cell would meet as well."""
 
 
 class ToolError(MedevalError):
@@ -73,7 +73,7 @@ class ToolError(MedevalError):
 
 
 class JudgeError(MedevalError):
-    """A judge that could not look at an answer; the verdict stays undecided."""
+    """A judge that could not judge an answer; the verdict stays undecided."""
 
 
 class RecordError(MedevalError):

@@ -1,1 +1,1 @@
-"""Answers read out of replies, and the verdicts on them."""
+"""Reads answers out of replies, and gives verdicts on them."""

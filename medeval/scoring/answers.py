@@ -1,7 +1,7 @@
-"""The only functions of the project that read an answer out of text.
+"""Reads an answer out of a model's reply; no other module does.
 
-What a model wrote is data of any length and content: nothing here raises on it, and everything
-takes time linear in its length.
+A reply may have any length and content: nothing here raises on it, and every function takes time
+linear in its length.
 """
 
 import math
@@ -19,7 +19,7 @@ _ANSWER_PREFIX = re.compile(r"ANSWER:", re.IGNORECASE)
 _TERMINATE = re.compile(r"TERMINATE", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"\.(?=\s|$)")
 _ANSWER = re.compile(r"</?answer>", re.IGNORECASE)
-# An escaped brace is text; it must be seen, so that it does not count as a brace.
+# An escaped brace is matched too, so that it does not count as a brace.
 _BRACES = re.compile(r"(?P<boxed>\\boxed\s*\{)|\\[{}]|(?P<open>\{)|(?P<close>\})")
 
 
@@ -39,51 +39,57 @@ TextRule: TypeAlias = Literal[
 def find_answer(reply: str, rule: TextRule, *, complete: bool) -> str | None:
     r"""The final answer of a reply by one rule, stripped, or None where the rule finds none.
 
-    Thinking is never searched: text in `<think>...</think>`, text before a first `</think>`
-    that was never opened (a template opened it), and, where the reply was cut off, text after
-    a `<think>` that was never closed.
+    `complete` is False where the reply was cut off. Most rules do not search the thinking: text
+    in `<think>...</think>`, text before a `</think>` whose `<think>` is in the template, and,
+    unless `complete`, text after a `<think>` that is never closed.
 
-    `answer_tag` takes the last `<answer>...</answer>`; where `complete`, a last block without
-    its closing tag counts (a stop string may have taken it). `boxed` takes the last
-    `\boxed{...}` whose braces balance. `whole_reply` takes all that follows the thinking, only
-    where `complete`, and nothing where the thinking never ends. `final_answer` takes what
-    follows the last "FINAL ANSWER:" up to a full stop, a line's end or "TERMINATE";
-    `answer_prefix` all that follows the first "ANSWER:" up to "TERMINATE" or, where `complete`,
-    the end, as VTool-R1's second version does;
-    `box_markers` the last text between GLM's `<|begin_of_box|>` and `<|end_of_box|>`.
+    - `answer_tag`: the last `<answer>...</answer>`; where `complete`, the last block may lack its
+      closing tag, which a stop string may have removed.
+    - `boxed`: the last `\boxed{...}` whose braces balance.
+    - `whole_reply`: all text after the thinking, where `complete`; none where the thinking
+      never ends.
+    - `final_answer`: the text after the last "FINAL ANSWER:" up to a full stop, the end of the
+      line or "TERMINATE".
+    - `answer_prefix`: the text after the first "ANSWER:" up to "TERMINATE" or, where `complete`,
+      the end, as in VTool-R1's second version.
+    - `box_markers`: the last text between GLM's `<|begin_of_box|>` and `<|end_of_box|>`.
 
-    Three rules search the thinking too, as published evaluations do: the first closed
-    `<answer>`, the last `\boxed{}`, and the whole reply as it stands, cut off or not.
+    Three rules search the thinking too, as published evaluations do:
+
+    - `first_answer_tag_anywhere`: the first closed `<answer>`.
+    - `boxed_anywhere`: the last `\boxed{...}`.
+    - `raw_reply`: the whole reply, cut off or not.
 
     >>> reply = "<think>maybe <answer>A</answer></think> <answer>B</answer>"
     >>> find_answer(reply, "answer_tag", complete=True)
     'B'
     """
     if rule in ("first_answer_tag_anywhere", "boxed_anywhere", "raw_reply"):
-        found = _found_anywhere(reply, rule)
+        answer = _find_anywhere(reply, rule)
     else:
         outside, thinking = _outside_thinking(reply)
         if rule == "whole_reply":
             return outside.strip() or None if complete else None
-        found = _found(f"{outside}\n{thinking}" if complete else outside, rule, complete=complete)
-    return None if found is None else found.strip() or None
+        searched = f"{outside}\n{thinking}" if complete else outside
+        answer = _find(searched, rule, complete=complete)
+    return None if answer is None else answer.strip() or None
 
 
-def _found(text: str, rule: TextRule, *, complete: bool) -> str | None:
+def _find(text: str, rule: TextRule, *, complete: bool) -> str | None:
     match rule:
         case "answer_tag":
             return _last_tagged(text, complete=complete)
         case "final_answer":
-            return _after_final_answer(text)
+            return _after_last_final_answer(text)
         case "answer_prefix":
-            return _after_answer(text, complete=complete)
+            return _after_first_answer(text, complete=complete)
         case "box_markers":
             return _last_between(text, "<|begin_of_box|>", "<|end_of_box|>")
         case _:
             return _boxed(text)
 
 
-def _found_anywhere(reply: str, rule: TextRule) -> str | None:
+def _find_anywhere(reply: str, rule: TextRule) -> str | None:
     if rule == "raw_reply":
         return reply
     if rule == "boxed_anywhere":
@@ -93,16 +99,16 @@ def _found_anywhere(reply: str, rule: TextRule) -> str | None:
     return reply[start + len("<answer>") : end] if end >= 0 else None
 
 
-def _after_final_answer(text: str) -> str | None:
+def _after_last_final_answer(text: str) -> str | None:
     ends = [mark.end() for mark in _FINAL_ANSWER.finditer(text)]
     if not ends:
         return None
     line = text[ends[-1] :].lstrip().partition("\n")[0]
-    said = line.partition("TERMINATE")[0].rstrip()
-    return _SENTENCE_END.split(said, maxsplit=1)[0]
+    before_end = line.partition("TERMINATE")[0].rstrip()
+    return _SENTENCE_END.split(before_end, maxsplit=1)[0]
 
 
-def _after_answer(text: str, *, complete: bool) -> str | None:
+def _after_first_answer(text: str, *, complete: bool) -> str | None:
     start = _ANSWER_PREFIX.search(text)
     end = _TERMINATE.search(text, start.end()) if start else None
     if start is None or not (end or complete):
@@ -134,18 +140,18 @@ def _outside_thinking(reply: str) -> tuple[str, str]:
 
 
 def _last_tagged(text: str, *, complete: bool) -> str | None:
-    found: str | None = None
+    content: str | None = None
     start: int | None = None
     for tag in _ANSWER.finditer(text):
         if not tag.group().startswith("</"):
             start = tag.end()
         elif start is not None:
-            found, start = text[start : tag.start()], None
-    return text[start:] if start is not None and complete else found
+            content, start = text[start : tag.start()], None
+    return text[start:] if start is not None and complete else content
 
 
 def _boxed(text: str) -> str | None:
-    found: tuple[int, int] | None = None
+    content: tuple[int, int] | None = None
     open_braces: list[int | None] = []
     for brace in _BRACES.finditer(text):
         if brace["boxed"]:
@@ -154,12 +160,12 @@ def _boxed(text: str) -> str | None:
             open_braces.append(None)
         elif brace["close"] and open_braces:
             start = open_braces.pop()
-            found = found if start is None else (start, brace.start())
-    return text[found[0] : found[1]] if found else None
+            content = content if start is None else (start, brace.start())
+    return text[content[0] : content[1]] if content else None
 
 
 def option_letter(index: int) -> str:
-    """The letter of an option by its position, counted from 0; DataError outside A to Z.
+    """The letter of the option at `index`, counted from 0; raises DataError after Z.
 
     >>> option_letter(0), option_letter(25)
     ('A', 'Z')
@@ -170,7 +176,7 @@ def option_letter(index: int) -> str:
 
 
 def collapsed(text: str) -> str:
-    r"""The text with each run of whitespace as one space, and none at its ends.
+    r"""The text with each run of whitespace replaced by one space, and none at its ends.
 
     >>> collapsed(" two\n  lines ")
     'two lines'
@@ -181,7 +187,7 @@ def collapsed(text: str) -> str:
 def normalised(text: str) -> str:
     """The text case-folded, collapsed, and without punctuation at its end.
 
-    Punctuation is any of `. , ; : ! ?`; a text of nothing else keeps it.
+    Punctuation is any of `. , ; : ! ?`; a text of punctuation alone keeps it.
 
     >>> normalised(" The  Red car. ")
     'the red car'
@@ -191,9 +197,9 @@ def normalised(text: str) -> str:
 
 
 def read_number(text: str) -> float | None:
-    """The number a whole text is, as Python's `float` reads it; a last `%` divides it by 100.
+    """The number that the whole text is to Python's `float`; a `%` at its end divides it by 100.
 
-    So "1,000" and "$5" are no numbers, and "5.", "1e3" and "nan" are.
+    "5.", "1e3" and "nan" are numbers; "1,000" and "$5" are not, and give None.
 
     >>> read_number("60%"), read_number("1,000")
     (0.6, None)
@@ -213,8 +219,8 @@ _GROUPED = re.compile(r"[-+]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?")
 def written_numbers(text: str) -> tuple[float, ...]:
     """The numbers a whole text may stand for: none, one, or both readings of a percentage.
 
-    Thousands separators, a currency sign and a full stop at the end do not count. Anything that
-    `read_number` takes for a finite number is one.
+    Thousands separators, a currency sign and a full stop at the end are ignored. Every finite
+    number that `read_number` accepts is accepted.
 
     >>> written_numbers("$1,000."), written_numbers("60%"), written_numbers("2 dogs")
     ((1000.0,), (60.0, 0.6), ())
@@ -243,24 +249,24 @@ def edit_distance(first: str, second: str) -> int:
     return int(Levenshtein.distance(first, second))
 
 
-# A letter that stands alone: "B" in "(B)", "B.", "B,"; not in "Dog", "T-shirt" or "A's".
+# A letter on its own: "B" in "(B)", "B.", "B,"; not in "Dog", "T-shirt" or "A's".
 _ALONE_BEFORE = r"(?<![\w'\u2019])(?<!\w-)"
 _ALONE_AFTER = r"(?![\w'\u2019])(?!-\w)"
-# What is said to be wrong is not chosen.
+# An option that the answer denies is not chosen.
 _NOT_DENIED = r"(?<!not )(?<!n't )(?<!n\u2019t )(?<!nor )"
 _NOT_REFUTED = r"(?!\W{0,3} (?:is|was) (?:not|wrong|incorrect|false)\b)"
 # "the answer is A man" names no option; "the answer is A because" does.
 _NO_ARTICLE = r"(?!(?<=[AI]) (?!(?:as|because|or|and|since|but|which|is|was|rather|not)\b)\w)"
-# A small letter is a choice only where nothing can make it an article.
+# A lower-case letter counts only at the end or before punctuation: elsewhere it may be a word.
 _LETTER = rf"(?P<letter>[A-Z]{_NO_ARTICLE}|[a-z](?=\W*$|[.,;:)\]]))"
 _MORE = r"(?P<more>(?:(?: ?[,/&] ?| or | and )[(\[]?[A-Z][)\]]?(?![\w'\u2019]))*)"
 _END = rf"{_ALONE_AFTER}{_NOT_REFUTED}"
 _QUOTES = "\"'\u201c\u2018"
 
-# What may stand between an option's letter and its text.
+# Characters allowed between an option's letter and its text.
 _TO_TEXT = r"[\s.,:;)\]\"'-]*"
 
-# From the plainest way of naming an option to the vaguest: the first that names any decides.
+# Ways of naming an option, the plainest first: the first pattern that names an option decides.
 _NAMED = tuple(
     re.compile(pattern + _TO_TEXT)
     for pattern in (
@@ -286,14 +292,14 @@ _MARKUP = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|boxed)\s*\{([^{}]*)
 
 
 def chosen_option(text: str, options: Sequence[str]) -> str | None:
-    """The letter of the one option that an answer chooses, or None where it is not plain.
+    """The letter of the one option that an answer chooses, or None where it is ambiguous.
 
-    In this order, the first that names any option decides, and names exactly one or the answer
-    is ambiguous: a text that is one letter; a text that is one option; "answer is B"; "B is
-    correct"; "option B"; "(B)"; "B." at the start; and at last capital letters that stand alone
-    together with full texts of options. A letter with another option's text right after it
-    names both. Case does not matter in options' texts. Letters beyond the options are not
-    seen; without options any letter counts.
+    These ways of naming an option are tried in order: the text is one letter; the text is one
+    option; "answer is B"; "B is correct"; "option B"; "(B)"; "B." at the start; and last, capital
+    letters on their own together with full texts of options. The first way that names any option
+    decides, and must name exactly one. A letter followed by another option's text names both.
+    The case of options' texts is ignored. Letters beyond the options are ignored; without
+    `options` every letter counts.
 
     >>> chosen_option("Because the dog is red, (B)", ["blue", "red"])
     'B'
@@ -311,34 +317,42 @@ def chosen_option(text: str, options: Sequence[str]) -> str | None:
     by_text = _letters_by_text(options)
     if same := by_text.get(normalised(plain)):
         return _single(same)
-    spelt = _spelt(by_text)
+    option_text = _option_text_pattern(by_text)
     for pattern in _NAMED:
-        if named := _named(pattern, plain, spelt, by_text) & letters:
+        if named := _named_letters(pattern, plain, option_text, by_text) & letters:
             return _single(named)
-    quoted = {letter for found in spelt.finditer(plain) for letter in _said(found, by_text)}
-    return _single(quoted | (_named(_BARE, spelt.sub("\n", plain), spelt, by_text) & letters))
+    quoted = {
+        letter
+        for match in option_text.finditer(plain)
+        for letter in _quoted_letters(match, by_text)
+    }
+    without_texts = option_text.sub("\n", plain)
+    return _single(quoted | (_named_letters(_BARE, without_texts, option_text, by_text) & letters))
 
 
 def _single(letters: set[str]) -> str | None:
     return next(iter(letters)) if len(letters) == 1 else None
 
 
-def _named(
-    pattern: re.Pattern[str], text: str, spelt: re.Pattern[str], by_text: Mapping[str, set[str]]
+def _named_letters(
+    pattern: re.Pattern[str],
+    text: str,
+    option_text: re.Pattern[str],
+    by_text: Mapping[str, set[str]],
 ) -> set[str]:
-    """The letters a pattern finds, in capitals, and those of options spelt right after them."""
-    found: set[str] = set()
+    """The letters that `pattern` finds, in capitals, and those of option texts right after them."""
+    letters: set[str] = set()
     for match in pattern.finditer(text):
         named = {match["letter"].upper(), *(mark for mark in match["more"] if mark in LETTERS)}
-        after = spelt.match(text, match.end())
-        if after and not _said(after, by_text) & named:
-            named |= _said(after, by_text)
-        found |= named
-    return found
+        after = option_text.match(text, match.end())
+        if after and not _quoted_letters(after, by_text) & named:
+            named |= _quoted_letters(after, by_text)
+        letters |= named
+    return letters
 
 
 def _letters_by_text(options: Sequence[str]) -> dict[str, set[str]]:
-    """The letters of each option's normalised text; two options may read the same."""
+    """The letters by normalised option text; several options may share a text."""
     by_text: dict[str, set[str]] = {}
     for letter, option in zip(LETTERS, options, strict=False):
         if key := normalised(option):
@@ -346,19 +360,19 @@ def _letters_by_text(options: Sequence[str]) -> dict[str, set[str]]:
     return by_text
 
 
-def _spelt(by_text: Mapping[str, set[str]]) -> re.Pattern[str]:
-    """What finds full texts of options.
+def _option_text_pattern(by_text: Mapping[str, set[str]]) -> re.Pattern[str]:
+    """The pattern that finds full texts of options.
 
-    Where one option's text holds another's ("dark red", "red"), the longer is what was said.
+    Where one option's text contains another's ("dark red", "red"), the longer one matches.
     """
     longest_first = sorted(by_text, key=len, reverse=True)
     texts = "|".join(re.escape(option) for option in longest_first) or r"(?!)"
     return re.compile(rf"(?<!\w)(?<!\d[.,]){_NOT_DENIED}(?:{texts})(?!\w)(?![.,]\d)", re.IGNORECASE)
 
 
-def _said(found: re.Match[str], by_text: Mapping[str, set[str]]) -> set[str]:
-    """The letters of the option that was spelt out."""
-    return by_text.get(found.group().casefold(), set())
+def _quoted_letters(option_text: re.Match[str], by_text: Mapping[str, set[str]]) -> set[str]:
+    """The letters of the option whose text is quoted."""
+    return by_text.get(option_text.group().casefold(), set())
 
 
 # `image 2`, `image_2`, `image="2"`, `"image_index": 2`
@@ -370,11 +384,11 @@ _ANSWER_END = re.compile(r"</answer>", re.IGNORECASE)
 
 
 def cited_image_index(reply: str, answer: str) -> int | None:
-    """The index of the image that a final answer cites, the last one where it cites several.
+    """The index of the image that a final answer cites, or of the last one that it cites.
 
-    Read in the reply's last `<answer>` element, its attributes included (in the answer itself
-    where the reply has none), and if that names no image by number, in what stands before it.
-    None where nothing does.
+    Searches the reply's last `<answer>` element with its attributes, or `answer` where the reply
+    has no such element; and where that names no image by number, the reply before the element.
+    None where no image is cited.
 
     >>> cited_image_index("Image 0 is too small. <answer>B (image 2)</answer>", "B (image 2)")
     2
@@ -384,5 +398,5 @@ def cited_image_index(reply: str, answer: str) -> int | None:
     starts = [match.start() for match in _ANSWER_ELEMENT.finditer(reply)]
     start = starts[-1] if starts else len(reply)
     element = _ANSWER_END.split(reply[start:])[0] if starts else answer
-    found = _CITED_IMAGE.findall(element) or _CITED_IMAGE.findall(reply[:start])
-    return int(found[-1]) if found else None
+    cited = _CITED_IMAGE.findall(element) or _CITED_IMAGE.findall(reply[:start])
+    return int(cited[-1]) if cited else None

@@ -1,11 +1,10 @@
-"""When two answers denote the same values: the rule of WikiTableQuestions and TableVQA-Bench.
+"""Whether two answers denote the same values: the rule of WikiTableQuestions and TableVQA-Bench.
 
 After naver-ai/tablevqabench@88d0514, src/evaluate_tablevqa_dataset.py, which took it from the
-WikiTableQuestions evaluator. Written anew: the script's patterns that take a text's end apart are
-walked from the end here, so that a long text costs linear time.
+WikiTableQuestions evaluator. The script strips a text's end by regular expressions; this module
+reads the text from its end, so that a long text takes linear time.
 
-Where the script would crash, on "nan", "inf" and numbers beyond a float, the text is compared as
-text.
+"nan", "inf" and numbers too large for a float, on which the script crashes, are compared as text.
 """
 
 import math
@@ -25,7 +24,7 @@ _MARKS = frozenset("•♦†‡*#+")
 
 @dataclass(frozen=True, slots=True)
 class Denoted:
-    """What one answer denotes: a kind, its value, and its text once normalised."""
+    """What one answer denotes: its kind, its value and its normalised text."""
 
     kind: Literal["number", "date", "text"]
     value: float | tuple[int, int, int] | str
@@ -52,19 +51,19 @@ def _is_near(first: float, second: float) -> bool:
 def denotes_same(targets: Iterable[str], answers: Iterable[str]) -> bool:
     """Whether two lists of texts denote the same set of values.
 
-    Equal values count once; the sets must be of one size, and each target match an answer.
+    Equal values count once. The two sets must have equal sizes, and each target match an answer.
 
     >>> denotes_same(["2"], ["2.0"]), denotes_same(["1,000"], ["1000"])
     (True, False)
     """
-    expected, found = _set(targets), _set(answers)
-    return len(expected) == len(found) and all(
-        any(target.matches(answer) for answer in found) for target in expected
+    expected, given = _distinct(targets), _distinct(answers)
+    return len(expected) == len(given) and all(
+        any(target.matches(answer) for answer in given) for target in expected
     )
 
 
-def _set(texts: Iterable[str]) -> list[Denoted]:
-    """What the texts denote, the first of each value; 2 and 2.0 are one value."""
+def _distinct(texts: Iterable[str]) -> list[Denoted]:
+    """What the texts denote, each value once; 2 and 2.0 are one value."""
     first: dict[tuple[str, object], Denoted] = {}
     for text in texts:
         denoted = denote(text)
@@ -73,7 +72,7 @@ def _set(texts: Iterable[str]) -> list[Denoted]:
 
 
 def denote(text: str) -> Denoted:
-    """A number, a date `year-month-day` (`xx` where unknown), or else the normalised text."""
+    """What a text denotes: a number, a date `year-month-day` (`xx` where unknown), or a text."""
     plain = normalise(text)
     number = _number(text)
     date = None if number is not None else _date(text)
@@ -139,38 +138,38 @@ def normalise(text: str) -> str:
 
 
 def _citations_start(text: str) -> int:
-    """Where the marks and bracketed notes begin that the text ends with; its length without any.
+    """Where the trailing marks and bracketed notes begin; the text's length where it has none.
 
-    A note that is the whole start of the text counts only where it is a number: "[12]".
+    A note at the very start of the text counts only where it is a number: "[12]".
     """
     end = len(text)
     while end:
         if text[end - 1] in _MARKS:
             end -= 1
             continue
-        opened = _opened(text, end) if text[end - 1] == "]" else -1
-        if opened < 0:
+        start = _note_start(text, end) if text[end - 1] == "]" else -1
+        if start < 0:
             break
-        end = opened
+        end = start
     return end
 
 
-def _opened(text: str, end: int) -> int:
-    """Where the note that ends before `end` begins, -1 where none does."""
+def _note_start(text: str, end: int) -> int:
+    """Where the note that ends before `end` begins, -1 where there is none."""
     after_last = text.rfind("]", 0, end - 1) + 1
-    opened = text.find("[", after_last, end - 1)
-    if opened == 0 and not text[1 : end - 1].isdecimal():
+    start = text.find("[", after_last, end - 1)
+    if start == 0 and not text[1 : end - 1].isdecimal():
         return text.find("[", 1, end - 1)
-    return opened
+    return start
 
 
 def _parentheses_start(text: str) -> int:
-    """Where the parentheses begin that the text ends with, each after a space."""
+    """Where the trailing parentheses begin, each after a space."""
     end = len(text)
     while end and text[end - 1] == ")":
         after_last = text.rfind(")", 0, end - 1) + 1
-        opened = text.find(" (", after_last, end - 1)
-        if opened < 0:
+        start = text.find(" (", after_last, end - 1)
+        if start < 0:
             break
-        end = opened
+        end = start
     return end

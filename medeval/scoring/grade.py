@@ -1,7 +1,7 @@
-"""From a trajectory to a verdict. A score is never a guess.
+"""Gives a verdict on an answer. A score is never a guess.
 
-A model that gave no answer is incorrect, with its stop reason. A judge that could not look, or
-failed, and a sample without a label leave the verdict undecided; nothing is scored 0 by default.
+A missing answer is incorrect, with the stop reason as its reason. Where the judge cannot decide or
+fails, or the sample has no label, the verdict is undecided; nothing is scored 0 by default.
 """
 
 import inspect
@@ -19,10 +19,10 @@ from medeval.types.verdict import Grade, Verdict, VerdictStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graded:
-    """A verdict, and the traceback of the judge's own failure where there was one.
+    """A verdict, and the traceback of the judge's own failure, if any.
 
-    Not `is_scored` where the judge's endpoint did not answer: the verdict, undecided, then says
-    why, and is not to be kept.
+    `is_scored` is False where the judge's endpoint did not answer: the verdict is then undecided,
+    gives the reason, and is not recorded.
     """
 
     verdict: Verdict
@@ -44,10 +44,10 @@ async def grade_answer(
     *,
     repeat: int = 0,
 ) -> Graded:
-    """One judge's verdict on an answer, or on its absence, whose stop reason is given.
+    """One judge's verdict on an answer; `stop` says why there is none where `answer` is None.
 
-    Undecided, with or without an answer, where the sample lacks a field that the judge reads.
-    Raises RecordError where a reply of the judge's model cannot be kept.
+    The verdict is undecided where the sample lacks a field that the judge reads. Raises
+    RecordError where a reply of the judge's model cannot be written to disk.
     """
     missing = missing_fields(sample, judge.value)
     if missing:
@@ -81,7 +81,7 @@ async def grade_answer(
 
 
 def missing_fields(sample: Sample, judge: Judge) -> tuple[str, ...]:
-    """The Sample fields a judge reads that this sample leaves empty."""
+    """The Sample fields that the judge reads and this sample leaves empty."""
     return tuple(name for name in judge.reads if not getattr(sample, name))
 
 

@@ -1,4 +1,4 @@
-"""The model that judges ask: its server, its budget of calls, and the replies kept so far."""
+"""The model that judges ask: its server, its budget of calls and its kept replies."""
 
 import asyncio
 import tempfile
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 # The seed that CharXiv's script sends; with temperature 0 it should not matter.
 SEED = 42
-# Arguments of OpenAIModel that have a flag of their own.
+# Arguments of OpenAIModel that have command-line flags of their own.
 OWN_FLAGS = frozenset({"model", "base_url", "api_key_variable", "name"})
 JudgeBackend = Literal["openai", "vllm-server"]
 LOGS = "logs"
-# Each failure has used up the model's retries; after so many in a row the server is down.
+# The server counts as down after so many failures in a row, each after the model's own retries.
 MAX_FAILURES_IN_A_ROW = 20
 
 
 class JudgeClient:
     """Sends inquiries to a model, whose `name` becomes part of the judges' identities.
 
-    Without a `model`, kept replies alone answer. `max_calls` bounds the calls while the client is
-    open. Equal inquiries are sent once, and never again after a reply with a verdict. The caller
-    bounds how many are in flight.
+    Without a `model`, only kept replies are used. `max_calls` bounds the calls while the client is
+    open. Of equal inquiries only one is in flight, and none is sent after a reply with a verdict.
+    The caller bounds how many inquiries are in flight.
 
-    `serve` makes a model that runs on this machine from a folder for its logs. The model starts
-    with the first inquiry and ends with the client.
+    `serve` makes a model that runs on this machine; its argument is the folder for the logs. The
+    model starts with the first inquiry and is closed with the client.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class JudgeClient:
         self.usage = Usage()
 
     def bound(self, judge: Loaded[Judge]) -> Loaded[Judge]:
-        """The judge with this model to ask; a judge that asks none stays as it is."""
+        """The judge with this model to ask; a judge that asks none is returned unchanged."""
         if not judge.value.needs_endpoint:
             return judge
         named = Loaded(judge.value.bound(self.name, _refuse), judge.source)
@@ -77,7 +77,10 @@ class JudgeClient:
 
     @asynccontextmanager
     async def open(self, replies: Path | None = None) -> AsyncIterator[None]:
-        """Keep replies in the file `replies`, or in memory; close the model at the end."""
+        """Open the client and close its model at the end; `replies` is the file for kept replies.
+
+        Without it, replies are kept in memory.
+        """
         if self._serve is not None:
             folder = Path(tempfile.gettempdir()) / "medeval" if replies is None else replies.parent
             self._model = self._serve(folder / LOGS)
@@ -98,7 +101,7 @@ class JudgeClient:
                 raise self._broken
             if self._model is None:
                 self._broken = FatalModelError(
-                    f"the judge's model {self.name!r} is not there to be asked",
+                    f"no server is given for the judge's model {self.name!r}",
                     hint="name its server: --judge-base-url URL, or --judge-backend vllm-server",
                 )
                 raise self._broken
@@ -106,7 +109,7 @@ class JudgeClient:
                 await self._model.start()
             except ModelError as error:
                 self._broken = FatalModelError(
-                    f"the judges' model cannot be asked: {error.message}",
+                    f"the judge's model cannot be reached: {error.message}",
                     hint=error.hint
                     if self._serve is not None
                     else "check --judge-model, --judge-base-url and the judge's key",
@@ -115,9 +118,9 @@ class JudgeClient:
             self._started = True
 
     async def ask(self, judge: str, inquiry: Inquiry) -> Grade:
-        """The grade read from a kept reply, or from a new one; keeps a reply with a verdict.
+        """The grade read from a kept reply or a new one; a new reply with a verdict is kept.
 
-        Raises ModelError where there is no reply; then nothing was judged.
+        Raises ModelError where there is no reply.
         """
         key = reply_key(judge, inquiry)
         async with self._locks.setdefault(key, asyncio.Lock()):
@@ -140,7 +143,7 @@ class JudgeClient:
                 f"the judge's budget of {self._max_calls} calls is spent",
                 hint="raise --judge-max-calls, then run the same command again",
             )
-        assert self._model is not None, "a client that was started has a model"
+        assert self._model is not None, "a started client has a model"
         self.calls += 1
         try:
             reply = await self._model.generate(_request(inquiry))
@@ -152,7 +155,7 @@ class JudgeClient:
         return reply
 
     def _count_failure(self, error: ModelError) -> None:
-        """Give up on a server that keeps failing; a single refusal may concern one prompt alone."""
+        """Give up after many failures in a row; a single failure may concern only its prompt."""
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             self._broken = FatalModelError(
@@ -162,7 +165,7 @@ class JudgeClient:
             )
 
     def notes(self) -> tuple[str, ...]:
-        """The calls, their tokens and the kept replies used, and the model's notes, for people."""
+        """The numbers of calls, tokens and kept replies used, and the model's own notes."""
         if not self.calls and not self.from_kept:
             return ()
         tokens = ", ".join(
@@ -187,9 +190,9 @@ async def opened(
     at_once: bool = False,
     writer: str = "0",
 ) -> AsyncIterator[None]:
-    """Open the judges' model of a run; report its notes to `tell` at the end.
+    """Open the judges' model of the run in `folder`; pass its notes to `tell` at the end.
 
-    With `at_once` it connects first, and raises FatalModelError where that fails.
+    With `at_once` it connects before the body runs, and raises FatalModelError where that fails.
     """
     async with client.open(folder / file_name(writer)):
         if at_once:
@@ -200,7 +203,7 @@ async def opened(
 
 
 async def _refuse(inquiry: Inquiry) -> Grade:
-    raise AssertionError("a judge that only has a name yet is asked nothing")
+    raise AssertionError("this judge only serves to compute its identity")
 
 
 def _request(inquiry: Inquiry) -> Request:
@@ -236,10 +239,11 @@ def open_client(
     arguments: Mapping[str, JsonValue],
     backend: JudgeBackend = "openai",
 ) -> JudgeClient:
-    """The client of the model `name` on an OpenAI-compatible server, or of kept replies alone.
+    """The client of the model `name` on the OpenAI-compatible server at `base_url`.
 
-    With the backend vllm-server, `name` is a model's folder, for which a server is started. Raises
-    UsageError for an argument that the model does not know.
+    Without `base_url`, the client uses only kept replies. With the backend vllm-server, `name` is
+    `[NAME=]DIR`, a model's folder, and a server is started for it. Raises UsageError for an
+    argument that the backend does not know.
     """
     if backend == "vllm-server":
         if base_url is not None:
@@ -273,9 +277,9 @@ def open_client(
 def _serve_client(
     model: str, max_calls: int | None, arguments: Mapping[str, JsonValue]
 ) -> JudgeClient:
-    """The client of a model in a folder, `[NAME=]DIR`, for which a vLLM server is started.
+    """The client of a model in a folder, `[NAME=]DIR`; a vLLM server is started for it.
 
-    Raises UsageError where there is no such folder, or the server does not know an argument.
+    Raises UsageError where there is no such folder, or where the server does not know an argument.
     """
     from medeval.models.vllm.server import server_berth, server_plan
     from medeval.models.vllm.supervisor import LivingModel
@@ -291,7 +295,7 @@ def _serve_client(
     def plan(logs: Path) -> "ServerPlan":
         return server_plan(arguments, logs, flag="--judge-args", judges=True)
 
-    plan(Path(LOGS))  # refuses an unknown argument before anything runs
+    plan(Path(LOGS))  # raises UsageError for an unknown argument before anything starts
     return JudgeClient(
         name if separator else folder.name,
         None,

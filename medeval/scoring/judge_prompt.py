@@ -1,4 +1,4 @@
-"""What a judge asks a model, and how its reply is read. A reply is never guessed at."""
+"""What a judge asks a model, and how the reply is read. An unclear reply is never guessed at."""
 
 import json
 import re
@@ -11,21 +11,21 @@ from medeval.types.sample import Sample
 from medeval.types.trajectory import Answer
 from medeval.types.verdict import Grade
 
-# No judge is asked for so much; what is longer is not searched.
+# Longer replies are not searched; no judge's prompt asks for so much.
 MAX_REPLY_CHARACTERS = 20_000
 
-_PLACE = re.compile(r"<\|(\w+)\|>")
-# What may stand around a single word: markup, quotes, punctuation.
+_PLACEHOLDER = re.compile(r"<\|(\w+)\|>")
+# Characters stripped around a single word: markup, quotes, punctuation.
 _AROUND_WORD = " \t\r\n*_`\"'.,:;!()[]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """How a judge's reply says its verdict.
+    """How a judge's reply states its verdict.
 
-    As JSON: an object with `key`, whose value is one of `correct` or `incorrect`; of several
-    objects all must agree. Without one, the whole reply as one of those words. `extracted` are
-    the keys under which the object may repeat the answer it judged. Case does not matter.
+    Either a JSON object with `key`, whose value is one of `correct` or `incorrect` (several
+    objects must agree), or a reply that is one of those words and nothing else. `extracted` are
+    the keys under which the object may repeat the answer that it judged. Case is ignored.
     """
 
     key: str
@@ -34,19 +34,21 @@ class Ruling:
     extracted: tuple[str, ...] = ()
 
     def read(self, reply: str) -> Grade:
-        """1.0 or 0.0, or None with the reply kept where it says neither plainly.
+        """The score 1.0 or 0.0; None where the reply is unclear. The reply is kept as the reason.
 
         >>> RIGHT_OR_WRONG.read("INCORRECT").score, RIGHT_OR_WRONG.read("Not incorrect!").score
         (0.0, None)
         """
-        told = find_answer(reply, "whole_reply", complete=True) or ""
-        if len(told) <= MAX_REPLY_CHARACTERS:
-            rulings = [found for found in _objects(told) if self.key in found]
-            scores = {self._score(found[self.key]) for found in rulings}
+        text = find_answer(reply, "whole_reply", complete=True) or ""
+        if len(text) <= MAX_REPLY_CHARACTERS:
+            rulings = [ruling for ruling in _json_objects(text) if self.key in ruling]
+            scores = {self._score(ruling[self.key]) for ruling in rulings}
             if not rulings:
-                scores = {self._score(told.strip(_AROUND_WORD))}
+                scores = {self._score(text.strip(_AROUND_WORD))}
             if len(scores) == 1 and None not in scores:
-                return Grade(score=scores.pop(), extracted=self._repeated(rulings), reason=reply)
+                return Grade(
+                    score=scores.pop(), extracted=self._judged_answer(rulings), reason=reply
+                )
         return Grade(score=None, reason=f"the judge's reply holds no verdict: {reply!r}")
 
     def _score(self, value: object) -> float | None:
@@ -57,11 +59,11 @@ class Ruling:
             return 1.0
         return 0.0 if word in self.incorrect else None
 
-    def _repeated(self, rulings: list[Mapping[str, object]]) -> str | None:
+    def _judged_answer(self, rulings: list[Mapping[str, object]]) -> str | None:
         for name in self.extracted:
-            for found in rulings:
-                if name in found:
-                    return str(found[name])
+            for ruling in rulings:
+                if name in ruling:
+                    return str(ruling[name])
         return None
 
 
@@ -70,10 +72,10 @@ YES_OR_NO = Ruling(key="score", correct=("1", "yes"), incorrect=("0", "no"))
 RIGHT_OR_WRONG = Ruling(key="verdict", correct=("correct",), incorrect=("incorrect",))
 
 
-def _objects(text: str) -> list[Mapping[str, object]]:
-    """The JSON objects in a text, from left to right, none inside another."""
-    decoder = json.JSONDecoder(object_pairs_hook=_unambiguous)
-    found: list[Mapping[str, object]] = []
+def _json_objects(text: str) -> list[Mapping[str, object]]:
+    """The outermost JSON objects in a text, from left to right."""
+    decoder = json.JSONDecoder(object_pairs_hook=_without_duplicates)
+    objects: list[Mapping[str, object]] = []
     start = text.find("{")
     while start >= 0:
         try:
@@ -81,23 +83,23 @@ def _objects(text: str) -> list[Mapping[str, object]]:
         except (ValueError, RecursionError):
             end = start + 1
         else:
-            found.append(value)
+            objects.append(value)
         start = text.find("{", end)
-    return found
+    return objects
 
 
-def _unambiguous(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    read = dict(pairs)
-    if len(read) != len(pairs):
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
         raise ValueError("a key is given twice")
-    return read
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inquiry:
-    """One question to a judge's model: a prompt, and how the reply is to be read.
+    """One question to a judge's model: a prompt, and how to read the reply.
 
-    `max_tokens` bounds the reply. Nothing is drawn at random: the temperature is 0.
+    `max_tokens` bounds the reply. The temperature is always 0.
     """
 
     prompt: str
@@ -110,23 +112,23 @@ Ask = Callable[[Inquiry], Awaitable[Grade]]
 
 
 def filled(template: str, values: Mapping[str, str]) -> str:
-    """A prompt with each `<|name|>` replaced, all at once: what is filled in is text.
+    """The template with each `<|name|>` replaced; placeholders inside the values are left alone.
 
-    Raises JudgeError where the template asks for a value that is not given.
+    Raises JudgeError where the template names a value that is not given.
 
     >>> filled("Is <|answer|> the <|what|>?", {"answer": "<|what|>", "what": "end"})
     'Is <|what|> the end?'
     """
-    missing = set(_PLACE.findall(template)) - set(values)
+    missing = set(_PLACEHOLDER.findall(template)) - set(values)
     if missing:
         raise JudgeError(f"the prompt asks for {sorted(missing)!r}; given: {sorted(values)!r}")
-    return _PLACE.sub(lambda place: values[place[1]], template)
+    return _PLACEHOLDER.sub(lambda placeholder: values[placeholder[1]], template)
 
 
 def asking(
     inquire: Callable[[Sample, Answer], Inquiry],
 ) -> Callable[[Sample, Answer, Ask], Awaitable[Grade]]:
-    """The `ask` function of a judge that puts one inquiry and takes its ruling."""
+    """The `ask` function of a judge that sends one inquiry and returns its grade."""
 
     def ask(sample: Sample, answer: Answer, ask_model: Ask) -> Awaitable[Grade]:
         return ask_model(inquire(sample, answer))

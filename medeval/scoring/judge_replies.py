@@ -1,4 +1,4 @@
-"""What judges' models replied, kept beside a run, so that judging it again asks nothing anew."""
+"""Replies of judges' models, kept in the run folder so that judging again sends nothing twice."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ FILES = "judge_replies*.jsonl"
 
 
 def file_name(writer: str = "0") -> str:
-    """The file that a process appends replies to, by its name as a writer.
+    """The name of the file that the process called `writer` appends replies to.
 
     >>> file_name(), file_name("2")
     ('judge_replies.jsonl', 'judge_replies.2.jsonl')
@@ -26,9 +26,9 @@ def file_name(writer: str = "0") -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeReplyRecord:
-    """One reply that held a verdict; `key` is that of the judge and its inquiry.
+    """One reply with a verdict; `key` identifies the judge and its inquiry (`reply_key`).
 
-    Token counts are None where the server did not tell.
+    Token counts are None where the server does not report them.
     """
 
     __pydantic_config__ = STRICT
@@ -41,9 +41,9 @@ class JudgeReplyRecord:
 
 
 def reply_key(judge: str, inquiry: Inquiry) -> str:
-    """The sha256 of a judge's identity and all that it sends, which holds the answer.
+    """The sha256 of a judge's identity and of all that it sends, the answer included.
 
-    How the reply is read is part of the definition, and so of the identity.
+    The ruling is not hashed again: it is part of the definition, and so of the identity.
     """
     sent = {
         "judge": judge,
@@ -55,9 +55,10 @@ def reply_key(judge: str, inquiry: Inquiry) -> str:
 
 
 class JudgeReplies:
-    """Replies by key: in memory, and in a file where one is given. Entered before it is used.
+    """Replies by key, in memory and, where `path` is given, in a file.
 
-    The file and those of other processes beside it are read at once; one process may hold it.
+    Entering it reads that file and those of other processes in the same folder. Only one process
+    may write to a file.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -83,13 +84,13 @@ class JudgeReplies:
             self._appender = None
 
     def get(self, key: str) -> str | None:
-        """The reply's text, or None where none was kept."""
+        """The reply's text, or None where no reply is kept."""
         return self._texts.get(key)
 
     def keep(self, record: JudgeReplyRecord) -> None:
         """Keep a reply. Raises RecordError where the file cannot be written."""
         if self._path is not None:
-            # a run whose judges ask nobody has no such file
+            # opened with the first reply: a run whose judges ask no model has no such file
             self._appender = self._appender or Appender(self._path)
             self._appender.append(line(record))
         self._texts[record.key] = record.text

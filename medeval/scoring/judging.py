@@ -1,4 +1,4 @@
-"""Verdicts written beside trajectories: as each one lands, or afterwards from the run folder."""
+"""Judges trajectories, while a run makes them or later from the run folder."""
 
 import asyncio
 import traceback
@@ -15,14 +15,14 @@ from medeval.types.failure import FailureKind, FailureRecord
 from medeval.types.sample import Sample, SampleRecord
 from medeval.types.trajectory import Trajectory
 
-# Answers that wait for a judge, each with its conversation; then those who make more wait too.
+# Answers that may wait for a judge, each with its conversation; then `judge` itself waits.
 MAX_WAITING = 1024
 
 
 def failure(
     key: tuple[str, int], kind: FailureKind, error: Exception, *, try_number: int
 ) -> FailureRecord:
-    """The record of a failure that is being handled, with its traceback."""
+    """The record of a failure, with its traceback."""
     sample_id, repeat = key
     return FailureRecord(
         sample_id=sample_id,
@@ -40,7 +40,7 @@ def failure(
 async def judge_trajectory(
     writer: CellWriter, sample: Sample, trajectory: Trajectory, judges: Sequence[Loaded[Judge]]
 ) -> None:
-    """Append each judge's verdict on a trajectory; none where its endpoint did not answer."""
+    """Append each judge's verdict on a trajectory; a failure where its endpoint does not answer."""
     for judge in judges:
         graded = await grade_answer(
             sample, trajectory.answer, trajectory.stop, judge, repeat=trajectory.repeat
@@ -52,17 +52,17 @@ async def judge_trajectory(
 
 
 class JudgeQueue:
-    """Where answers wait for judges that ask a model, so that whoever makes answers does not.
+    """The queue of answers for judges that ask a model, so that conversations do not wait for them.
 
-    Their verdicts are tasks of `group`, of which `places` are under way at once; once `is_over`
-    says so, those that wait are left for another time. Other judges are quick, and judge at once.
+    Each such verdict is a task of `group`, and `places` of them run at once; where `is_over`
+    returns True, the waiting ones are skipped. Judges that ask no model judge immediately.
     """
 
     def __init__(
         self, group: asyncio.TaskGroup, *, places: int, is_over: Callable[[], bool]
     ) -> None:
         self._group = group
-        self._places = asyncio.Semaphore(places)
+        self._slots = asyncio.Semaphore(places)
         self._waiting_room = asyncio.Semaphore(places + MAX_WAITING)
         self._is_over = is_over
 
@@ -73,19 +73,19 @@ class JudgeQueue:
         trajectory: Trajectory,
         judges: Sequence[Loaded[Judge]],
     ) -> None:
-        """Append the verdicts of rules, and have those of models appended as they come."""
+        """Append the verdicts of judges that ask no model, and queue the others."""
         quick = [judge for judge in judges if not judge.value.needs_endpoint]
         await judge_trajectory(writer, sample, trajectory, quick)
         for judge in judges:
             if judge.value.needs_endpoint:
                 await self._waiting_room.acquire()
-                self._group.create_task(self._hear(writer, sample, trajectory, judge))
+                self._group.create_task(self._judge_queued(writer, sample, trajectory, judge))
 
-    async def _hear(
+    async def _judge_queued(
         self, writer: CellWriter, sample: Sample, trajectory: Trajectory, judge: Loaded[Judge]
     ) -> None:
         try:
-            async with self._places:
+            async with self._slots:
                 if not self._is_over():
                     await judge_trajectory(writer, sample, trajectory, (judge,))
         finally:
@@ -102,11 +102,11 @@ async def judge_cell(
     places: int = 1,
     writer_name: str = "0",
 ) -> int:
-    """Judge a cell's trajectories that lack a verdict by one of the judges; how many there were.
+    """Judge a cell's trajectories that lack a verdict by one of the judges; return their number.
 
-    `again` judges all of them; `is_over` is asked before each whether to leave the rest; `places`
-    inquiries to a model are under way at once. Raises RecordError where a trajectory's sample is
-    not among `samples`.
+    With `again`, all trajectories are judged. The rest is skipped as soon as `is_over` returns
+    True. `places` inquiries to a model run at once. Raises RecordError where a trajectory's sample
+    is not among `samples`.
     """
     done, judged = cell.done(), set() if again else cell.judged()
     missing = {
@@ -121,7 +121,7 @@ async def judge_cell(
         async with first_error_alone(), asyncio.TaskGroup() as group:
             queue = JudgeQueue(group, places=places, is_over=is_over)
             for trajectory in cell.trajectories():
-                # a judge that awaits nothing would keep signals from being heard
+                # lets signal handlers run: a judge may never await anything
                 await asyncio.sleep(0)
                 if is_over():
                     break
@@ -136,7 +136,7 @@ async def judge_cell(
 
 @asynccontextmanager
 async def first_error_alone() -> AsyncIterator[None]:
-    """Raise the first of our own errors in place of the group it comes in."""
+    """Raise the first MedevalError of an exception group instead of the group."""
     try:
         yield
     except* MedevalError as errors:

@@ -6,14 +6,14 @@ import threading
 
 from medeval.errors import JudgeError, UsageError
 
-# Longer answers are compared as text alone: a parser may be made to work hard.
+# Longer answers are compared only as text: parsing them could take very long.
 MAX_CHARACTERS = 1000
-# math-verify's own limit; it needs the main thread's alarm clock.
+# Enforced by math-verify through SIGALRM, which works in the main thread only.
 LIMIT_S = 5
 
 
 def check_installed() -> None:
-    """Raise UsageError, with what to install, where math-verify is not there."""
+    """Raise UsageError, with the command that installs it, where math-verify is missing."""
     if importlib.util.find_spec("math_verify") is None:
         raise UsageError(
             "this judge needs the package math-verify, which is not installed",
@@ -22,11 +22,11 @@ def check_installed() -> None:
 
 
 def are_equal(target: str, answer: str) -> bool:
-    r"""Whether an answer equals a target: as text but for case, or as what is in `\boxed{}`.
+    r"""Whether an answer equals a target, as text in any case or as the mathematics in `\boxed{}`.
 
     After GAIR-NLP/Med@c41310c, reward_server/verifier/utils_rule.py `verify_accuracy`, with its
-    settings of math-verify; there the whole response is searched for the answer. A target
-    that cannot be parsed equals nothing but its own text. Raises UsageError without math-verify,
+    settings of math-verify; that function searches the whole response for the answer. A target
+    that cannot be parsed equals only its own text. Raises UsageError without math-verify,
     and JudgeError outside the main thread.
     """
     if answer.strip().lower() == target.strip().lower():
@@ -36,7 +36,7 @@ def are_equal(target: str, answer: str) -> bool:
     check_installed()
     if threading.current_thread() is not threading.main_thread():
         raise JudgeError(
-            "math-verify keeps its time limit in the main thread alone",
+            "math-verify can enforce its time limit only in the main thread",
             hint="judge from a terminal: medeval grade RUN --again",
         )
     return _are_equal(target, answer)
@@ -46,7 +46,7 @@ def _are_equal(target: str, answer: str) -> bool:
     import math_verify
     from latex2sympy2_extended import NormalizationConfig
 
-    # it warns of every answer that it gives up on, with the answer in full
+    # math-verify logs a warning with the full text of each answer that it cannot parse
     logging.getLogger("math_verify").addHandler(logging.NullHandler())
     boxed_first = math_verify.LatexExtractionConfig(
         normalization_config=NormalizationConfig(
@@ -63,15 +63,15 @@ def _are_equal(target: str, answer: str) -> bool:
     )
     if not gold:
         return False
-    found = math_verify.parse(
+    parsed = math_verify.parse(
         boxed(answer),
         extraction_config=[boxed_first],
         extraction_mode="first_match",
         parsing_timeout=LIMIT_S,
     ) or math_verify.parse(boxed(answer), extraction_mode="first_match", parsing_timeout=LIMIT_S)
-    return bool(math_verify.verify(gold, found, timeout_seconds=LIMIT_S))
+    return bool(math_verify.verify(gold, parsed, timeout_seconds=LIMIT_S))
 
 
 def boxed(text: str) -> str:
-    r"""The text in `\boxed{}`, unless it holds such a box already."""
+    r"""The text in `\boxed{}`, unless it contains `\boxed{` already."""
     return text if "\\boxed{" in text else f"\\boxed{{{text}}}"

@@ -1,4 +1,4 @@
-"""Predictions made elsewhere, judged by the same judges: lines in, verdict lines out."""
+"""Judges predictions that other programs made: prediction lines in, verdict lines out."""
 
 import asyncio
 from collections import deque
@@ -19,9 +19,9 @@ from medeval.types.verdict import VerdictStatus
 
 
 class Prediction(BaseModel):
-    """An answer with what a judge needs of its sample; other keys of a line are ignored.
+    """An answer with the sample fields that judges read; other keys of a line are ignored.
 
-    `answer` None means that the model gave none. `reply` is the whole reply, for judges that
+    `answer` is None where the model gave none. `reply` is the whole reply, for judges that
     read it.
     """
 
@@ -45,8 +45,8 @@ class Prediction(BaseModel):
 class ScoredLine(BaseModel):
     """One verdict on a prediction; `id` is the prediction's, or its line number as text.
 
-    `judge_failed`, which is not written out: the verdict is undecided because the judge or its
-    endpoint failed, not because of the answer.
+    `judge_failed` is True where the verdict is undecided because the judge or its endpoint failed;
+    it is not written out.
     """
 
     id: str
@@ -65,11 +65,11 @@ def score_lines(
     client: JudgeClient | None = None,
     places: int = 1,
 ) -> Iterator[ScoredLine]:
-    """Judge predictions, in order; a judge that asks a model `places` of them at once.
+    """Judge predictions, in order; up to `places` at once where the judge asks a model.
 
-    `client` is whom the judge asks, if it asks; where that does not answer, the verdict is
-    undecided and says so. Raises DataError, with the line's number counted from 1, where a line
-    lacks a field that the judge reads or holds one of another type.
+    `client` connects the judge to its model; where that does not answer, the verdict is undecided
+    and says so. Raises DataError, with the line's number counted from 1, where a line lacks a
+    field that the judge reads, or where a field has the wrong type.
     """
     numbered = (
         (_prediction(line, number, judge.value), number)
@@ -84,29 +84,29 @@ def score_lines(
         opening = client.open()
         runner.run(opening.__aenter__())
         try:
-            yield from _side_by_side(runner, numbered, judge, places)
+            yield from _score_concurrently(runner, numbered, judge, places)
         finally:
             runner.run(opening.__aexit__(None, None, None))
 
 
-def _side_by_side(
+def _score_concurrently(
     runner: asyncio.Runner,
     numbered: Iterable[tuple[Prediction, int]],
     judge: Loaded[Judge],
-    places: int,
+    concurrency: int,
 ) -> Iterator[ScoredLine]:
-    """The verdicts in order, up to `places` under way."""
-    under_way: deque[asyncio.Task[ScoredLine]] = deque()
+    """The verdicts in order; up to `concurrency` predictions are judged at once."""
+    tasks: deque[asyncio.Task[ScoredLine]] = deque()
     loop = runner.get_loop()
 
     async def first() -> ScoredLine:
-        return await under_way.popleft()
+        return await tasks.popleft()
 
     for prediction, number in numbered:
-        under_way.append(loop.create_task(_score(prediction, number, judge)))
-        if len(under_way) == places:
+        tasks.append(loop.create_task(_score(prediction, number, judge)))
+        if len(tasks) == concurrency:
             yield runner.run(first())
-    while under_way:
+    while tasks:
         yield runner.run(first())
 
 

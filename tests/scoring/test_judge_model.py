@@ -106,7 +106,7 @@ CASES: dict[str, tuple[StubServer, str, bool, str]] = {
         StubServer(faults=lambda *_: "empty_choices"), "undecided", False, "holds no reply",
     ),
     "forbidden": (StubServer(faults=lambda *_: "403"), "undecided", False, "may not use"),
-    "wrong key": (StubServer(keys=("sk-right",)), "undecided", False, "cannot be asked"),
+    "wrong key": (StubServer(keys=("sk-right",)), "undecided", False, "cannot be reached"),
     "another model": (StubServer(models=("other",)), "undecided", False, "lists ['other']"),
 }  # fmt: skip
 
@@ -125,7 +125,7 @@ def test_a_server_that_is_down_leaves_the_answer_unscored() -> None:
     down = StubServer(port=1)
     (graded,) = judged(client_of(down), answered())
     assert (graded.verdict.status, graded.is_scored) == ("undecided", False)
-    assert graded.verdict.reason.startswith("not judged: the judges' model cannot be asked")
+    assert graded.verdict.reason.startswith("not judged: the judge's model cannot be reached")
 
 
 def test_a_fault_that_passes_costs_a_retry_and_nothing_else(serve: Serve) -> None:
@@ -194,7 +194,7 @@ def test_the_same_question_is_asked_once_at_once_or_later(serve: Serve, tmp_path
     assert (graded.verdict.status, again.from_kept, server.requests) == ("incorrect", 1, 1)
     (unknown,) = judged(again, answered("Lyon"), replies=replies)
     assert not unknown.is_scored
-    assert "is not there to be asked" in unknown.verdict.reason
+    assert "no server is given for the judge's model" in unknown.verdict.reason
     other = JudgeClient("another", None)
     (unasked,) = judged(other, answered(), replies=replies)
     assert not unasked.is_scored
@@ -240,7 +240,7 @@ def test_connecting_at_once_refuses_an_endpoint_that_is_down(tmp_path: Path) -> 
         async with opened(client, tmp_path, lambda _: None, at_once=True):
             raise AssertionError("not reached")
 
-    with pytest.raises(FatalModelError, match="the judges' model cannot be asked") as caught:
+    with pytest.raises(FatalModelError, match="the judge's model cannot be reached") as caught:
         asyncio.run(run())
     assert "--judge-model" in (caught.value.hint or "")
 
@@ -270,7 +270,7 @@ def test_a_reply_that_cannot_be_kept_stops_the_work(serve: Serve, tmp_path: Path
 def test_an_unbound_judge_cannot_look() -> None:
     graded = asyncio.run(grade_answer(SAMPLE, answered(), "answered", MODEL))
     assert (graded.verdict.status, graded.verdict.reason) == (
-        "undecided", "this judge asks a model, and was given none",
+        "undecided", "this judge asks a model, and no model is given",
     )  # fmt: skip
 
 

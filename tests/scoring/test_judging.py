@@ -139,7 +139,7 @@ def test_a_plan_without_the_model_its_judge_asks_is_refused_before_anything_star
     assert "--judge-model NAME" in capsys.readouterr().err
     down = ("--judge-model", "x", "--judge-base-url", "http://127.0.0.1:1")
     assert medeval_main(*command, *down, "--judge-args", "max_retries=0") != 0
-    assert "the judges' model cannot be asked" in capsys.readouterr().err
+    assert "the judge's model cannot be reached" in capsys.readouterr().err
     assert server.requests == 0
     assert not list(tmp_path.glob("run/cells/**/trajectories*"))
 
