@@ -1,1 +1,1 @@
-"""Rows become samples."""
+"""Turns rows of a data set into samples."""

@@ -1,4 +1,4 @@
-"""A benchmark: where its rows come from, and how a row becomes a sample."""
+"""A benchmark: where its rows come from, and how each becomes a sample."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,17 +12,16 @@ from medeval.types.verdict import Aggregate
 class Benchmark:
     """A named set of samples.
 
-    `count` is the number of samples the authors published, None where it is not fixed.
-    `judge` is the reference of the judge that scores it officially. `chance` is the share that
-    blind guessing gets right over the whole set, 0 to 1. `groups` are the groupings that
-    samples carry and tables may show. `columns` are those `to_sample` reads, checked before it
-    runs. `aliases` are names that other harnesses know it by.
+    `count` is the number of published samples, None where it is not fixed. `judge` names the
+    judge that scores it officially. `chance` is the share of samples that blind guessing gets
+    right, 0 to 1. `groups` are the groupings that samples carry and tables can show. `columns` are
+    the columns that `to_sample` reads; they are checked before it runs. `aliases` are the names
+    that other harnesses use.
 
-    The official aggregate is the mean over samples unless `aggregate` says otherwise; the
-    benchmarks of one `suite` also have an average over all of their samples together.
-    `cluster_size` is how many samples share each cluster, None where samples stand alone or
-    clusters differ in size. A benchmark that is not `labelled` has no targets: its answers get
-    no score, and are submitted to its authors.
+    `aggregate` is the official aggregate; the benchmarks of one `suite` also have an average over
+    all of their samples together. `cluster_size` is the number of samples in each cluster, None
+    where there are no clusters or they differ in size. A benchmark that is not `labelled` has no
+    targets: its answers get no score, and are submitted to its authors.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A planned benchmark's samples: read lazily, and recorded before the first request."""
+"""The samples of a benchmark in a run: read lazily, and recorded before the first request."""
 
 import itertools
 import os
@@ -15,24 +15,26 @@ from medeval.images.picture import sent_size_and_type, sha256_of
 from medeval.store.shards import Shard
 from medeval.types.sample import ImageRecord, ImageSource, Sample, SampleRecord
 
-# Reading and hashing let other threads run; more of them than processors wait for the disk at best.
+# Threads that read and hash images, which release the GIL.
 INSPECTORS = min(4, max(2, os.cpu_count() or 2))
-# Handing one image at a time to another thread takes a tenth of what looking into it takes.
-INSPECTED_AT_ONCE = 8
-# Of a benchmark with more samples none are kept, and its rows are read again for each checkpoint.
+# Samples per task: a task for each would add a tenth to the time that an image takes.
+INSPECTION_BATCH = 8
+# A benchmark with more samples is not kept in memory; its rows are read for each checkpoint.
 MOST_KEPT = 2500
-# What a definition's own code raises at a row that is not as it expects.
+# What a definition's own code may raise on an unexpected row.
 UNEXPECTED = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
 
 
 class BenchmarkSamples:
-    """The samples a run asks for, in the order of the rows.
+    """The samples that a run evaluates, in the order of the rows.
 
-    Once read they are kept, up to `MOST_KEPT`; of more, iterating reads the rows anew.
+    `limit` keeps the first samples, `ids` the named ones, and `shard` its part of those. `count`
+    is the number of all rows. Up to `MOST_KEPT` samples are kept in memory; of more, each
+    iteration reads the rows again.
 
-    Of a shard, only its own. `count` is the number of rows there are, asked for or not.
-    Raises DataError where the number of rows is not the published one, unless a mismatch
-    is allowed, where a column is missing or `to_sample` fails, or where two rows give one id.
+    Raises DataError where the number of rows is not the published one (unless
+    `allow_count_mismatch`, or only a part is evaluated), where a column is missing, where
+    `to_sample` fails, or where two samples have the same id.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class BenchmarkSamples:
         self._ids = frozenset(ids)
         self._shard = Shard.read(shard or "1/1")
         self.count = len(self._rows)
-        self._seen: list[str] | None = None
+        self._own_ids: list[str] | None = None
         self._kept: list[tuple[int, Sample]] | None = None
         check_count(self.benchmark, self.count, allow=self._is_part or allow_count_mismatch)
 
@@ -66,22 +68,22 @@ class BenchmarkSamples:
 
     @property
     def ids(self) -> Sequence[str]:
-        """The ids of the samples, in order; the rows are read for them once."""
-        if self._seen is None:
+        """The ids of the samples, in order; the first call reads the rows."""
+        if self._own_ids is None:
             deque(self._checked(), maxlen=0)
-        assert self._seen is not None, "all samples were seen"
-        return self._seen
+        assert self._own_ids is not None, "the rows were read"
+        return self._own_ids
 
     def __iter__(self) -> Iterator[Sample]:
         return (sample for _, sample in self.numbered())
 
     def numbered(self) -> Iterator[tuple[int, Sample]]:
-        """Each sample with its place, from 0, among those that all shards together ask for."""
+        """Each sample with its position, from 0, among the samples of all shards together."""
         if self._kept is not None:
             return iter(self._kept)
-        return (item for item in enumerate(self._asked()) if self._shard.holds(item[0]))
+        return (item for item in enumerate(self._selected()) if self._shard.holds(item[0]))
 
-    def _asked(self) -> Iterator[Sample]:
+    def _selected(self) -> Iterator[Sample]:
         chosen = (
             sample
             for sample in map(self._to_sample, self._rows)
@@ -101,35 +103,35 @@ class BenchmarkSamples:
             return self.benchmark.to_sample(row)
         except UNEXPECTED as error:
             raise DataError(
-                f"benchmark {self.benchmark.name!r}: row {row.index} became no sample: "
+                f"benchmark {self.benchmark.name!r}: to_sample failed on row {row.index}: "
                 f"{type(error).__name__}: {error}",
                 hint="is this row as the definition's to_sample expects it?",
             ) from error
 
     def records(self) -> Iterator[SampleRecord]:
-        """Every sample in full, its images read once for size and hash, a few at a time."""
+        """The record of each sample; its images are read for their sizes and hashes."""
         with ThreadPoolExecutor(INSPECTORS, thread_name_prefix="inspect") as pool:
-            ahead: deque[Future[list[SampleRecord]]] = deque()
+            pending: deque[Future[list[SampleRecord]]] = deque()
             try:
-                for samples in _in_batches(self._checked(), INSPECTED_AT_ONCE):
-                    ahead.append(pool.submit(_inspected, samples))
-                    if len(ahead) > INSPECTORS:
-                        yield from ahead.popleft().result()
-                while ahead:
-                    yield from ahead.popleft().result()
+                for samples in _in_batches(self._checked(), INSPECTION_BATCH):
+                    pending.append(pool.submit(_inspected, samples))
+                    if len(pending) > INSPECTORS:
+                        yield from pending.popleft().result()
+                while pending:
+                    yield from pending.popleft().result()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _checked(self) -> Iterator[Sample]:
-        """Each sample, with ids that are asked for and none of them twice."""
+        """Each sample; raises DataError for an id that occurs twice, and for a missing one."""
         seen: set[str] = set()
         own: list[str] = []
         kept: list[tuple[int, Sample]] = []
-        for position, sample in enumerate(self._asked()):
+        for position, sample in enumerate(self._selected()):
             if sample.id in seen:
                 raise DataError(
                     f"benchmark {self.benchmark.name!r} has the sample id {sample.id!r} twice",
-                    hint="ids pair the arms, so each must name one sample",
+                    hint="samples are paired across arms by id, so each id must be unique",
                 )
             seen.add(sample.id)
             if self._shard.holds(position):
@@ -143,7 +145,7 @@ class BenchmarkSamples:
                 f"benchmark {self.benchmark.name!r} has no sample {absent[0]!r}",
                 hint="--sample-id takes ids as in samples/<benchmark>.jsonl",
             )
-        self._seen = own
+        self._own_ids = own
         self._kept = kept if len(kept) == len(own) else None
 
 
@@ -155,13 +157,13 @@ def _inspected(samples: Sequence[Sample]) -> list[SampleRecord]:
 
 
 def _in_batches(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
-    """The samples in lists of `size`, the last one shorter."""
+    """The samples in lists of `size`; the last one may be shorter."""
     while batch := list(itertools.islice(samples, size)):
         yield batch
 
 
 def check_count(benchmark: Benchmark, count: int, *, allow: bool) -> None:
-    """Raise DataError where a data set is shorter or longer than the published one."""
+    """Raise DataError where the number of rows differs from the published one, unless `allow`."""
     if benchmark.count is not None and count != benchmark.count and not allow:
         raise DataError(
             f"benchmark {benchmark.name!r} has {count} rows here, but {benchmark.count} "
@@ -171,7 +173,7 @@ def check_count(benchmark: Benchmark, count: int, *, allow: bool) -> None:
 
 
 def inspect_image(source: ImageSource) -> ImageRecord:
-    """Size, type and hash of an image's own bytes; an unreadable one is recorded with its error."""
+    """The size, type and hash of an image's stored bytes, or the error where it is unreadable."""
     record = ImageRecord(source=source.name)
     try:
         data = source.read()

@@ -1,4 +1,4 @@
-"""Files that rows name: read from the folder of their table, and from nowhere else."""
+"""Files that rows name, read only from the folder of their table."""
 
 import errno
 import os
@@ -11,18 +11,20 @@ from pathlib import Path, PurePosixPath
 
 from medeval.errors import DataError
 
-# A pipe among the files is not waited for.
-READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO})
-LATER_BYTES = 1 << 20
+# O_NONBLOCK: opening a pipe must not wait for a writer.
+OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+ABSENT_ERRORS = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO}
+)
+READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """The folder that paths in rows are relative to; None for rows that have none.
+    """The folder that paths in rows are relative to; `path` is None for rows without one.
 
-    `root` is how far up a symbolic link may lead: the folder itself, unless named. A file that
-    is not in the folder is looked for in the zip `archives`.
+    Symbolic links must stay inside `root`, by default the folder itself. A file that is not in the
+    folder is looked for in the zip `archives`.
     """
 
     path: Path | None = None
@@ -30,59 +32,62 @@ class Folder:
     archives: tuple[Path, ...] = ()
 
     def check(self, name: str) -> str:
-        """The place of a relative name; raises DataError where it leads outside the folder."""
+        """The full path of a relative name; raises DataError where it is outside the folder."""
         if self.path is None:
             raise DataError(f"these rows have no folder that could hold {shown(name)}")
-        # text, not paths, as this is done for every image of every row, several times
+        # strings are faster than Path, and this runs several times for every image
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if "\0" in name or name.startswith("/") or ".." in parts:
             raise DataError(f"expected a path inside the folder of the table, got {shown(name)}")
-        place = str(self.path)
+        path = str(self.path)
         for part in parts:
-            place = f"{place}/{part}"
-            if os.path.islink(place):  # noqa: PTH114
-                return self._followed(name)
-        return place
+            path = f"{path}/{part}"
+            if os.path.islink(path):  # noqa: PTH114
+                return self._resolved(name)
+        return path
 
-    def _followed(self, name: str) -> str:
-        """Where a name leads by way of symbolic links."""
+    def _resolved(self, name: str) -> str:
+        """The path of a name with its symbolic links resolved."""
         assert self.path is not None
         try:
-            place = (self.path / name).resolve()
-            inside = place.is_relative_to((self.root or self.path).resolve())
+            path = (self.path / name).resolve()
+            inside = path.is_relative_to((self.root or self.path).resolve())
         except (OSError, RuntimeError) as error:  # links in a loop
             raise DataError(f"{shown(name)} leads nowhere: {error}") from error
         if not inside:
             raise DataError(f"{shown(name)} leads outside the folder of the table")
-        return str(place)
+        return str(path)
 
     def read(self, name: str) -> bytes | None:
-        """The bytes of a file or of an archive's member, None without one; raises as `check`."""
-        place = self.check(name)
+        """The bytes of a file or of an archive's member, or None where there is neither.
+
+        Raises DataError where the name is outside the folder, or where the file is unreadable.
+        """
+        path = self.check(name)
         try:
-            data = _whole_file(place)
+            data = _file_bytes(path)
         except OSError as error:
-            raise DataError(f"cannot read {Path(place).name!r}: {error}") from error
+            raise DataError(f"cannot read {Path(path).name!r}: {error}") from error
         return read_member(self.archives, name) if data is None else data
 
 
-def _whole_file(place: str) -> bytes | None:
-    """The bytes of a file; None where there is none, or a folder, a pipe or a device instead.
+def _file_bytes(path: str) -> bytes | None:
+    """The bytes of a file; None where it is missing, or is a folder, a pipe or a device.
 
-    In as few calls as there can be: each lets other threads run, and one of them may keep going.
+    Makes as few system calls as possible: each releases the GIL, and another thread may hold it.
     """
     try:
-        descriptor = os.open(place, READING)
+        descriptor = os.open(path, OPEN_FLAGS)
     except OSError as error:
-        if error.errno in ABSENT:
+        if error.errno in ABSENT_ERRORS:
             return None
         raise
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             return None
-        data = os.read(descriptor, found.st_size)
-        while len(data) != found.st_size and (more := os.read(descriptor, LATER_BYTES)):
+        data = os.read(descriptor, status.st_size)
+        while len(data) != status.st_size and (more := os.read(descriptor, READ_BYTES)):
             data += more
         return data
     finally:
@@ -90,28 +95,28 @@ def _whole_file(place: str) -> bytes | None:
 
 
 def shown(value: object) -> str:
-    """The repr of a value, shortened: a cell may be a whole image."""
+    """The repr of a value, shortened, as a cell may hold a whole image."""
     text = repr(value[:64]) if isinstance(value, str | bytes) else repr(value)
-    longer = isinstance(value, str | bytes) and len(value) > 64
-    return f"{text[:80]}..." if longer or len(text) > 80 else text
+    is_cut = isinstance(value, str | bytes) and len(value) > 64
+    return f"{text[:80]}..." if is_cut or len(text) > 80 else text
 
 
-# No picture of a data set is near it; a member that claims more is a trap.
+# Far above any real image: a larger archive member is refused as a zip bomb.
 MAX_MEMBER_BYTES = 512 * 1024 * 1024
 
 Member = tuple[Path, str]
 
 
 def read_member(archives: tuple[Path, ...], name: str) -> bytes | None:
-    """The member whose path agrees with the most trailing parts of a name, None without one.
+    """The bytes of the archive member whose path shares the most trailing parts with `name`.
 
-    The file's own name has to agree. Raises DataError where two members agree equally well, and
-    where an archive cannot be read.
+    None where no member has the same file name. Raises DataError where two members match equally
+    well, or where an archive cannot be read.
     """
     wanted = PurePosixPath(name).parts
     members = _by_file_name(archives).get(wanted[-1], ()) if wanted else ()
-    agreeing = {member: _agreement(wanted, member[1]) for member in members}
-    best = [member for member, parts in agreeing.items() if parts == max(agreeing.values())]
+    shared = {member: _n_shared_parts(wanted, member[1]) for member in members}
+    best = [member for member, n_shared in shared.items() if n_shared == max(shared.values())]
     if not best:
         return None
     if len(best) > 1:
@@ -120,12 +125,12 @@ def read_member(archives: tuple[Path, ...], name: str) -> bytes | None:
     return _read(*best[0])
 
 
-def _agreement(wanted: tuple[str, ...], path: str) -> int:
-    """How many parts two paths share, counted from their ends."""
+def _n_shared_parts(wanted: tuple[str, ...], path: str) -> int:
+    """The number of trailing parts that two paths share."""
     parts = PurePosixPath(path).parts
     shared = 0
-    for mine, other in zip(reversed(wanted), reversed(parts), strict=False):
-        if mine != other:
+    for one, other in zip(reversed(wanted), reversed(parts), strict=False):
+        if one != other:
             break
         shared += 1
     return shared
@@ -133,8 +138,8 @@ def _agreement(wanted: tuple[str, ...], path: str) -> int:
 
 @lru_cache(maxsize=8)
 def _by_file_name(archives: tuple[Path, ...]) -> Mapping[str, tuple[Member, ...]]:
-    """The members of archives by their file names; folders and Mac metadata left out."""
-    found: dict[str, tuple[Member, ...]] = {}
+    """The members of archives by file name, without folders and macOS metadata."""
+    members: dict[str, tuple[Member, ...]] = {}
     for archive in archives:
         try:
             with zipfile.ZipFile(archive) as opened:
@@ -144,8 +149,8 @@ def _by_file_name(archives: tuple[Path, ...]) -> Mapping[str, tuple[Member, ...]
         for name in names:
             if not name.endswith("/") and not name.startswith("__MACOSX/"):
                 key = PurePosixPath(name).name
-                found[key] = (*found.get(key, ()), (archive, name))
-    return found
+                members[key] = (*members.get(key, ()), (archive, name))
+    return members
 
 
 def _read(archive: Path, name: str) -> bytes:
@@ -153,7 +158,9 @@ def _read(archive: Path, name: str) -> bytes:
         with zipfile.ZipFile(archive) as opened:
             size = opened.getinfo(name).file_size
             if size > MAX_MEMBER_BYTES:
-                raise DataError(f"{name!r} in {archive.name!r} claims {size} bytes")
+                raise DataError(
+                    f"{name!r} in {archive.name!r} has {size} bytes, more than {MAX_MEMBER_BYTES}"
+                )
             return opened.read(name)
     except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
         raise DataError(f"cannot read {name!r} in {archive.name!r}: {error}") from error

@@ -1,8 +1,8 @@
-"""What `datasets` and `huggingface_hub` do for us: tables mapped into memory, and fetching.
+"""Fetches data sets and maps tables into memory, through `datasets` and `huggingface_hub`.
 
-Both keep what they make in their own cache (`HF_HOME`, `HF_DATASETS_CACHE`), so that it is made
-once and read again without a network. They are imported only where a table needs them. No code of
-a data set runs: `trust_remote_code` is never given.
+Both keep their files in their own caches (`HF_HOME`, `HF_DATASETS_CACHE`), from which they are
+read again without a network. They are imported only where a table needs them. No code of a data
+set runs: `trust_remote_code` is never passed.
 """
 
 import csv
@@ -18,16 +18,16 @@ from typing import Any
 
 from medeval.errors import DataError
 
-# A cell may be a whole image in base64: a bigger chunk would be held in memory while it is read.
+# A cell may hold a whole image in base64, and a chunk is read into memory at once.
 TSV_CHUNK_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """What the hub's cache holds of a data set: which commit, and its size on disk.
+    """The commit of a data set in the hub's cache, and its size on disk in bytes.
 
-    `offline` says that the hub did not answer, so that `commit` is the newest in the cache;
-    `commit` is None where even that is not known.
+    `offline` is True where the hub did not answer; `commit` is then the newest in the cache, or
+    None where that is unknown.
     """
 
     commit: str | None
@@ -39,7 +39,7 @@ NO_HUB_HINT = "give the rows as a local folder with --data-dir, or fetch them wh
 
 
 def map_files(files: list[Path]) -> Any:
-    """The `datasets.Dataset` of a parquet or tsv table's files."""
+    """The `datasets.Dataset` of the files of one parquet or tsv table."""
     import datasets
 
     names = [glob.escape(str(path.resolve())) for path in files]
@@ -53,7 +53,7 @@ def map_files(files: list[Path]) -> Any:
 
 
 def _tsv_options(path: Path) -> dict[str, Any]:
-    """How a tsv is read: every cell is text, so that "NA", "007" and "1.50" stay what they are."""
+    """The options that read a tsv's cells as text, so that "NA", "007" and "1.50" do not change."""
     import datasets
 
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -73,11 +73,11 @@ def _tsv_options(path: Path) -> dict[str, Any]:
 def fetch_split(
     repo: str, config: str | None, split: str, revision: str | None
 ) -> tuple[Any, Fetched]:
-    """The `datasets.Dataset` of a hub data set's split, and what it was made from."""
+    """The `datasets.Dataset` of a split of a hub data set, and its commit and size."""
     import datasets
 
     if Path(repo).exists():
-        # `datasets` would read the folder of that name and say nothing.
+        # `datasets` would silently read the local folder of that name
         raise DataError(
             f"{repo!r} is a data set on the hub, and also a folder here",
             hint="run from another folder, or name this one with --data-dir",
@@ -100,7 +100,7 @@ def fetch_split(
 
 
 def fetch_files(repo: str, revision: str | None, patterns: list[str]) -> tuple[Fetched, Path]:
-    """What was fetched of a repository's files, and their folder in the hub's cache."""
+    """Fetch a repository's files that match `patterns`; their commit and size, and their folder."""
     import huggingface_hub
 
     offline = _newest_commit(repo, revision) is None
@@ -115,13 +115,13 @@ def fetch_files(repo: str, revision: str | None, patterns: list[str]) -> tuple[F
         raise DataError(
             f"cannot fetch {repo!r} from the hub: {_cause(error)}", hint=NO_HUB_HINT
         ) from error
-    # The snapshot may hold more, which something else has fetched.
-    files = (path for path in snapshot.rglob("*") if _fits(path.relative_to(snapshot), patterns))
+    # the snapshot may hold other files from earlier fetches
+    files = (path for path in snapshot.rglob("*") if _matches(path.relative_to(snapshot), patterns))
     fetched = Fetched(commit=snapshot.name, size_bytes=_size(files), offline=offline)
     return fetched, snapshot
 
 
-def _fits(name: Path, patterns: list[str]) -> bool:
+def _matches(name: Path, patterns: list[str]) -> bool:
     return any(fnmatch.fnmatch(name.as_posix(), pattern) for pattern in patterns)
 
 
@@ -130,9 +130,9 @@ def _size(files: Iterable[Path]) -> int:
 
 
 def _newest_commit(repo: str, revision: str | None) -> str | None:
-    """The commit a revision stands for now, or None where the hub does not answer.
+    """The current commit of a revision, or None where the hub does not answer.
 
-    Without it, `datasets` may still find the rows in its cache, or say better what is wrong.
+    Then `datasets` may still find the rows in its cache; if not, its error says more.
     """
     import huggingface_hub
 
@@ -143,7 +143,7 @@ def _newest_commit(repo: str, revision: str | None) -> str | None:
 
 
 def _cached_commit(dataset: Any) -> str | None:
-    """The commit in the name of the cache folder, which is all that is known without a hub."""
+    """The commit in the name of the data set's cache folder, or None."""
     for file in dataset.cache_files:
         name = Path(file["filename"]).parent.name
         if re.fullmatch("[0-9a-f]{40}", name):
@@ -152,10 +152,10 @@ def _cached_commit(dataset: Any) -> str | None:
 
 
 def _hub_errors() -> tuple[type[Exception], ...]:
-    """What `huggingface_hub` raises where a hub or a network fails.
+    """What `huggingface_hub` raises where the hub or the network fails.
 
-    Errors of the network are those of its HTTP library, which differs between its versions; the
-    bases of its own error are of the same library.
+    Network errors come from its HTTP library, which depends on its version; the bases of
+    HfHubHTTPError are classes of that library.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -163,7 +163,7 @@ def _hub_errors() -> tuple[type[Exception], ...]:
 
 
 def _table_errors() -> tuple[type[Exception], ...]:
-    """What `datasets` raises on data that it cannot read or fetch."""
+    """What `datasets` raises where it cannot read or fetch data."""
     from datasets.exceptions import DatasetsError
 
     return (*_hub_errors(), DatasetsError, csv.Error)
@@ -171,10 +171,10 @@ def _table_errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def _quiet_hub() -> Iterator[None]:
-    """Without the progress bars and messages of `huggingface_hub`."""
+    """Silence the progress bars and messages of `huggingface_hub` inside the block."""
     import huggingface_hub.utils
 
-    # Its names are public but not exported in the sense of type checkers.
+    # `Any`: type checkers do not see its public names as exported
     hub: Any = huggingface_hub.utils
     verbosity, shows_bars = hub.logging.get_verbosity(), not hub.are_progress_bars_disabled()
     hub.logging.set_verbosity(logging.CRITICAL)
@@ -189,7 +189,7 @@ def _quiet_hub() -> Iterator[None]:
 
 @contextmanager
 def _quiet_tables() -> Iterator[None]:
-    """Without the progress bars and messages of `datasets` and the hub beneath it."""
+    """Silence the progress bars and messages of `datasets` and the hub inside the block."""
     import datasets
 
     verbosity = datasets.logging.get_verbosity()
@@ -206,7 +206,7 @@ def _quiet_tables() -> Iterator[None]:
 
 
 def _cause(error: Exception) -> str:
-    """The first line of an error and of what caused it, which is where pandas names the line."""
+    """The first lines of an error and of its cause, in which pandas names the bad line."""
     causes = [error, *([error.__cause__] if error.__cause__ else [])]
     lines = [str(cause).strip().partition("\n")[0] or type(cause).__name__ for cause in causes]
     return "; ".join(dict.fromkeys(lines))

@@ -1,4 +1,4 @@
-"""What the image column of a row holds: bytes, base64 text, a path, or the hub's own form."""
+"""Reads the image column of a row: bytes, base64 text, a path, or the hub's own form."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ from medeval.data.tables import Table
 from medeval.errors import DataError
 from medeval.types.geometry import Size
 
-# How base64 of a JPEG, PNG, GIF, WebP, BMP or TIFF begins; no path is so long without a dot.
+# How the base64 of a JPEG, PNG, GIF, WebP, BMP or TIFF begins; a path would have a dot by then.
 _BASE64_IMAGE = re.compile(
     r"data:image/|(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|Qk|SUkq|TU0A)[A-Za-z0-9+/=\s]{48}"
 )
@@ -20,15 +20,15 @@ _BASE64_IMAGE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class NamedFile:
-    """An image's cell that names a file instead of holding an image."""
+    """An image cell that names a file instead of holding an image."""
 
     name: str
 
 
-def held(value: object, where: str) -> bytes | str | NamedFile:
-    """What an image's cell holds: bytes, base64 text, or the name of a file.
+def image_cell(value: object, where: str) -> bytes | str | NamedFile:
+    """The content of an image cell: bytes, base64 text, or the name of a file.
 
-    Raises DataError, which says where, for anything else.
+    Raises DataError for anything else; `where` names the cell in its message.
     """
     if isinstance(value, Mapping):
         stored = value.get("bytes")
@@ -39,29 +39,29 @@ def held(value: object, where: str) -> bytes | str | NamedFile:
         return value
     raise DataError(
         f"{where}: expected an image, got {shown(value)}",
-        hint="read are bytes, base64 text, a path relative to the table, and the hub's own form",
+        hint="supported: bytes, base64 text, a path relative to the table, and the hub's own form",
     )
 
 
-def embedded(table: Table, index: int, column: str, position: int | None, where: str) -> bytes:
-    """Read an image out of its row again."""
+def read_embedded(table: Table, index: int, column: str, position: int | None, where: str) -> bytes:
+    """Read an image that is stored in its row; the row is read again."""
     value: object = table.read(index)[column]
     if position is not None and isinstance(value, list | tuple):
         value = value[position]
-    cell = held(value, where)
+    cell = image_cell(value, where)
     if isinstance(cell, bytes):
         return cell
     if isinstance(cell, NamedFile):
-        raise DataError(f"{where}: the row changed while it was in use")
+        raise DataError(f"{where}: the row changed after it was first read")
     encoded = cell.partition(",")[2] if cell.startswith("data:") else cell
     try:
         return base64.b64decode("".join(encoded.split()), validate=True)
     except ValueError as error:
-        raise DataError(f"{where}: base64 that cannot be decoded: {error}") from error
+        raise DataError(f"{where}: cannot decode the base64 text: {error}") from error
 
 
-def beside(folder: Folder, name: str, where: str) -> bytes:
-    """Read an image's file."""
+def read_file(folder: Folder, name: str, where: str) -> bytes:
+    """Read an image from a file; raises DataError where it is missing."""
     data = folder.read(name)
     if data is None:
         raise DataError(
@@ -77,9 +77,9 @@ def header_size(data: bytes, where: str) -> Size:
 
     try:
         with warnings.catch_warnings():
-            # No pixel is decoded here; images have their own bound on what is.
+            # no pixel is decoded here
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as opened:
                 return Size(*opened.size)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{where}: no image whose size can be read: {error}") from error
+        raise DataError(f"{where}: cannot read the size of the image: {error}") from error

@@ -1,4 +1,4 @@
-"""Files with one JSON object a line, as people and other tools write them."""
+"""Reads JSON lines files that people and other tools write."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -13,9 +13,9 @@ def read_objects(
 ) -> Iterator[dict[str, Any]]:
     """The object of each line of UTF-8 text, in order.
 
-    Raises DataError with the line's number, counted from 1, where a line is no JSON object. `where`
-    goes before the number in that message, such as `"rows.jsonl, "`; `hint` is its hint. Blank
-    lines are skipped, or refused without `skip_blank`.
+    Raises DataError with the line's number, counted from 1, where a line is not a JSON object.
+    `where` precedes the number in that message, for example `"rows.jsonl, "`; `hint` is its hint.
+    Blank lines are skipped, or refused where `skip_blank` is False.
     """
     import jsonlines
 

@@ -1,8 +1,8 @@
-"""Rows from hub data sets, repository snapshots, local tables or a definition's own drawing.
+"""Rows of hub data sets, of repository snapshots, of local tables, or drawn by a definition.
 
-The rows of a JSON file are held in memory. Of other tables, a row is read each time it is indexed.
-Bytes of image files are read each time they are needed, and never held. What a row holds is data: a
-path in it stays inside its folder, and no code of a data set ever runs.
+The rows of a JSON file are kept in memory. Other tables read a row each time it is indexed. Image
+files are read each time they are needed. A row is only data: a path in it cannot lead outside its
+folder, and no code of a data set runs.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from medeval.data.files import Folder, shown
 from medeval.data.hub import Fetched, fetch_files, fetch_split, map_files
-from medeval.data.image_columns import NamedFile, beside, embedded, header_size, held
+from medeval.data.image_columns import NamedFile, header_size, image_cell, read_embedded, read_file
 from medeval.data.tables import (
     ArrowTable,
     DrawnTable,
@@ -33,9 +33,9 @@ from medeval.types.sample import ImageSource
 class HubRows:
     """A split of a hub data set.
 
-    `revision` is a commit, tag or branch, None for the newest; the commit it stood for is in
-    the rows' origin. `mirrors` are other repositories with the same rows, tried in order where
-    the first cannot be had; which one was read is in the origin too.
+    `revision` is a commit, tag or branch, None for the newest; `Origin` records its commit.
+    `mirrors` are other repositories with the same rows, tried in order where the first cannot be
+    read; `Origin` records which one was read.
     """
 
     repo: str
@@ -47,12 +47,12 @@ class HubRows:
 
 @dataclass(frozen=True, slots=True)
 class HubFiles:
-    """A table (jsonl or json) in a hub data set repository, with files beside it.
+    """A table (jsonl or json) in a hub data set repository, with the files that its rows name.
 
-    Several tables are read one after the other. `allow_patterns` bounds which of the
-    repository's files are fetched; the tables are in any case. Paths in rows are relative to
-    the folder of the first table, or, with `paths_from="repository"`, to the repository's own;
-    a file that is not there is looked for in the fetched zip archives that fit `archives`.
+    Several tables are read one after the other. `allow_patterns` selects the files of the
+    repository that are fetched; the tables always are. Paths in rows are relative to the folder of
+    the first table, or, with `paths_from="repository"`, to the repository; a file that is missing
+    there is looked for in the fetched zip archives whose names match `archives`.
     """
 
     repo: str
@@ -70,10 +70,10 @@ class HubFiles:
 
 @dataclass(frozen=True, slots=True)
 class DrawnRows:
-    """Rows a definition makes itself.
+    """Rows that a definition makes itself.
 
-    `draw` maps a position, 0 to `count` - 1, to a row. It may be called anew each time a row or
-    an image of it is read, so it gives the same row each time.
+    `draw` maps a position, 0 to `count` - 1, to a row. It may be called again each time a row or
+    its image is read, and must return the same row each time.
     """
 
     count: int
@@ -95,10 +95,10 @@ RowSource: TypeAlias = HubRows | HubFiles | DrawnRows | RepeatedRows
 class Origin:
     """Where rows came from, in words; `revision` is the hub commit, None where there is none.
 
-    `files` are the tables that were read, with their sizes in bytes; none for a hub data set's
-    split, whose commit says what was read. `cached_bytes` is the size on disk of all that the
-    hub's cache holds for these rows, None for rows that are not of the hub; `offline` says that
-    the hub did not answer, so that the revision is the newest in the cache.
+    `files` are the tables that were read, with their sizes in bytes; empty for a split of a hub
+    data set, which the commit identifies. `cached_bytes` is the size of these rows in the hub's
+    cache, None for rows that are not from the hub. `offline` is True where the hub did not answer;
+    `revision` is then the newest in the cache.
     """
 
     description: str
@@ -111,8 +111,8 @@ class Origin:
 class Row(Mapping[str, object]):
     """One row: a read-only mapping of column to value, with readers that check what they read.
 
-    `index` is its position among all rows, counted from 0, and `table` the name of the table it
-    stands in. A missing column raises DataError, which names those there are.
+    `index` is its position among all rows, counted from 0. A missing column raises DataError,
+    which lists the columns.
     """
 
     __slots__ = ("_position", "_table", "_values", "index")
@@ -126,7 +126,7 @@ class Row(Mapping[str, object]):
 
     @property
     def table(self) -> str:
-        """The name of the table the row stands in."""
+        """The name of the row's table."""
         return self._table.name
 
     def __getitem__(self, column: str) -> object:
@@ -135,7 +135,7 @@ class Row(Mapping[str, object]):
         except KeyError:
             raise DataError(
                 f"{self._table.name}, row {self._position}: no column {column!r}; "
-                f"there are {sorted(self._values)!r}"
+                f"its columns: {sorted(self._values)!r}"
             ) from None
 
     def __contains__(self, column: object) -> bool:
@@ -152,7 +152,7 @@ class Row(Mapping[str, object]):
         return self._values.get(column, default)
 
     def text(self, column: str) -> str:
-        """A column's text; a number is written out, anything else raises DataError."""
+        """A column's text; a number becomes text, anything else raises DataError."""
         return self._as_text(self[column], self._where(column))
 
     def texts(self, column: str) -> tuple[str, ...]:
@@ -187,16 +187,16 @@ class Row(Mapping[str, object]):
         return self._table.folder.read(name)
 
     def image_file(self, name: str) -> ImageSource:
-        """The image in a file named relative to the table; it need not be there before it is read.
+        """The image in a file named relative to the table; the file is opened when it is read.
 
         Raises DataError where the name leads outside the folder.
         """
         self._table.folder.check(name)
         where = f"{self._table.name}, row {self._position}"
-        return ImageSource(name=name, read=partial(beside, self._table.folder, name, where))
+        return ImageSource(name=name, read=partial(read_file, self._table.folder, name, where))
 
     def digest(self, column: str) -> str:
-        """The sha256 of what a column holds, in hex: of its text or bytes, else of its repr."""
+        """The sha256 of a column's value, in hex: of its bytes, or of its text."""
         value = self[column]
         if isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes):
             value = value["bytes"]
@@ -204,8 +204,8 @@ class Row(Mapping[str, object]):
         return hashlib.sha256(data).hexdigest()
 
     def _where(self, column: str, position: int | None = None) -> str:
-        place = column if position is None else f"{column}[{position}]"
-        return f"{self._table.name}, row {self._position}, {place}"
+        cell = column if position is None else f"{column}[{position}]"
+        return f"{self._table.name}, row {self._position}, {cell}"
 
     @staticmethod
     def _as_text(value: object, where: str) -> str:
@@ -217,17 +217,17 @@ class Row(Mapping[str, object]):
 
     def _source(self, column: str, value: object, position: int | None) -> ImageSource:
         where = self._where(column, position)
-        cell = held(value, where)
+        cell = image_cell(value, where)
         if isinstance(cell, NamedFile):
             self._table.folder.check(cell.name)
-            read = partial(beside, self._table.folder, cell.name, where)
+            read = partial(read_file, self._table.folder, cell.name, where)
             return ImageSource(name=cell.name, read=read)
-        again = partial(embedded, self._table, self._position, column, position, where)
-        return ImageSource(name=where, read=again)
+        read = partial(read_embedded, self._table, self._position, column, position, where)
+        return ImageSource(name=where, read=read)
 
 
 class Rows:
-    """Rows of one source: sized, read one at a time, as often as wanted."""
+    """The rows of one source: a sequence that reads each row when it is indexed."""
 
     def __init__(self, table: Table, origin: Origin) -> None:
         self.table = table
@@ -249,7 +249,7 @@ def open_rows(source: RowSource, data_dir: Path | None = None) -> Rows:
     """The rows of a source, or the same rows from a local copy.
 
     `data_dir` is a folder with one table (parquet, tsv, jsonl or json) at its top, or the table
-    itself. Raises DataError where the rows cannot be had, or where there are none.
+    itself. Raises DataError where the rows cannot be read, or where there are none.
     """
     match source:
         case RepeatedRows():
@@ -288,7 +288,7 @@ def _local_rows(source: HubRows | HubFiles | DrawnRows, data_dir: Path) -> Rows:
 def _local_tables(
     source: HubRows | HubFiles | DrawnRows, data_dir: Path
 ) -> tuple[list[Path], Folder]:
-    """The tables of a local copy, where the layout is the repository's or a flat one."""
+    """The tables of a local copy and their folder; its layout may be the repository's or flat."""
     named = [data_dir / table for table in source.tables] if isinstance(source, HubFiles) else []
     if not named or not all(path.is_file() for path in named):
         named = []
@@ -319,7 +319,7 @@ def _snapshot_rows(source: HubFiles) -> Rows:
         if not path.is_file():
             raise DataError(f"{source.repo!r} has no table {table!r}")
     archives = [path for pattern in source.archives for path in snapshot.glob(pattern)]
-    # The files of a snapshot are links into the folder that the hub's cache keeps a repository in.
+    # a snapshot's files are links into the repository's folder in the hub's cache, hence `root`
     folder = Folder(
         snapshot if source.paths_from == "repository" else paths[0].parent,
         root=snapshot.parent.parent,
@@ -339,7 +339,7 @@ def _split_rows(source: HubRows) -> Rows:
 
 
 def _first_split(source: HubRows) -> tuple[str, Any, Fetched]:
-    """The first of the repository and its mirrors whose split can be had."""
+    """The split of the first readable repository: the source's own or a mirror."""
     problems: list[DataError] = []
     for repo in (source.repo, *source.mirrors):
         try:

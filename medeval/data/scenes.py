@@ -1,7 +1,7 @@
-"""Scenes that medeval draws itself: one marker on a soft background, for the demo and tests.
+"""Scenes that medeval draws itself for the demo and tests: one marker on a soft background.
 
-A marker is a magenta frame around a patch of one colour. A small one is too small to read once
-the image is shrunk to what a tiny model sees; a big one is not.
+A marker is a magenta frame around a patch of one colour. A small marker becomes unreadable when
+the image is shrunk to the size that a tiny model sees; a big one stays readable.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ BIG = MarkerSize(marker_px=40, patch_px=20)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """A drawn image with what is in it; `png` are the bytes of the file."""
+    """A drawn image and its contents; `png` is the bytes of the file, `box` the marker's."""
 
     png: bytes
     colour: Colour
@@ -54,7 +54,7 @@ class Scene:
 
 
 def draw_scene(seed: str, size: MarkerSize) -> Scene:
-    """The scene of a seed: equal seeds give equal pixels, and colours are equally likely."""
+    """The scene of a seed; equal seeds give equal pixels, and all colours are equally likely."""
     from PIL import Image
 
     canvas, colour, box = paint_scene(seed, size)
@@ -62,7 +62,7 @@ def draw_scene(seed: str, size: MarkerSize) -> Scene:
 
 
 def paint_scene(seed: str, size: MarkerSize) -> "tuple[Canvas, Colour, Box]":
-    """The pixels of the scene that `draw_scene` makes of a seed, its colour and marker."""
+    """The pixels, colour and marker box of the scene that `draw_scene` makes from a seed."""
     import numpy as np
 
     digest = hashlib.sha256(seed.encode()).digest()

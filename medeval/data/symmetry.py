@@ -1,8 +1,8 @@
-"""The symmetries of a square, as ways to turn and mirror an image.
+"""Rotates and mirrors images by the eight symmetries of a square, `upright` among them.
 
-Together with leaving it as it is there are eight. Turning is clockwise; a flip is named by the
-direction in which pixels move. `transpose` mirrors at the diagonal from the top left corner,
-`transverse` at the other one. Pixels are moved, never resampled.
+Rotations are clockwise; a flip is named by the direction in which pixels move. `transpose` mirrors
+at the diagonal from the top left corner, `transverse` at the other one. Pixels are moved, never
+resampled.
 """
 
 import hashlib
@@ -40,21 +40,21 @@ TURNS: Final[tuple[Turn, ...]] = (
 
 
 def drawn_turn(seed: str, name: str) -> Turn:
-    """One of the seven that move something, each as likely, from sha256 of `seed|name`.
+    """One of the seven turns other than `upright`, equally likely, by the sha256 of `seed|name`.
 
     >>> drawn_turn("a seed", "49153") == drawn_turn("a seed", "49153")
     True
     """
     digest = hashlib.sha256(f"{seed}|{name}".encode()).digest()
-    # 64 bits over seven: no turn is likelier than another by more than 4e-19.
+    # 64 bits modulo seven: probabilities differ by less than 4e-19
     return TURNS[int.from_bytes(digest[:8]) % len(TURNS)]
 
 
 def turned(sample: Sample, turn: Turn) -> Sample:
-    """The sample with its images turned, and the turn recorded as transform and group.
+    """The sample with its images turned; the turn becomes its transform and its group.
 
-    An upright one is decoded and encoded in the same way, so that nothing but the orientation
-    differs. Its target boxes, lines and points would no longer fit and are left out.
+    An `upright` image is decoded and encoded like the others, so that only the orientation
+    differs. Target boxes, lines and points would no longer fit and are left out.
     """
     return replace(
         sample,
@@ -68,7 +68,7 @@ def turned(sample: Sample, turn: Turn) -> Sample:
 
 
 def turned_image(image: ImageSource, turn: Turn) -> ImageSource:
-    """The image turned, as a PNG that is made each time it is read."""
+    """The turned image, a PNG that is encoded each time it is read."""
     read: Callable[[], bytes] = partial(_turned_png, image, turn)
     return ImageSource(name=f"{image.name} ({turn})", read=read)
 

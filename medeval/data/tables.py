@@ -1,7 +1,7 @@
-"""Tables read one row at a time by position.
+"""Tables whose rows are read one at a time, by position.
 
-The rows of a JSON file are held in memory; parquet, tsv and hub tables are those that `hub` maps
-into memory. Of drawn rows, a bounded number of bytes is held. Image columns are not decoded here.
+The rows of a JSON file are kept in memory; parquet, tsv and hub tables are memory-mapped
+(`medeval.data.hub`); drawn rows are kept up to `KEPT_DRAWN_BYTES`. Images are not decoded here.
 """
 
 import json
@@ -17,17 +17,17 @@ from medeval.data.files import Folder, shown
 from medeval.data.lines import read_objects
 from medeval.errors import DataError
 
-# In the order in which they are listed to people.
+# In the order of error messages.
 TABLE_SUFFIXES = (".parquet", ".tsv", ".jsonl", ".json")
 
-# Rows that cost a drawing to make and are read at each checkpoint again.
+# Drawn rows are slow to make, and each checkpoint reads them again.
 KEPT_DRAWN_BYTES: Final = 64 * 2**20
 
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<part>\d{5})-of-(?P<parts>\d{5})")
 
 
 class Table(Protocol):
-    """Rows by position. `name` is the table's name in messages."""
+    """Rows by position; `name` is the table's name in error messages."""
 
     name: str
     folder: Folder
@@ -35,20 +35,20 @@ class Table(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> Mapping[str, object]:
-        """Read one row, 0 to the length - 1."""
+        """Read the row at `index`, from 0."""
         ...
 
 
-# The column that holds the key of a row whose table is one object of objects.
+# The column with a row's key, where the table is one object of objects.
 KEY = "key"
 INCOMPLETE: Final = "is the file complete?"
 
 
 class JsonTable:
-    """A file of JSON objects, one a line, in one list or in one object.
+    """A file of JSON objects: one a line, in one list, or as the values of one object.
 
-    Where the objects stand in one object, by keys, a row has its own key under "key". Raises
-    DataError where the file holds anything else.
+    In the last case each row has its key in the column "key". Raises DataError where the file
+    holds anything else.
     """
 
     def __init__(self, path: Path, folder: Folder) -> None:
@@ -84,7 +84,7 @@ def _json_rows(path: Path) -> Sequence[Mapping[str, object]]:
 
 
 class SeveralTables:
-    """Tables one after the other, as one; each keeps its own name and folder."""
+    """Several tables joined end to end; rows keep the name and folder of their own table."""
 
     def __init__(self, tables: Sequence[Table]) -> None:
         self.name = tables[0].name
@@ -95,7 +95,7 @@ class SeveralTables:
         return sum(map(len, self._tables))
 
     def part(self, index: int) -> tuple[Table, int]:
-        """The table that a row stands in, and its position there."""
+        """The table of a row, and the row's position in it."""
         for table in self._tables:
             if index < len(table):
                 return table, index
@@ -113,7 +113,7 @@ PART = "part"
 
 
 class RepeatedTable:
-    """Each row of a table several times in a row, counted in the column "part"."""
+    """A table with each row repeated `times` times; the column "part" counts from 0."""
 
     def __init__(self, table: Table, times: int) -> None:
         self.name = table.name
@@ -131,12 +131,12 @@ class RepeatedTable:
 
 
 class ArrowTable:
-    """A table that `datasets` has memory-mapped."""
+    """A table that `datasets` maps into memory."""
 
     def __init__(self, dataset: Any, name: str, folder: Folder) -> None:
         self.name = name
         self.folder = folder
-        # In this format an image column stays the struct of bytes and path that is stored.
+        # this format leaves an image column as the stored struct of bytes and path
         self._dataset = dataset.with_format("arrow")
 
     def __len__(self) -> int:
@@ -149,9 +149,9 @@ class ArrowTable:
 
 
 class DrawnTable:
-    """Rows that a function makes, anew at each reading once those kept take `KEPT_DRAWN_BYTES`.
+    """Rows that the function `draw` makes.
 
-    The first ones stay, so that a small table is drawn once for all its readings.
+    The first rows, up to `KEPT_DRAWN_BYTES`, are drawn once and kept; others at each reading.
     """
 
     def __init__(self, count: int, draw: Callable[[int], Mapping[str, object]]) -> None:
@@ -160,7 +160,7 @@ class DrawnTable:
         self._count = count
         self._draw = draw
         self._kept: dict[int, Mapping[str, object]] = {}
-        self._room_bytes = KEPT_DRAWN_BYTES
+        self._free_bytes = KEPT_DRAWN_BYTES
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -169,38 +169,40 @@ class DrawnTable:
     def read(self, index: int) -> Mapping[str, object]:
         """Make one row."""
         kept = self._kept.get(index)
-        return self._made(index) if kept is None else kept
+        return self._drawn(index) if kept is None else kept
 
-    def _made(self, index: int) -> Mapping[str, object]:
+    def _drawn(self, index: int) -> Mapping[str, object]:
         row = self._draw(index)
         size = sum(sys.getsizeof(value) for value in row.values())
         with self._lock:
-            if index not in self._kept and size <= self._room_bytes:
+            if index not in self._kept and size <= self._free_bytes:
                 self._kept[index] = MappingProxyType(row)
-                self._room_bytes -= size
+                self._free_bytes -= size
         return row
 
 
-def local_files(place: Path) -> list[Path]:
-    """The one table of a folder (its parts in order), or the file that is named.
+def local_files(path: Path) -> list[Path]:
+    """The files of the one table in a folder, in order, or `path` itself where it is a file.
 
-    Raises DataError where there is no table or more than one, listing what there is.
+    Raises DataError where the folder has no table, or has several, which it lists.
     """
-    if place.is_file():
-        if place.suffix in TABLE_SUFFIXES:
-            return [place]
-        raise DataError(f"{str(place)!r} is no table", hint=f"read are {', '.join(TABLE_SUFFIXES)}")
-    if not place.is_dir():
-        raise DataError(f"no folder or file {str(place)!r}", hint="check the path of --data-dir")
+    if path.is_file():
+        if path.suffix in TABLE_SUFFIXES:
+            return [path]
+        raise DataError(
+            f"{str(path)!r} is not a table", hint=f"supported: {', '.join(TABLE_SUFFIXES)}"
+        )
+    if not path.is_dir():
+        raise DataError(f"no folder or file {str(path)!r}", hint="check the path of --data-dir")
     tables: dict[str, list[Path]] = {}
     for suffix in TABLE_SUFFIXES:
-        for path in sorted(place.glob(f"*{suffix}")):
-            shard = _SHARD.fullmatch(path.stem)
-            tables.setdefault(f"{shard['stem'] if shard else path.stem}{suffix}", []).append(path)
+        for file in sorted(path.glob(f"*{suffix}")):
+            shard = _SHARD.fullmatch(file.stem)
+            tables.setdefault(f"{shard['stem'] if shard else file.stem}{suffix}", []).append(file)
     if len(tables) != 1:
-        found = f"{len(tables)} tables: {', '.join(tables)}" if tables else "no table"
+        seen = f"{len(tables)} tables: {', '.join(tables)}" if tables else "no table"
         raise DataError(
-            f"expected one table ({', '.join(TABLE_SUFFIXES)}) in {str(place)!r}, found {found}",
+            f"expected one table ({', '.join(TABLE_SUFFIXES)}) in {str(path)!r}, found {seen}",
             hint="name the table's file itself with --data-dir",
         )
     return _complete(next(iter(tables.values())))

@@ -36,7 +36,7 @@ def test_a_missing_column_names_those_there_are() -> None:
     with pytest.raises(DataError) as raised:
         row.text("Question")
     assert raised.value.message == (
-        "drawn rows, row 0: no column 'Question'; there are ['answer', 'question']"
+        "drawn rows, row 0: no column 'Question'; its columns: ['answer', 'question']"
     )
     assert row.get("Question") is None
     assert row.get("question", "x") == "?"
@@ -118,7 +118,7 @@ def test_rows_are_drawn_once_while_there_is_room_for_them(monkeypatch: pytest.Mo
 
 def test_garbled_base64_is_told_when_it_is_read() -> None:
     source = drawn({"image": base64.b64encode(png()).decode()[:-2]})[0].image("image")
-    with pytest.raises(DataError, match="base64 that cannot be decoded"):
+    with pytest.raises(DataError, match="cannot decode the base64 text"):
         source.read()
 
 
@@ -126,7 +126,7 @@ def test_a_row_that_changed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medeval.data.tables.KEPT_DRAWN_BYTES", 0)
     values: list[object] = [png(), "a.png"]
     source = open_rows(DrawnRows(1, lambda _: {"image": values.pop(0)}))[0].image("image")
-    with pytest.raises(DataError, match="changed while it was in use"):
+    with pytest.raises(DataError, match="changed after it was first read"):
         source.read()
 
 
@@ -207,7 +207,7 @@ def test_a_link_inside_the_folder_is_followed(tmp_path: Path) -> None:
 
 
 def test_what_has_no_image_header_has_no_size() -> None:
-    with pytest.raises(DataError, match="no image whose size can be read"):
+    with pytest.raises(DataError, match="cannot read the size of the image"):
         drawn({"image": b"not an image"})[0].image_size("image")
 
 

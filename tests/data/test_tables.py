@@ -297,7 +297,7 @@ def test_a_folder_without_a_table_lists_what_is_read(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(DataError, match="found no table"):
         open_rows(HUB, tmp_path)
-    with pytest.raises(DataError, match="is no table"):
+    with pytest.raises(DataError, match="is not a table"):
         open_rows(HUB, tmp_path / "notes.txt")
 
 

@@ -562,7 +562,7 @@ def test_a_row_that_to_sample_trips_over_is_named(tmp_path: Path) -> None:
     definition = tmp_path / "small.py"
     definition.write_text(definition.read_text().replace("[row.index % 4]", "[row.index * 2]"))
     plan = planned(tmp_path)
-    with pytest.raises(DataError, match=r"row 2 became no sample: IndexError: string index"):
+    with pytest.raises(DataError, match=r"to_sample failed on row 2: IndexError: string index"):
         carried_out(plan)
 
 
