@@ -1,4 +1,4 @@
-"""The seam between a rollout and an engine: one request in, one reply out."""
+"""The interface between a rollout and an engine: one request in, one reply out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from medeval.types.trajectory import FinishReason, Message, NativeCall, Usage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How tokens are drawn. Temperature 0 is greedy; None leaves a setting to the engine.
+    """How tokens are sampled. Temperature 0 is greedy; None leaves a setting to the engine.
 
     `max_tokens` bounds one turn.
     """
@@ -29,9 +29,9 @@ class Sampling:
 class TokenHistory:
     """The tokens of a conversation so far, for engines that extend them turn by turn.
 
-    `ids` are prompt and generated tokens of all earlier turns; `n_messages` is how many of the
-    conversation's messages they hold, the reply included. `states` is the engine's own: what it
-    computed of the ids and their images, there for as long as the conversation holds this.
+    `ids` are the prompt and generated tokens of all earlier turns; `n_messages` is the number of
+    messages they cover, the last reply included. `states` is the engine's own: what it computed
+    for the ids and their images, kept as long as the conversation keeps this object.
     """
 
     ids: tuple[int, ...]
@@ -43,12 +43,12 @@ class TokenHistory:
 class Request:
     """One turn to generate.
 
-    `images` are those the messages refer to by index, in order. `tools` is empty unless the
-    protocol offers them natively. A reply that holds one of `stop` ends right after it.
-    `history` is what the previous reply of the same conversation returned, None in the first
-    turn, where the engine returned none, or where what was said has been rewritten since. Where
-    the last message `continues` a turn of the assistant's, the reply goes on in that turn.
-    `is_last` where no later request will have this one's history.
+    `images` are the images that the messages refer to by index. `tools` is empty unless the
+    protocol offers them natively. A reply ends right after the first of the `stop` strings.
+    `history` is the one that the previous reply of the conversation returned, None in the first
+    turn, where the engine returned none, or where earlier messages have been rewritten since.
+    Where the last message `continues` an assistant's turn, the reply goes on in that turn.
+    `is_last` is True where no later request will have this one's history.
     """
 
     messages: tuple[Message, ...]
@@ -63,12 +63,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What came back for one turn.
+    """What the engine generated in one turn.
 
-    `text` excludes reasoning and native calls where the engine keeps them apart, and includes
-    the stop string where the engine can; `finish` "context" means that the prompt did not fit,
-    with an empty text. `model_sizes` are the sizes of the images after the engine's processor, in
-    the order of their places in the request's messages; None where it does not tell.
+    `text` excludes reasoning and native calls where the engine returns them separately, and
+    includes the stop string where the engine can. `finish` "context" means that the prompt did
+    not fit; `text` is then empty. `model_sizes` are the sizes of the images after the engine's
+    processor, in the order of the messages; None where the engine does not report them.
     """
 
     text: str
@@ -81,9 +81,9 @@ class Reply:
 
 
 class Model(Protocol):
-    """An engine with one checkpoint loaded, or a server that has.
+    """An engine with one checkpoint, in this process or on a server.
 
-    `generate` is called from many coroutines at once; batching is the engine's business. It
+    `generate` is called from many coroutines at once; the engine batches them. It
     raises TransientModelError once its own retries are used up, and FatalModelError where no
     request can succeed.
     """
@@ -97,7 +97,7 @@ class Model(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give back memory and connections; may be called more than once."""
+        """Free memory and close connections; may be called more than once."""
         ...
 
     def identity(self) -> Mapping[str, JsonValue]:
@@ -108,5 +108,5 @@ class Model(Protocol):
         ...
 
     def notes(self) -> tuple[str, ...]:
-        """What people should be told once: parameters left out, fallbacks taken."""
+        """Notes to report once, for example settings left out and fallbacks taken."""
         ...

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: which steps a training folder holds, and where their weights are."""
+"""Finds checkpoints on disk: the steps in a training folder, and the folders of their models."""
 
 import re
 from dataclasses import dataclass, replace
@@ -8,16 +8,16 @@ from medeval.errors import UsageError
 
 STEP_FOLDER = re.compile(r"(?:global_step_|checkpoint-)(\d+)$")
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-# where training frameworks leave a merged Hugging Face model inside a step's folder
-MERGED = (".", "actor/huggingface", "huggingface")
+# Where training frameworks put a merged Hugging Face model inside a step's folder.
+MODEL_FOLDERS = (".", "actor/huggingface", "huggingface")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """One model to evaluate: a step of a series, or a single model whose step is None.
 
-    `location` is a directory, or the name a server knows the model by. As `discover` finds it, it
-    is the step's own folder; `located` turns it into the folder of the model inside.
+    `location` is a directory, or the model's name on a server. `discover` returns the step's own
+    folder; `located` replaces it by the folder of the model inside.
     """
 
     series: str
@@ -33,8 +33,8 @@ class Checkpoint:
 def discover(argument: str) -> tuple[Checkpoint, ...]:
     """The checkpoints of `[NAME=]DIR`, by step.
 
-    DIR holds `global_step_N` or `checkpoint-N` folders, or is one, or is a plain model
-    directory. Raises UsageError where there are none, or where a step is there twice.
+    DIR holds `global_step_N` or `checkpoint-N` folders, or is one of them, or is a plain model
+    directory. Raises UsageError where there is no checkpoint, or where a step occurs twice.
     """
     name, directory = _split_name(argument)
     if not directory.is_dir():
@@ -44,9 +44,9 @@ def discover(argument: str) -> tuple[Checkpoint, ...]:
         )
     directory = directory.resolve()
     steps = {child: _step(child) for child in sorted(directory.iterdir())}
-    found = {child: step for child, step in steps.items() if step is not None}
-    if found:
-        return _series(name or directory.name, found)
+    numbered = {child: step for child, step in steps.items() if step is not None}
+    if numbered:
+        return _series(name or directory.name, numbered)
     step = _step(directory)
     if step is not None:
         series = name or directory.parent.name
@@ -62,16 +62,16 @@ def discover(argument: str) -> tuple[Checkpoint, ...]:
 
 
 def located(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint at the folder of its model; raises UsageError as `model_directory` does."""
+    """The checkpoint with its model's folder as location; raises as `model_directory` does."""
     return replace(checkpoint, location=str(model_directory(Path(checkpoint.location))))
 
 
 def model_directory(directory: Path) -> Path:
-    """The folder inside a step that holds a loadable model: a config and its weights.
+    """The folder of the loadable model inside a step's folder: a config and its weights.
 
-    Raises UsageError where there is none, with the merge command for a sharded one.
+    Raises UsageError where there is none; for FSDP shards its hint is the merge command.
     """
-    for inner in MERGED:
+    for inner in MODEL_FOLDERS:
         candidate = (directory / inner).resolve()
         if (candidate / "config.json").is_file() and _has_weights(candidate):
             return candidate
@@ -84,7 +84,7 @@ def model_directory(directory: Path) -> Path:
             f"--target_dir {actor / 'huggingface'}",
         )
     raise UsageError(
-        f"{str(directory)!r} holds no model: no config.json with weights beside it",
+        f"{str(directory)!r} holds no model: no config.json with weights next to it",
         hint="a model directory has config.json and *.safetensors",
     )
 

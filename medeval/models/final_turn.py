@@ -1,8 +1,8 @@
-"""Conversations that end with the assistant's own words: the turn goes on, or another follows.
+"""Conversations whose last message is the assistant's: the reply goes on in it, or follows it.
 
-Servers differ in what they make of such a conversation: some always go on with the turn, others
-always open a new one. Two settings tell them which is meant; whether they are heeded is seen from
-the tokens of two short prompts.
+Servers differ: some always continue the last turn, others always open a new one. Two settings of a
+request select the behaviour; a check of the token counts of two short prompts shows whether a
+server obeys them.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ HINT: Final = (
 
 
 def whole_turns(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The messages with those that continue a turn joined to what the turn held before."""
+    """The messages, with each one that continues a turn joined to that turn."""
     turns: list[Message] = []
     for message in messages:
         if message.continues and turns:
@@ -34,7 +34,7 @@ def whole_turns(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 
 def final_turn_settings(messages: Sequence[Message]) -> dict[str, JsonValue]:
-    """How a server is told what to do with a last turn of the assistant's; else nothing."""
+    """The settings for a last turn of the assistant's; empty where the last turn is another's."""
     if not messages or messages[-1].role != "assistant":
         return {}
     goes_on = messages[-1].continues
@@ -45,17 +45,17 @@ FINAL_TURN_SETTINGS: Final = frozenset({"continue_final_message", "add_generatio
 
 
 class FinalTurnCheck:
-    """Whether a server heeds the two settings, asked once. `label` names the model."""
+    """Checks once whether a server obeys the two settings; `label` names the model."""
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._asking = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._is_checked = False
         self.note: str | None = None
 
     async def check(self, generate: Callable[[Request], Awaitable[Reply]]) -> None:
-        """Raise FatalModelError where the server makes the same of both kinds of turn."""
-        async with self._asking:
+        """Raise FatalModelError where the server treats both kinds of turn alike."""
+        async with self._lock:
             if self._is_checked:
                 return
             ended, open_ended = [
@@ -64,13 +64,13 @@ class FinalTurnCheck:
             ]
             if ended is None or open_ended is None:
                 self.note = (
-                    f"the server of {self._label} counts no tokens of a prompt: whether it heeds "
-                    "continue_final_message, which this protocol needs, could not be seen"
+                    f"the server of {self._label} does not report a prompt's tokens: whether it "
+                    "obeys continue_final_message, which this protocol needs, is unknown"
                 )
             elif open_ended >= ended:
                 raise FatalModelError(
-                    f"the server of {self._label} makes the same prompt of an assistant's turn "
-                    f"that goes on and of one that has ended ({open_ended} and {ended} tokens), "
+                    f"the server of {self._label} treats an assistant's unfinished turn like a "
+                    f"finished one ({open_ended} and {ended} tokens), "
                     "and this protocol needs the difference",
                     hint=HINT,
                 )
@@ -78,12 +78,12 @@ class FinalTurnCheck:
 
 
 def _question(*, goes_on: bool) -> Request:
-    asked = Message(role="user", content=(Text("Count to three."),))
-    said = Message(role="assistant", content=(Text("One,"),))
+    question = Message(role="user", content=(Text("Count to three."),))
+    begun = Message(role="assistant", content=(Text("One,"),))
     more = Message(role="assistant", content=(Text(" two"),), continues=goes_on)
     whole = Message(role="assistant", content=(Text("One, two"),))
     return Request(
-        messages=(asked, said, more) if goes_on else (asked, whole),
+        messages=(question, begun, more) if goes_on else (question, whole),
         images=(),
         sampling=Sampling(max_tokens=1),
         seed=0,

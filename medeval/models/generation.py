@@ -1,4 +1,4 @@
-"""What engines in this process have in common: saved settings, end tokens, native calls."""
+"""What both in-process engines need: saved sampling settings, end tokens, native calls."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from medeval.types.trajectory import NativeCall
 
 
 def generation_defaults(path: Path) -> dict[str, Any]:
-    """The sampling settings that the checkpoint's authors saved with it."""
+    """The sampling settings in the checkpoint's generation_config.json."""
     saved = _saved_generation(path)
     names = ("top_p", "top_k", "repetition_penalty")
     return {name: saved[name] for name in names if saved.get(name) is not None}
@@ -31,24 +31,24 @@ def _saved_generation(path: Path) -> dict[str, Any]:
 def end_token_ids(
     path: Path, configuration: Mapping[str, Any], tokenizer_end: int | None
 ) -> frozenset[int]:
-    """The tokens that end a reply: the checkpoint's, and its tokenizer's."""
+    """The tokens that end a reply, by the checkpoint's files and its tokenizer."""
     text = configuration.get("text_config") or configuration
-    named = _saved_generation(path).get("eos_token_id") or text.get("eos_token_id")
-    ids = named if isinstance(named, list) else [named]
-    return frozenset(one for one in (*ids, tokenizer_end) if one is not None)
+    saved = _saved_generation(path).get("eos_token_id") or text.get("eos_token_id")
+    ids = saved if isinstance(saved, list) else [saved]
+    return frozenset(token for token in (*ids, tokenizer_end) if token is not None)
 
 
 def split_native_calls(text: str, turn: int) -> tuple[str, tuple[NativeCall, ...]]:
-    """Split the well-formed Hermes blocks from a text, as a server's parser does."""
-    found = [call for call in find_calls(text, (), "hermes") if call.error is None]
+    """A text without its well-formed Hermes calls, and the calls, as a server's parser does it."""
+    well_formed = [call for call in find_calls(text, (), "hermes") if call.error is None]
     calls = tuple(
         NativeCall(
             id=f"call_{turn}_{index}",
             name=str(call.name),
             arguments=json.dumps(call.arguments, ensure_ascii=False),
         )
-        for index, call in enumerate(found)
+        for index, call in enumerate(well_formed)
     )
-    for call in reversed(found):
+    for call in reversed(well_formed):
         text = text[: call.start] + text[call.end :]
     return text, calls

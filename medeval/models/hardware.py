@@ -1,4 +1,4 @@
-"""How much of the machine this process may use: its CPUs and memory, as its container has them."""
+"""The CPUs and the memory that this process may use, by the limits of its container."""
 
 import math
 import os
@@ -6,12 +6,12 @@ from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
-# Where people say how many threads a process computes with.
+# The environment variable by which users set the number of threads.
 THREADS = "OMP_NUM_THREADS"
 
 
 def usable_cpus(cgroup: Path = CGROUP) -> int:
-    """The CPUs that this process may run on, at most as many as its container pays for."""
+    """The number of CPUs that this process may use, at most its container's quota."""
     affinity = getattr(os, "sched_getaffinity", None)
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
     quota, _, period = _text(cgroup / "cpu.max").partition(" ")
@@ -21,9 +21,9 @@ def usable_cpus(cgroup: Path = CGROUP) -> int:
 
 
 def free_memory(cgroup: Path = CGROUP, meminfo: Path = MEMINFO) -> int:
-    """Bytes of memory that can be had, at most what is left of the container's.
+    """Free memory in bytes, at most what is left of the container's limit.
 
-    Files that the system holds in memory count as free. All of it, where the system does not tell.
+    The system's file cache counts as free. Where the system reports nothing, all memory does.
     """
     kilobytes = _table(meminfo).get("MemAvailable:")
     free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -32,18 +32,18 @@ def free_memory(cgroup: Path = CGROUP, meminfo: Path = MEMINFO) -> int:
     limit, used = _text(cgroup / "memory.max"), _text(cgroup / "memory.current")
     if not (limit.isdecimal() and used.isdecimal()):
         return free
-    held = _table(cgroup / "memory.stat").get("file", 0)
-    return min(free, max(0, int(limit) - int(used) + held))
+    file_cache = _table(cgroup / "memory.stat").get("file", 0)
+    return min(free, max(0, int(limit) - int(used) + file_cache))
 
 
 def _table(file: Path) -> dict[str, int]:
-    """Names and numbers, one of each on a line."""
+    """The numbers of a file by name: a name and a number on each line."""
     rows = [line.split() for line in _text(file).splitlines()]
     return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdecimal()}
 
 
 def _text(file: Path) -> str:
-    """What a file of the system's says; nothing, where it is not there."""
+    """The text of a system file, stripped; empty where it is missing."""
     try:
         return file.read_text(encoding="ascii").strip()
     except OSError:

@@ -1,7 +1,7 @@
-"""Messages and images to token ids and pixel values, as a Qwen-VL checkpoint expects them.
+"""Turns messages and images into the token ids and pixel values that a Qwen-VL checkpoint expects.
 
-The checkpoint's own chat template, tokenizer and image processor are used. Needs neither
-torchvision nor the video processor, which the stock processor classes insist on.
+Uses the checkpoint's own chat template, tokenizer and image processor, but neither torchvision nor
+the video processor, which the stock processor classes require.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from medeval.types.geometry import Size
 from medeval.types.sample import EncodedImage, JsonValue
 from medeval.types.trajectory import ImageRef, Message, Text
 
-# Processor classes by model_type. These families share one layout of image inputs.
+# Processor classes by model_type; these families lay out image inputs in the same way.
 PROCESSORS = {
     "qwen2_vl": "Qwen2VLProcessor",
     "qwen2_5_vl": "Qwen2_5_VLProcessor",
@@ -35,21 +35,21 @@ PROCESSORS = {
     "qwen3_vl_moe": "Qwen3VLProcessor",
 }
 CACHE_BYTES = 256 * 2**20
-# What a prompt is made of, beside the chat template.
+# The files that determine a prompt, besides the chat template.
 PROCESSOR_FILES = ("tokenizer.json", "preprocessor_config.json", "processor_config.json")
-# Stands for the last reply where the text after it is wanted. Random, as BOUNDARY is, so that no
-# message can hold it.
+# Stands for the last reply, to find the text after it. MARKER and BOUNDARY are random, so that no
+# message can contain them.
 MARKER = f"medeval-reply-{secrets.token_hex(16)}"
-# A rendered text is tokenised in pieces that end here.
+# Separates the pieces of a rendered text that are tokenised one by one.
 BOUNDARY = f"medeval-boundary-{secrets.token_hex(16)}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageInput:
-    """One image as the vision tower takes it.
+    """One image as the vision tower's input.
 
-    `patches` has shape (height * width, values a patch) in float32; `grid` is (1, height, width)
-    in patches; `n_tokens` is how many tokens of the prompt it fills.
+    `patches` has shape (height * width, values per patch) in float32; `grid` is (1, height, width)
+    in patches; `n_tokens` is the number of its tokens in the prompt.
     """
 
     patches: torch.Tensor
@@ -60,7 +60,7 @@ class ImageInput:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The ids of a whole conversation so far, and its images in the order of their places."""
+    """The token ids of a conversation so far, and its images in the order of the messages."""
 
     ids: tuple[int, ...]
     images: tuple[ImageInput, ...]
@@ -69,9 +69,9 @@ class Prompt:
 class ChatProcessor:
     """A checkpoint's chat template, tokenizer and image processor.
 
-    A special token comes from the template alone: one that is spelt out in a message is plain
+    Special tokens come only from the template: one that is spelled out in a message is plain
     text. `min_pixels` and `max_pixels` override the checkpoint's own bounds on an image's area.
-    Raises FatalModelError where the directory does not hold them. Not for several threads.
+    Raises FatalModelError where the directory lacks one of the three. Not thread-safe.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class ChatProcessor:
         self._cache: OrderedDict[str, ImageInput] = OrderedDict()
         self._cache_bytes = 0
         self._files = _file_hashes(directory)
-        self._tells_tools = False
+        self._renders_tools = False
         self.template = _template(self._processor, directory)
         self.image_id = int(self._processor.image_token_id)
         self.placeholder_ids = frozenset({self.image_id, int(self._processor.video_token_id)})
@@ -105,14 +105,14 @@ class ChatProcessor:
         images: Sequence[EncodedImage],
         tools: Sequence[ToolSchema] = (),
     ) -> Prompt:
-        """The prompt that asks for the next reply to the messages, or for more of the last turn.
+        """The prompt for the next reply to the messages, or for more of the last turn.
 
         Raises FatalModelError where the template leaves the tools out.
         """
         inputs = self._image_inputs(messages, images)
         text = self._render(messages, tools)
-        if tools and not self._tells_tools:
-            self._check_tools_told(text, messages)
+        if tools and not self._renders_tools:
+            self._check_tools_rendered(text, messages)
         return Prompt(self._expand(text, inputs), inputs)
 
     def extension(
@@ -123,9 +123,9 @@ class ChatProcessor:
         images: Sequence[EncodedImage],
         tools: Sequence[ToolSchema] = (),
     ) -> Prompt:
-        """The prompt whose first ids are `earlier`, the conversation through `n_messages`.
+        """The prompt that begins with `earlier`, the ids of the first `n_messages` messages.
 
-        The last of those messages is a reply; the text from its end on comes from the template.
+        The last of these messages is a reply; the text after it is rendered by the template.
         """
         reply = n_messages - 1
         marked = (
@@ -133,15 +133,15 @@ class ChatProcessor:
             replace(messages[reply], content=(Text(MARKER),), native_calls=()),
             *messages[n_messages:],
         )
-        _, found, suffix = self._render(marked, tools).rpartition(MARKER)
-        if not found:
+        _, marker, suffix = self._render(marked, tools).rpartition(MARKER)
+        if not marker:
             raise FatalModelError(
                 "the checkpoint's chat template leaves an earlier reply out",
                 hint="use a template that renders every message",
             )
-        said = self._image_inputs(messages[:n_messages], images)
-        shown = self._image_inputs(messages[n_messages:], images)
-        return Prompt((*earlier, *self._expand(suffix, shown)), (*said, *shown))
+        old = self._image_inputs(messages[:n_messages], images)
+        new = self._image_inputs(messages[n_messages:], images)
+        return Prompt((*earlier, *self._expand(suffix, new)), (*old, *new))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of generated ids, without special tokens."""
@@ -152,16 +152,16 @@ class ChatProcessor:
         )
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """The ids of a text, special tokens recognised and none added."""
+        """The ids of a text; special tokens in it are recognised, and none are added."""
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def random_text(self, chance: random.Random, n_tokens: int) -> str:
-        """Text of tokens drawn evenly from those that are plain text."""
+    def random_text(self, generator: random.Random, n_tokens: int) -> str:
+        """Text of `n_tokens` tokens drawn uniformly from those that are plain text."""
         plain = range(len(self._tokenizer) - len(self._tokenizer.added_tokens_decoder))
-        return self.decode(chance.choices(plain, k=n_tokens))
+        return self.decode(generator.choices(plain, k=n_tokens))
 
     def identity(self) -> dict[str, JsonValue]:
-        """What can change a prompt: hashes of template and files, and how images are prepared."""
+        """All that can change a prompt: hashes of template and files, and the image settings."""
         size = dict(self._images.size)
         return {
             "chat_template_sha256": hashlib.sha256(self.template.encode()).hexdigest(),
@@ -187,30 +187,29 @@ class ChatProcessor:
         self._images.size = size
 
     def _pattern_of_special_starts(self) -> "re.Pattern[str]":
-        """Matches the first character of a special token that is spelt out in a text."""
+        """Matches the first character of each special token that a text spells out."""
         added = self._tokenizer.added_tokens_decoder.values()
         special = {str(token) for token in added if token.special}
         special |= set(self._tokenizer.convert_ids_to_tokens(sorted(self.placeholder_ids)))
         return re.compile(f"(?=(?:{'|'.join(map(re.escape, sorted(special)))}))(.)", re.DOTALL)
 
-    def _check_tools_told(self, text: str, messages: Sequence[Message]) -> None:
+    def _check_tools_rendered(self, text: str, messages: Sequence[Message]) -> None:
         if text == self._render(messages, ()):
             raise FatalModelError(
-                "the checkpoint's chat template tells the model of no tool: it has no place for "
-                "the tools of a native protocol",
-                hint="use the pair crop_zoom, whose prompt tells of its tool, or give a folder "
+                "the checkpoint's chat template does not render the tools of a native protocol",
+                hint="use the pair crop_zoom, whose prompt describes its tool, or give a folder "
                 "whose template renders tools with --processor",
             )
-        self._tells_tools = True
+        self._renders_tools = True
 
     def _render(self, messages: Sequence[Message], tools: Sequence[ToolSchema]) -> str:
-        """The text of a prompt, up to the reply; a last turn that goes on is left open."""
+        """The text of a prompt up to the reply; a last turn that the reply continues stays open."""
         turns = whole_turns(messages)
         if not (messages and messages[-1].continues):
             return self._templated(turns, tools)
         marked = replace(turns[-1], content=(*turns[-1].content, Text(MARKER)))
-        text, found, _ = self._templated((*turns[:-1], marked), tools).rpartition(MARKER)
-        if not found:
+        text, marker, _ = self._templated((*turns[:-1], marked), tools).rpartition(MARKER)
+        if not marker:
             raise FatalModelError(
                 "the checkpoint's chat template leaves out the end of the assistant's turn",
                 hint="use a template that renders all parts of every message",
@@ -234,7 +233,7 @@ class ChatProcessor:
             ) from error
 
     def _plain(self, value: Any) -> Any:
-        """The same value with a boundary inside every special token that its texts spell out."""
+        """The value with a BOUNDARY inside every special token that its texts spell out."""
         if isinstance(value, str):
             return self._special_starts.sub(rf"\1{BOUNDARY}", value)
         if isinstance(value, list):
@@ -244,20 +243,21 @@ class ChatProcessor:
         return value
 
     def _expand(self, text: str, inputs: Sequence[ImageInput]) -> tuple[int, ...]:
-        """The ids of a text, each image's placeholder repeated for all its tokens."""
+        """The ids of a text, with each image's placeholder repeated once for each of its tokens."""
         ids = [token for piece in text.split(BOUNDARY) for token in self.encode(piece)]
-        places = ids.count(self.image_id)
-        if places != len(inputs):
+        n_placeholders = ids.count(self.image_id)
+        if n_placeholders != len(inputs):
             raise ModelError(
-                f"the conversation has {len(inputs)} images, but its text {places} places for them",
+                f"the conversation has {len(inputs)} images, but its text has {n_placeholders} "
+                "image placeholders",
                 hint="the checkpoint's chat template leaves images out; give a folder whose "
                 "template renders them with --processor",
             )
-        counts = iter(inputs)
+        remaining = iter(inputs)
         return tuple(
             copy
             for token in ids
-            for copy in ([token] * next(counts).n_tokens if token == self.image_id else [token])
+            for copy in ([token] * next(remaining).n_tokens if token == self.image_id else [token])
         )
 
     def _image_inputs(
@@ -271,14 +271,14 @@ class ChatProcessor:
         )
 
     def _image_input(self, image: EncodedImage) -> ImageInput:
-        known = self._cache.pop(image.sha256, None)
-        made = known or self._process(image)
-        self._cache[image.sha256] = made
-        if known is None:
-            self._cache_bytes += made.patches.nbytes
+        cached = self._cache.pop(image.sha256, None)
+        image_input = cached or self._process(image)
+        self._cache[image.sha256] = image_input
+        if cached is None:
+            self._cache_bytes += image_input.patches.nbytes
             while self._cache_bytes > CACHE_BYTES and len(self._cache) > 1:
                 self._cache_bytes -= self._cache.popitem(last=False)[1].patches.nbytes
-        return made
+        return image_input
 
     def _process(self, image: EncodedImage) -> ImageInput:
         pixels = prepare(image.data, name=image.sha256[:8]).pixels()
@@ -303,7 +303,7 @@ def _load(directory: Path, model_type: str, trust_remote_code: bool) -> Any:
     stock = getattr(transformers, PROCESSORS[model_type])
 
     class ImageOnlyProcessor(stock):  # type: ignore[misc, valid-type]
-        """The stock processor without its video part, whose class needs torchvision."""
+        """The stock processor without its video processor, which needs torchvision."""
 
         def __init__(
             self,
@@ -326,7 +326,7 @@ def _load(directory: Path, model_type: str, trust_remote_code: bool) -> Any:
 
 
 def _file_hashes(directory: Path) -> dict[str, JsonValue]:
-    """The sha256 of each file that makes prompts of text and images, where it is there."""
+    """The sha256 of each of PROCESSOR_FILES that exists."""
     return {
         name: hashlib.sha256((directory / name).read_bytes()).hexdigest()
         for name in PROCESSOR_FILES
@@ -335,7 +335,7 @@ def _file_hashes(directory: Path) -> dict[str, JsonValue]:
 
 
 def _template(processor: Any, directory: Path) -> str:
-    """The processor's chat template, which knows of images, else the tokenizer's."""
+    """The processor's chat template, which renders images, or else the tokenizer's."""
     template = processor.chat_template or processor.tokenizer.chat_template
     if isinstance(template, Mapping):
         template = template.get("default")
@@ -348,16 +348,16 @@ def _template(processor: Any, directory: Path) -> str:
 
 
 def _as_template_message(message: Message) -> dict[str, Any]:
-    """A message as chat templates read it: a plain string where it holds no image."""
+    """A message as chat templates expect it; its content is a string where it has no image."""
     content: str | list[dict[str, str]] = message.text
     if any(isinstance(part, ImageRef) for part in message.content):
         content = [
             {"type": "text", "text": part.text} if isinstance(part, Text) else {"type": "image"}
             for part in message.content
         ]
-    made: dict[str, Any] = {"role": message.role, "content": content}
+    template_message: dict[str, Any] = {"role": message.role, "content": content}
     if message.native_calls:
-        made["tool_calls"] = [
+        template_message["tool_calls"] = [
             {
                 "type": "function",
                 "id": call.id,
@@ -366,12 +366,12 @@ def _as_template_message(message: Message) -> dict[str, Any]:
             for call in message.native_calls
         ]
     if message.call_id is not None:
-        made["tool_call_id"] = message.call_id
-    return made
+        template_message["tool_call_id"] = message.call_id
+    return template_message
 
 
 def _arguments(text: str) -> JsonValue:
-    """Arguments as an object where they are JSON: templates write objects out themselves."""
+    """The arguments parsed where they are JSON, as templates serialise objects themselves."""
     try:
         parsed: JsonValue = json.loads(text)
     except ValueError:

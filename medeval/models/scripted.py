@@ -1,4 +1,4 @@
-"""A model whose replies are given in advance, as a list or a function: for tests and replay."""
+"""A model with replies from a list or a function, for tests and replay."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +12,11 @@ Script: TypeAlias = "Sequence[str | Reply] | Callable[[Request], str | Reply]"
 
 
 class ScriptedModel:
-    """Replies in the order of a sequence, or computed from each request by a function.
+    """A model that replies from a sequence, in order, or by a function of each request.
 
-    A text becomes a reply that ended by itself. What the function raises propagates; a sequence
-    that has run out raises FatalModelError. `latency_s` is slept before each reply. `requests`
-    holds every request so far, in the order of their arrival.
+    A string becomes a reply with finish "stop". Errors of the function propagate; a sequence that
+    has run out raises FatalModelError. Each reply takes `latency_s` seconds. `requests` holds all
+    requests so far, in the order of arrival.
     """
 
     def __init__(self, replies: Script, latency_s: float = 0.0) -> None:
@@ -25,15 +25,15 @@ class ScriptedModel:
         self.requests: list[Request] = []
 
     async def start(self) -> None:
-        """Nothing to load."""
+        """Do nothing."""
 
     async def generate(self, request: Request) -> Reply:
         """The next reply of the script."""
         index = len(self.requests)
         self.requests.append(request)
         await asyncio.sleep(self._latency_s)
-        said = self._replies(request) if callable(self._replies) else self._nth(index)
-        return Reply(text=said, finish="stop") if isinstance(said, str) else said
+        reply = self._replies(request) if callable(self._replies) else self._nth(index)
+        return Reply(text=reply, finish="stop") if isinstance(reply, str) else reply
 
     def _nth(self, index: int) -> str | Reply:
         assert not callable(self._replies)
@@ -44,12 +44,12 @@ class ScriptedModel:
         return self._replies[index]
 
     async def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing."""
 
     def identity(self) -> Mapping[str, JsonValue]:
         """The engine's name; a script's replies are not part of it."""
         return {"engine": "scripted"}
 
     def notes(self) -> tuple[str, ...]:
-        """Nothing to tell."""
+        """No notes."""
         return ()

@@ -1,4 +1,4 @@
-"""What a checkpoint directory holds, read without torch."""
+"""Reads a checkpoint directory without torch: configuration, weight files and their hashes."""
 
 import hashlib
 import json
@@ -9,11 +9,11 @@ from medeval.errors import FatalModelError
 from medeval.types.sample import JsonValue
 
 INDEX = "model.safetensors.index.json"
-# Where those who quantize a checkpoint write how.
+# Where tools that quantize a checkpoint record it.
 QUANTIZATION_NAMES = ("quantization_config", "compression_config")
 QUANTIZATION_FILE = "hf_quant_config.json"
-# Checkpoints of one training run have equal headers and sizes: only the values tell them apart.
-# These many blocks, spread evenly over each file, are read instead of all of it.
+# Checkpoints of one training run differ only in the values of their weights. Instead of a whole
+# file, this many blocks are read, spread evenly over it.
 SAMPLED_BLOCKS = 64
 BLOCK_BYTES = 4096
 
@@ -21,7 +21,7 @@ BLOCK_BYTES = 4096
 def read_configuration(directory: Path) -> dict[str, Any]:
     """The checkpoint's config.json.
 
-    Raises FatalModelError where the directory is no checkpoint that can be loaded.
+    Raises FatalModelError where the directory is not a loadable checkpoint.
     """
     if not directory.is_dir():
         raise FatalModelError(
@@ -44,12 +44,12 @@ def read_configuration(directory: Path) -> dict[str, Any]:
 
 
 def is_quantized(directory: Path) -> bool:
-    """Whether a checkpoint's weights are stored quantized, wherever its files say so."""
+    """Whether a checkpoint's weights are stored quantized, by any of its files."""
     configuration = read_configuration(directory)
     text = configuration.get("text_config")
-    places = [configuration, text if isinstance(text, dict) else {}]
+    sections = [configuration, text if isinstance(text, dict) else {}]
     return (directory / QUANTIZATION_FILE).is_file() or any(
-        place.get(name) for place in places for name in QUANTIZATION_NAMES
+        section.get(name) for section in sections for name in QUANTIZATION_NAMES
     )
 
 
@@ -71,11 +71,11 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
 
 
 def weight_fingerprint(directory: Path) -> str:
-    """The sha256, in hex, that tells this checkpoint's weights from any other's.
+    """The sha256, in hex, that identifies this checkpoint's weights.
 
-    Covers config.json, the index, and of each safetensors file its header, its size and blocks
-    of its values; large checkpoints take well under a second. Raises FatalModelError where the
-    directory is no complete checkpoint.
+    Covers config.json, the index, and each safetensors file's header, size and `SAMPLED_BLOCKS`
+    blocks of values; a large checkpoint takes well under a second. Raises FatalModelError where
+    the directory is not a complete checkpoint.
     """
     read_configuration(directory)
     digest = hashlib.sha256()
@@ -129,7 +129,7 @@ def _merge_hint(directory: Path) -> str | None:
     )
 
 
-# What an engine read of the first checkpoint beside its weights, and goes on with.
+# Files that a running engine reads once, from its first checkpoint.
 GENERATION = "generation_config.json"
 KEPT_FILES = (
     GENERATION,
@@ -144,48 +144,48 @@ KEPT_FILES = (
     "processor_config.json",
     "video_preprocessor_config.json",
 )
-# What else some models are read from: tokenizers of other forms, and a model's own code.
-OTHER_FORMS = ("*.model", "*.tiktoken", "*.py", "added_tokens.json", "params.json", "tekken.json")
-# What a training run changes in config.json without meaning anything by it.
-IDLE_NAMES = ("_name_or_path", "transformers_version")
+# Files that only some models have: tokenizers in other formats, and a model's own code.
+OTHER_FILES = ("*.model", "*.tiktoken", "*.py", "added_tokens.json", "params.json", "tekken.json")
+# Entries of config.json that differ between checkpoints without any effect.
+IGNORED_ENTRIES = ("_name_or_path", "transformers_version")
 
 
 def kinship(directory: Path) -> str:
-    """A hash that two checkpoints share where only the values of their weights differ.
+    """A hash that is equal for checkpoints that differ only in the values of their weights.
 
-    Covers config.json, the names, shapes and types of all tensors, and the files of tokenizer,
-    template, processor and the model's own code. Raises FatalModelError where the directory is no
-    checkpoint.
+    Covers config.json, the names, shapes and types of all tensors, and the files of the tokenizer,
+    template, processor and the model's own code. Raises FatalModelError where the directory is not
+    a checkpoint.
     """
     configuration = read_configuration(directory)
-    for name in IDLE_NAMES:
+    for name in IGNORED_ENTRIES:
         configuration.pop(name, None)
     tensors: dict[str, object] = {}
     for path in weight_files(directory):
         tensors |= _tensors(path)
-    read = kept_file_hashes(directory) | _other_hashes(directory)
-    described = json.dumps([configuration, tensors, read], sort_keys=True)
+    hashes = kept_file_hashes(directory) | _other_hashes(directory)
+    described = json.dumps([configuration, tensors, hashes], sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()
 
 
 def kept_file_hashes(directory: Path) -> dict[str, JsonValue]:
-    """The sha256 of each file of tokenizer, template and processor that is there."""
+    """The sha256 of each of KEPT_FILES that exists: tokenizer, template and processor."""
     return {name: _sha256(directory / name) for name in KEPT_FILES if (directory / name).is_file()}
 
 
 def _other_hashes(directory: Path) -> dict[str, JsonValue]:
-    found = [path for pattern in OTHER_FORMS for path in directory.glob(pattern)]
-    return {path.name: _sha256(path) for path in found if path.is_file()}
+    paths = [path for pattern in OTHER_FILES for path in directory.glob(pattern)]
+    return {path.name: _sha256(path) for path in paths if path.is_file()}
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def with_processor(checkpoint: Path, processor: Path, place: Path) -> Path:
-    """A folder of links: a checkpoint's weights with the processor files of another folder.
+def with_processor(checkpoint: Path, processor: Path, folder: Path) -> Path:
+    """Fill `folder` with links to a checkpoint's weights and the processor files of `processor`.
 
-    Raises FatalModelError where that folder holds none.
+    Returns `folder`. Raises FatalModelError where `processor` holds no such file.
     """
     names = [name for name in KEPT_FILES if name != GENERATION and (processor / name).is_file()]
     if not names:
@@ -198,15 +198,15 @@ def with_processor(checkpoint: Path, processor: Path, place: Path) -> Path:
         if name != GENERATION:
             files.pop(name, None)
     files |= {name: processor / name for name in names}
-    place.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, path in files.items():
-        (place / name).unlink(missing_ok=True)
-        (place / name).symlink_to(path.resolve())
-    return place
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(path.resolve())
+    return folder
 
 
 def _tensors(path: Path) -> dict[str, object]:
-    """Type and shape of each tensor of a safetensors file, by name."""
+    """The type and shape of each tensor in a safetensors file, by name."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         try:

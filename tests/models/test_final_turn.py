@@ -109,7 +109,7 @@ def refusing(index: int, body: Body) -> web.Response:
 @pytest.mark.parametrize(
     ("respond", "told"),
     [
-        (deaf, "makes the same prompt of an assistant's turn that goes on and of one that has"),
+        (deaf, "treats an assistant's unfinished turn like a finished one"),
         (refusing, r"does not take \['continue_final_message'\]"),
     ],
 )
@@ -125,4 +125,4 @@ def test_of_a_server_that_counts_no_tokens_people_are_told() -> None:
     replies, model = asked(StubServer(respond=uncounted), going_on(SAID, SHOWN))
     assert [reply.text for reply in replies] == ["x"]
     [note] = model.notes()
-    assert "whether it heeds continue_final_message" in note
+    assert "whether it obeys continue_final_message" in note

@@ -617,7 +617,7 @@ def test_a_template_without_a_place_for_tools_is_refused_where_tools_are_offered
     silent = template.replace("{%- if tools -%}", "{%- if false -%}")
     assert silent != template
     path = with_template(tiny_checkpoint, tmp_path / "checkpoint", silent)
-    with pytest.raises(FatalModelError, match="tells the model of no tool") as refused:
+    with pytest.raises(FatalModelError, match="does not render the tools") as refused:
         replies(path, [request(tools=(CROP,))], together=True)
     assert refused.value.hint is not None
     assert "crop_zoom" in refused.value.hint and "--processor" in refused.value.hint
