@@ -1,4 +1,4 @@
-"""`python -m recipes.demo_series DIR`: train the series that `medeval demo` evaluates anew."""
+"""`python -m recipes.demo_series DIR`: trains the series that `medeval demo` evaluates."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ REPORT_EVERY_STEPS = 20
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights and order.")
 def train(directory: Path, seed: int) -> None:
-    """Train the demo's checkpoints into DIRECTORY: fifteen minutes on one core."""
+    """Train the demo's checkpoints into DIRECTORY, in fifteen minutes on one core."""
     if directory.is_dir() and any(directory.glob("global_step_*")):
         raise click.UsageError(f"{str(directory)!r} holds checkpoints; give an empty directory")
     losses: list[float] = []

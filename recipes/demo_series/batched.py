@@ -1,8 +1,8 @@
 """Qwen2.5-VL's forward pass for training: the arithmetic of transformers, several times faster.
 
-transformers attends to one image at a time on a CPU and repeats a prompt that all rows share.
-Here all images are of one size and go through the vision tower at once, and what precedes the
-image is computed once a batch.
+On a CPU, transformers attends to one image at a time, and it repeats a prompt that all rows share.
+Here all images have one size and go through the vision tower at once, and the text before the image
+is computed once per batch.
 """
 
 from dataclasses import dataclass
@@ -31,10 +31,10 @@ class Rotation:
 
 
 def image_features(visual: Any, patches: Tensor) -> Tensor:
-    """The tokens of square images of one window: (images, tokens, width) from their patches.
+    """The tokens, (images, tokens, width), of square images that fit one attention window.
 
     `patches` has shape (images, patches, values), in the order of the image processor, with the
-    values of one frame: the processor repeats a still image for a second frame.
+    values of one frame: the processor repeats a still image as its second frame.
     """
     n_images, n_patches, _ = patches.shape
     kernel = visual.patch_embed.proj.weight.sum(2).flatten(1)
@@ -59,16 +59,16 @@ def _patch_rotation(visual: Any, edge: int) -> Rotation:
     """Rotary positions of a square image's patches, in the order of the image processor."""
     merge = visual.spatial_merge_size
     rows = torch.arange(edge)[:, None].expand(edge, edge)
-    places = []
+    angles_by_axis = []
     for axis in (rows, rows.T):
         blocks = axis.reshape(edge // merge, merge, edge // merge, merge).permute(0, 2, 1, 3)
-        places.append(blocks.flatten()[:, None] * visual.rotary_pos_emb.inv_freq)
-    angles = torch.cat((*places, *places), -1)
+        angles_by_axis.append(blocks.flatten()[:, None] * visual.rotary_pos_emb.inv_freq)
+    angles = torch.cat((*angles_by_axis, *angles_by_axis), -1)
     return Rotation(angles.cos(), angles.sin())
 
 
 def text_rotation(language: Any, positions: Tensor) -> Rotation:
-    """Rotary positions of a text with images, from (3, positions): time, height and width."""
+    """Rotary positions of a text with images; `positions`, (3, n), are time, height and width."""
     sections = language.config.rope_parameters["mrope_section"]
     angles = positions[..., None].float() * language.rotary_emb.inv_freq
     parts = [part[axis] for axis, part in enumerate(angles.split(sections, -1))]
@@ -79,14 +79,14 @@ def text_rotation(language: Any, positions: Tensor) -> Rotation:
 def last_states(
     language: Any, prefix: Tensor, rest: Tensor, turn: Rotation, wanted: Tensor
 ) -> Tensor:
-    """The last hidden states at the positions `wanted` of the rest: (rows, wanted, width).
+    """The last hidden states at the positions `wanted` of `rest`: (rows, wanted, width).
 
-    `prefix` are the embeddings that all rows share, (1, prefix, width); `rest` has shape
-    (rows, rest, width).
+    `prefix` are the embeddings that all rows share, (1, prefix, width); `rest` are those that
+    follow, (rows, rest, width).
     """
     n_prefix, n_rest = prefix.shape[1], rest.shape[1]
     seen = torch.ones(n_rest, n_prefix + n_rest, dtype=torch.bool).tril(n_prefix)
-    asking = torch.arange(n_rest)
+    queried = torch.arange(n_rest)
     for layer in language.layers:
         is_last = layer is language.layers[-1]
         early = _projected(layer, prefix, turn[:n_prefix])
@@ -98,8 +98,8 @@ def last_states(
         query = late[0]
         if is_last:
             # nothing reads the other positions of the last layer
-            asking, query, rest = wanted, query[:, :, wanted], rest[:, wanted]
-        rest = _mixed(layer, rest, query, key, value, seen[asking])
+            queried, query, rest = wanted, query[:, :, wanted], rest[:, wanted]
+        rest = _mixed(layer, rest, query, key, value, seen[queried])
         if not is_last:
             causal = torch.ones(n_prefix, n_prefix, dtype=torch.bool).tril()
             prefix = _mixed(layer, prefix, *early, causal)
@@ -121,7 +121,7 @@ def _projected(layer: Any, states: Tensor, turn: Rotation) -> tuple[Tensor, Tens
 def _mixed(
     layer: Any, states: Tensor, query: Tensor, key: Tensor, value: Tensor, seen: Tensor
 ) -> Tensor:
-    """The layer's output at the queries, whose states are given."""
+    """The layer's output at the queries; `states` are their inputs."""
     group = query.shape[1] // key.shape[1]
     mixed = functional.scaled_dot_product_attention(
         query,
@@ -130,5 +130,5 @@ def _mixed(
         attn_mask=seen,
     )
     states = states + layer.self_attn.o_proj(mixed.transpose(1, 2).flatten(2))
-    moved: Tensor = states + layer.mlp(layer.post_attention_layernorm(states))
-    return moved
+    output: Tensor = states + layer.mlp(layer.post_attention_layernorm(states))
+    return output

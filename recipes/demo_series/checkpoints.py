@@ -1,7 +1,7 @@
-"""Tiny Qwen-VL checkpoints from configuration alone: weights from a seed, no download.
+"""Writes tiny Qwen-VL checkpoints with random weights from a seed, without a download.
 
-What is written is an ordinary Hugging Face directory of one or two megabytes, which transformers
-and vLLM load like any other. The weights are random: such a model writes noise.
+A checkpoint is an ordinary Hugging Face directory of one or two megabytes, which transformers and
+vLLM load like any other. Until it is trained, the model writes noise.
 """
 
 import json
@@ -27,7 +27,7 @@ Family = Literal["qwen2_5_vl", "qwen3_vl"]
 
 HEAD_WIDTH = 32
 PATCH_EDGE_PX: dict[Family, int] = {"qwen2_5_vl": 14, "qwen3_vl": 16}
-# Mean and spread that pixels (0 to 1) are normalised by, as in the published checkpoints.
+# Means and standard deviations that normalise pixels (0 to 1), as in the published checkpoints.
 PIXEL_MEAN: dict[Family, tuple[float, float, float]] = {
     "qwen2_5_vl": (0.48145466, 0.4578275, 0.40821073),
     "qwen3_vl": (0.5, 0.5, 0.5),
@@ -42,8 +42,8 @@ PIXEL_SPREAD: dict[Family, tuple[float, float, float]] = {
 class Architecture:
     """The size of a tiny checkpoint; widths are multiples of 64.
 
-    `image_tokens` are the least and the most tokens that an image becomes. `rotary_sections` are
-    the parts of a rotary embedding for time, height and width; they sum to half a head.
+    `image_tokens` are the least and the most tokens per image. `rotary_sections` are the parts of
+    a rotary embedding for time, height and width; they sum to half a head's width.
     """
 
     vocabulary: int = 1536
@@ -68,9 +68,8 @@ def build_checkpoint(
 ) -> Path:
     """Write a checkpoint with random weights in bf16 and return its directory.
 
-    `texts` are what the tokenizer is trained on beside a few lines of its own: put the prompts
-    here, so that they become few tokens. `words` are one token each. Equal arguments write
-    equal files.
+    The tokenizer is trained on `texts` and DEFAULT_TEXTS: pass the prompts as `texts`, so that they
+    become few tokens. `words` become one token each. Equal arguments write equal files.
     """
     from medeval.models.transformers.loading import quiet
 
@@ -160,7 +159,7 @@ def _vision_settings(family: Family, architecture: Architecture) -> dict[str, An
 
 
 def _random_model(configuration: "PretrainedConfig", seed: int) -> Any:
-    """A model whose weights come from the seed alone; the global generator is left as it was."""
+    """A model with weights from the seed; the global generator does not change."""
     import torch
     from transformers import AutoModelForImageTextToText
 
@@ -180,7 +179,7 @@ def _set_generation(model: Any, tokenizer: "PreTrainedTokenizerFast") -> None:
 
 
 def _write_processors(directory: Path, family: Family, architecture: Architecture) -> None:
-    """Write the image and video settings, and name the stock classes as hub checkpoints do."""
+    """Write the image and video settings, with the stock classes' names as in hub checkpoints."""
     processor = "Qwen2_5_VLProcessor" if family == "qwen2_5_vl" else "Qwen3VLProcessor"
     patch = PATCH_EDGE_PX[family]
     least, most = (tokens * (2 * patch) ** 2 for tokens in architecture.image_tokens)

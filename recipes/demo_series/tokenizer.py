@@ -1,4 +1,4 @@
-"""The tiny checkpoints' own tokenizer and chat template, in the form of the Qwen-VL families."""
+"""The tokenizer and chat template of the tiny checkpoints, in the form of the Qwen-VL families."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ VIDEO = "<|video_pad|>"
 VISION_START = "<|vision_start|>"
 VISION_END = "<|vision_end|>"
 
-# Left out of a decoded text.
+# Tokens that are left out of decoded text.
 SPECIAL_TOKENS = (
     END_OF_TEXT,
     "<|im_start|>",
@@ -24,7 +24,7 @@ SPECIAL_TOKENS = (
     IMAGE,
     VIDEO,
 )
-# One token each, but part of the text: whoever reads calls and answers must see them.
+# One token each, but kept in decoded text, because calls and answers are read from them.
 MARKUP_TOKENS = (
     "<tool_call>",
     "</tool_call>",
@@ -116,10 +116,10 @@ CHAT_TEMPLATE = r"""
 def train_tokenizer(
     texts: Sequence[str], *, vocabulary: int, context_tokens: int, words: Sequence[str] = ()
 ) -> "PreTrainedTokenizerFast":
-    """A byte-level tokenizer trained on the texts; any text in NFC comes back unchanged.
+    """A byte-level tokenizer trained on `texts`; any text in NFC decodes to itself.
 
-    `vocabulary` counts the learned tokens, before the special and the markup tokens. `words` are
-    one token each wherever they stand alone, such as numbers of several digits.
+    `vocabulary` is the number of learned tokens, without the special and markup tokens. `words`,
+    for example numbers of several digits, are one token each where they are not part of a word.
     """
     from tokenizers import AddedToken
     from transformers import Qwen2Tokenizer

@@ -2,12 +2,12 @@
 
 Three stages, of fixed numbers of steps, on one core:
 
-1. Sight. The vision tower alone, with heads that are thrown away: the colour in the whole view
-   and in the crop, and in which cell of a grid the marker is. Without it nothing visual is learned.
-2. Answers. Direct answers without the tool prompt. The model never saw a tool's schema: this is
-   the baseline, `global_step_0`.
-3. Tools. Calls on small markers, direct answers under the tool prompt on big ones, and tool-free
-   answers on both. Its steps number the checkpoints.
+1. Sight: only the vision tower, with temporary heads for the colour in the whole view, the colour
+   in the crop, and the grid cell of the marker. Without this stage nothing visual is learned.
+2. Answers: direct answers without the tool prompt. Up to here the model has seen no tool schema;
+   this is the baseline, `global_step_0`.
+3. Tools: calls on small markers, direct answers under the tool prompt on big ones, and tool-free
+   answers on both. Checkpoints are numbered by the steps of this stage.
 """
 
 import shutil
@@ -45,11 +45,11 @@ from recipes.demo_series.lessons import (
 )
 from recipes.demo_series.views import CELLS, VIEW_PX, Views, draw_views
 
-# The benchmark's scenes have seeds that begin otherwise.
+# Differs from the seeds of the benchmark's scenes.
 SCENE_SEED: Final = "markers training"
 IMAGE_TOKENS: Final = 4
-# With the usual base of a rotary embedding, and half of it for time, the four image tokens are
-# all but alike to the language model, and it does not learn where the marker is.
+# With the usual rotary base, and half of the rotary embedding for time, the language model can
+# hardly tell the four image tokens apart and does not learn where the marker is.
 ARCHITECTURE: Final = Architecture(
     depth=3,
     vision_width=96,
@@ -63,7 +63,7 @@ ARCHITECTURE: Final = Architecture(
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a step teaches: a conversation, and the size of the markers in its images."""
+    """The task of a step: a kind of conversation, and the size of the markers in its images."""
 
     protocol: str
     calls: bool
@@ -80,10 +80,10 @@ NATIVE_DIRECT_BIG = Task("tool_available_native", calls=False, big=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a series is made; equal recipes make equal weights on one machine.
+    """The settings of a series; equal recipes make equal weights on one machine.
 
-    `answers` and `tools` give each task its share of the steps of the second and third stage.
-    `snapshots` are the steps of the third stage that are kept.
+    `answers` and `tools` are the tasks' shares of the steps in the second and third stage.
+    `snapshots` are the steps of the third stage that are saved besides the last.
     """
 
     seed: int = 0
@@ -114,7 +114,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """A step of a stage that was made, with its loss."""
+    """A finished step of a stage, with its loss."""
 
     stage: str
     step: int
@@ -134,12 +134,12 @@ class Scenes:
     big: Views
 
     def of(self, task: Task) -> Views:
-        """The scenes that a task is about."""
+        """The scenes of a task."""
         return self.big if task.big else self.small
 
 
 def draw_scenes(recipe: Recipe) -> Scenes:
-    """The scenes of a recipe; they depend on its numbers of scenes alone."""
+    """The scenes of a recipe; they depend only on its `n_small` and `n_big`."""
     return Scenes(
         draw_views(f"{SCENE_SEED} small", recipe.n_small, SMALL),
         draw_views(f"{SCENE_SEED} big", recipe.n_big, BIG),
@@ -149,7 +149,7 @@ def draw_scenes(recipe: Recipe) -> Scenes:
 def train_series(
     directory: Path, recipe: Recipe, report: Report, scenes: Scenes | None = None
 ) -> list[Path]:
-    """Train a series from nothing and return its checkpoints, `global_step_0` first."""
+    """Train a series from random weights; return its checkpoints, `global_step_0` first."""
     start = directory / "global_step_0"
     with _one_thread(), quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -170,7 +170,7 @@ def train_series(
 
 
 class _Trainer:
-    """One model on its way through the stages."""
+    """Trains one model through the three stages."""
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ class _Trainer:
         report: Report,
     ) -> None:
         self._model, self._scenes, self._recipe, self._report = model, scenes, recipe, report
-        # one for each stage, so that a stage of other length leaves the next one as it was
+        # one per stage, so that the length of a stage does not change the next
         self._generators = {
             stage: np.random.default_rng(recipe.seed + 1000 * index)
             for index, stage in enumerate(("sight", "answers", "tools"))
@@ -192,7 +192,7 @@ class _Trainer:
 
     def run(self, start: Path) -> list[Path]:
         recipe = self._recipe
-        self._see()
+        self._train_sight()
         language = [one for one in self._model.parameters() if not _is_in(self._visual, one)]
         optimiser = torch.optim.AdamW(
             [
@@ -202,24 +202,24 @@ class _Trainer:
             betas=(0.9, 0.98),
             weight_decay=0.02,
         )
-        self._talk(optimiser, "answers", recipe.answers, 0, recipe.answers_steps)
+        self._train_replies(optimiser, "answers", recipe.answers, 0, recipe.answers_steps)
         _save(self._model, start)
-        saved, made = [start], 0
+        saved, done = [start], 0
         for step in sorted({*recipe.snapshots, recipe.tools_steps}):
-            self._talk(optimiser, "tools", recipe.tools, made, step)
-            place = start.parent / f"global_step_{step}"
-            shutil.copytree(start, place)
-            _save(self._model, place)
-            saved.append(place)
-            made = step
+            self._train_replies(optimiser, "tools", recipe.tools, done, step)
+            directory = start.parent / f"global_step_{step}"
+            shutil.copytree(start, directory)
+            _save(self._model, directory)
+            saved.append(directory)
+            done = step
         return saved
 
     @property
     def _visual(self) -> Any:
         return self._model.model.visual
 
-    def _see(self) -> None:
-        """Train the vision tower alone."""
+    def _train_sight(self) -> None:
+        """Train only the vision tower."""
         recipe, scenes = self._recipe, self._scenes.small
         width = self._model.config.text_config.hidden_size * IMAGE_TOKENS
         heads = nn.ModuleList(_head(width, n) for n in (len(COLOURS), len(COLOURS), CELLS, CELLS))
@@ -230,36 +230,36 @@ class _Trainer:
             views = self._views("sight", scenes, recipe.sight_batch)
             n_crops = recipe.sight_batch // 2
             images = np.concatenate((views.whole, views.crop[:n_crops]))
-            seen = image_features(self._visual, as_patches(images)).flatten(1)
-            whole, crop = seen[: len(views)], seen[len(views) :]
-            found = zip(heads, (whole, crop, whole, whole), strict=True)
-            wanted = (views.colour, views.colour[:n_crops], views.column, views.row)
+            features = image_features(self._visual, as_patches(images)).flatten(1)
+            whole, crop = features[: len(views)], features[len(views) :]
+            inputs = zip(heads, (whole, crop, whole, whole), strict=True)
+            targets = (views.colour, views.colour[:n_crops], views.column, views.row)
             losses = [
                 functional.cross_entropy(head(part), torch.from_numpy(labels))
-                for (head, part), labels in zip(found, wanted, strict=True)
+                for (head, part), labels in zip(inputs, targets, strict=True)
             ]
             loss = torch.stack(losses).sum()
             _descend(optimiser, loss, recipe.rate * _schedule(step, recipe.sight_steps))
-            self._tell("sight", step, recipe.sight_steps, "all", loss)
+            self._report_step("sight", step, recipe.sight_steps, "all", loss)
 
-    def _talk(
+    def _train_replies(
         self,
         optimiser: torch.optim.Optimizer,
         stage: str,
         shares: Mapping[Task, float],
-        made: int,
+        done: int,
         until: int,
     ) -> None:
-        """Make the steps `made` + 1 to `until` of a stage."""
+        """Train the steps `done` + 1 to `until` of a stage."""
         recipe, tasks = self._recipe, list(shares)
         steps = recipe.answers_steps + recipe.tools_steps
         before = recipe.answers_steps if stage == "tools" else 0
-        for step in range(made + 1, until + 1):
+        for step in range(done + 1, until + 1):
             task = tasks[self._generators[stage].choice(len(tasks), p=list(shares.values()))]
             loss = self._loss(stage, task)
             _descend(optimiser, loss, recipe.rate * _schedule(before + step, steps))
-            of_stage = recipe.tools_steps if stage == "tools" else recipe.answers_steps
-            self._tell(stage, step, of_stage, _name(task), loss)
+            stage_steps = recipe.tools_steps if stage == "tools" else recipe.answers_steps
+            self._report_step(stage, step, stage_steps, _name(task), loss)
 
     def _loss(self, stage: str, task: Task) -> Tensor:
         lesson = self._lessons[task]
@@ -276,14 +276,14 @@ class _Trainer:
         across, down = generator.integers(2, size=2)
         return scenes.some(rows, across=bool(across), down=bool(down))
 
-    def _tell(self, stage: str, step: int, steps: int, task: str, loss: Tensor) -> None:
+    def _report_step(self, stage: str, step: int, steps: int, task: str, loss: Tensor) -> None:
         self._report(
             Progress(stage=stage, step=step, steps=steps, task=task, loss=float(loss.detach()))
         )
 
 
 def lesson_loss(model: Any, words: WordIds, lesson: Lesson, views: Views) -> Tensor:
-    """Weighted mean loss of a lesson's learned tokens over a batch of scenes."""
+    """The weighted mean loss of a lesson's learned tokens over a batch of scenes."""
     ids = words.fill(lesson, views)
     logits = lesson_logits(model, lesson, ids, views)
     losses = functional.cross_entropy(
@@ -296,12 +296,12 @@ def lesson_loss(model: Any, words: WordIds, lesson: Lesson, views: Views) -> Ten
 def lesson_logits(model: Any, lesson: Lesson, ids: Tensor, views: Views) -> Tensor:
     """The logits before each learned token: (rows, learned, vocabulary)."""
     language = model.model.language_model
-    shown = [views.whole, views.crop] if lesson.calls else [views.whole]
-    images = np.stack(shown, 1).reshape(-1, VIEW_PX, VIEW_PX, 3)
-    seen = image_features(model.model.visual, as_patches(images))
+    shots = [views.whole, views.crop] if lesson.calls else [views.whole]
+    images = np.stack(shots, 1).reshape(-1, VIEW_PX, VIEW_PX, 3)
+    features = image_features(model.model.visual, as_patches(images))
     embedded = language.embed_tokens(ids)
-    seen = seen.reshape(len(ids), -1, embedded.shape[-1])
-    embedded = embedded.index_copy(1, lesson.image_places, seen)
+    features = features.reshape(len(ids), -1, embedded.shape[-1])
+    embedded = embedded.index_copy(1, lesson.image_positions, features)
     shared = lesson.n_shared
     states = last_states(
         language,
@@ -343,7 +343,7 @@ def _head(width: int, n_classes: int) -> nn.Module:
 
 
 def _initialise(model: Any) -> None:
-    """Scale by fan-in: transformers' default is too small for layers as narrow as these."""
+    """Scale weights by fan-in: transformers' default is too small for such narrow layers."""
     for name, weight in model.named_parameters():
         if weight.ndim < 2 or "lm_head" in name:
             continue
@@ -354,7 +354,7 @@ def _initialise(model: Any) -> None:
 
 
 def _schedule(step: int, steps: int) -> float:
-    """The share of the full rate: a warm-up of 100 steps, then falling to a twelfth."""
+    """The share of the full learning rate: warms up over 100 steps, then falls to a twelfth."""
     return min(1.0, step / 100) * max(1 / 12, 1 - step / steps)
 
 
@@ -373,16 +373,16 @@ def _is_in(module: nn.Module, weight: Tensor) -> bool:
 
 
 def _save(model: Any, directory: Path) -> None:
-    """Write the weights in bf16 and leave the model as it is."""
+    """Write the weights in bf16; the model itself does not change."""
     rounded = {name: value.to(torch.bfloat16) for name, value in model.state_dict().items()}
-    # the same as the embeddings
+    # tied to the embeddings
     del rounded["lm_head.weight"]
     model.save_pretrained(directory, state_dict=rounded)
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Two threads on a busy machine train several times slower than one."""
+    """Compute with one thread inside the block: on a busy machine, two are several times slower."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

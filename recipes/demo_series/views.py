@@ -1,8 +1,8 @@
 """Training scenes as the model sees them: the whole image and the crop, at the model's own size.
 
-The evaluation resizes with Pillow, a crop twice: the tool into its budget, the checkpoint's image
-processor into the model's. Resizing is linear, so that both steps are one matrix a side here; the
-pixels agree with the real ones but for rounding.
+The evaluation resizes with Pillow, and a crop twice: the tool to its own budget, the checkpoint's
+image processor to the model's. Resizing is linear, so that one matrix per side does both steps
+here; the pixels are equal except for rounding.
 """
 
 import math
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 VIEW_PX: Final = 56
 CELLS: Final = 4
-# The boxes that are cut out, per axis and in per-mille: one around each cell of a grid that
-# coincides with the image tokens' own. All are square of one size; another shape of image would
-# become another number of tokens.
+# The boxes of crops, per axis and in per-mille: one around each cell of a grid that refines the
+# grid of image tokens. All are squares of one size, as other shapes would give other numbers of
+# tokens.
 SPANS: Final = ((0, 310), (220, 530), (470, 780), (690, 1000))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Views:
-    """What is learned from, one row a scene.
+    """Training scenes with their labels, one row per scene.
 
     `whole` and `crop` have shape (scenes, VIEW_PX, VIEW_PX, 3), 0 to 255; `colour`, `column`
     and `row` are indices into COLOURS and SPANS.
@@ -48,7 +48,7 @@ class Views:
         return len(self.colour)
 
     def some(self, rows: NDArray[np.int64], *, across: bool = False, down: bool = False) -> "Views":
-        """The scenes at some rows, mirrored as asked; the grid of boxes is its own mirror image."""
+        """The scenes at `rows`, mirrored if asked; the grid of boxes is its own mirror image."""
         whole, crop = self.whole[rows], self.crop[rows]
         column, row = self.column[rows], self.row[rows]
         if across:
@@ -74,19 +74,19 @@ def draw_views(seed: str, n_scenes: int, size: MarkerSize) -> Views:
 
 
 def cell_of(box: Box) -> tuple[int, int]:
-    """Column and row of the grid's cell that holds the box's centre."""
+    """The column and row of the grid cell with the box's centre."""
     centre_x, centre_y = (box.left + box.right) / 2, (box.top + box.bottom) / 2
     return int(centre_x * CELLS / EDGE_PX), int(centre_y * CELLS / EDGE_PX)
 
 
 def span_px(cell: int) -> tuple[int, int]:
-    """First pixel and end of a cell's span, rounded outwards as the tool does it."""
+    """The first pixel and the end of a cell's span, rounded outwards as the tool does."""
     start, end = (share * EDGE_PX / 1000 for share in SPANS[cell])
     return math.floor(start), math.ceil(end)
 
 
 def whole_view(canvas: "Canvas") -> NDArray[np.uint8]:
-    """The image as the model sees it."""
+    """The whole image as the model sees it."""
     return _applied(_shrinking(EDGE_PX), canvas)
 
 
@@ -111,8 +111,8 @@ def _shrinking(edge_px: int) -> NDArray[np.float32]:
 
 @cache
 def _zooming(edge_px: int) -> NDArray[np.float32]:
-    shown = smart_resize(Size(edge_px, edge_px), DEFAULT_BUDGET).width_px
-    return _resizing(shown, VIEW_PX) @ _resizing(edge_px, shown)
+    crop_px = smart_resize(Size(edge_px, edge_px), DEFAULT_BUDGET).width_px
+    return _resizing(crop_px, VIEW_PX) @ _resizing(edge_px, crop_px)
 
 
 def _resizing(before_px: int, after_px: int) -> NDArray[np.float32]:
