@@ -1,7 +1,7 @@
-"""A batch as a model takes it: what is known of each row, what is to be computed, and where.
+"""A batch as a model's input: the cached tokens of each row, the new ones, and their positions.
 
-Known tokens end at one column, however many they are, and the others end at the last one; what is
-before them is padding that the attention mask hides. So rows of all turns can go together.
+The cached tokens of all rows end at one column, the new tokens at the last one; the attention mask
+hides the padding before each. So rows of different turns can be in one batch.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from medeval.models.transformers.kv_cache import (
 
 
 class BatchInputs:
-    """Prompts, and what is known of each: what its conversation kept, or a start that rows share.
+    """Prompts, with the states that each starts from: its conversation's own, or a shared start's.
 
     `width` is the column at which the replies begin.
     """
@@ -63,11 +63,11 @@ class BatchInputs:
             self._starts.append(Start(fresh, starts.states(shared), len(shared)))
 
     def cache(self) -> Cache:
-        """What is known of all rows, with room for the rest."""
+        """The cached states of all rows, with room for the new tokens."""
         return joined(self._starts, len(self._prompts), self.width - self._first)
 
     def tensors(self, model: Any) -> dict[str, torch.Tensor]:
-        """What `generate` takes: ids, mask, places, and the images that are not known, in order."""
+        """The inputs of `generate`: ids, mask, positions, and the images that are new, in order."""
         shape = (len(self._prompts), self.width)
         ids = torch.full(shape, self._processor.pad_id)
         mask = torch.zeros_like(ids)
@@ -89,9 +89,9 @@ class BatchInputs:
         return {name: tensor.to(model.device) for name, tensor in made.items()}
 
     def _places(self, model: Any, prompt: Prompt) -> torch.Tensor:
-        """The place of each token in the text, and in time, height and width: (4, tokens).
+        """Each token's position in the text, and in time, height and width: (4, tokens).
 
-        Those of a token depend on all images before it, so they come from the whole prompt.
+        A token's positions depend on all images before it, so the whole prompt is needed.
         """
         ids = torch.tensor([prompt.ids])
         grids = torch.tensor([image.grid for image in prompt.images]) if prompt.images else None
@@ -106,10 +106,10 @@ class BatchInputs:
     def keep(
         self, conversations: ConversationStates, cache: Cache, row: int, said: Sequence[int]
     ) -> KeptStates | None:
-        """Keep a row's states, through what it said, for its conversation's next turn.
+        """Keep a row's states, its reply `said` included, for its conversation's next turn.
 
-        A placeholder that the model wrote is taken out of the conversation: what follows it was
-        computed from another text. The last token written may not have been computed yet.
+        An image placeholder that the model wrote is removed from the conversation, so the states
+        after it are not kept. The last token written may have no states yet.
         """
         prompt = self._prompts[row]
         plain = list(takewhile(lambda one: one not in self._processor.placeholder_ids, said))

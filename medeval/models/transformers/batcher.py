@@ -1,4 +1,4 @@
-"""Requests from many coroutines, gathered into batches for one worker thread."""
+"""Collects requests from many coroutines into batches for one worker thread."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -20,12 +20,12 @@ class _Waiting(Generic[Item, Result]):
 
 
 class Batcher(Generic[Item, Result]):
-    """Runs items in batches of at most `max_size`: whatever waits once nothing more arrives.
+    """Runs the waiting items in batches of at most `max_size`.
 
     `run` is called in a worker thread, one batch at a time; it returns a result or an exception
-    for each item, in order. The oldest is taken with those nearest to it in `length`, none over
-    `MAX_STRETCH` times longer or shorter: whatever makes one item long, the others of its batch
-    are padded to it. A batch waits for announced items, and then `settle_s` for others.
+    for each item, in order. A batch holds the oldest item and those nearest to it in `length`, none
+    more than `MAX_STRETCH` times longer or shorter, because the items of a batch are padded to the
+    longest. A batch waits for announced items, and then `settle_s` seconds for others.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Batcher(Generic[Item, Result]):
 
     @contextmanager
     def announced(self) -> Iterator[None]:
-        """Inside the block an item is being made; the next batch waits for it."""
+        """Announce that the block makes an item, for which the next batch waits."""
         self._announced += 1
         try:
             yield
@@ -67,7 +67,7 @@ class Batcher(Generic[Item, Result]):
         return await waiting.future
 
     async def close(self) -> None:
-        """Wait for the batch that is running, and end the thread."""
+        """Wait for the running batch, and end the thread."""
         await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
 
     async def _run_batches(self) -> None:
@@ -77,7 +77,7 @@ class Batcher(Generic[Item, Result]):
             await self._run_batch()
 
     async def _run_batch(self) -> None:
-        """One batch; nothing of it is held any longer than it takes, as results may be large."""
+        """Run one batch, without keeping references to its results, which may be large."""
         loop = asyncio.get_running_loop()
         batch = self._take()
         running = loop.run_in_executor(self._executor, self._run, [one.item for one in batch])
@@ -85,7 +85,7 @@ class Batcher(Generic[Item, Result]):
         _deliver(batch, running)
 
     async def _settle(self) -> None:
-        """Return once a batch is full or nothing more is coming."""
+        """Return when a batch is full or no more items are expected."""
         while len(self._waiting) < self._max_size:
             self._changed.clear()
             try:
@@ -135,9 +135,9 @@ def run_in_halves(
     exhausted: type[Exception],
     release: Callable[[], None],
 ) -> list[Result | Exception]:
-    """Run items together; where that raises `exhausted`, each half by itself, and so on.
+    """Run items together; where that raises `exhausted`, run each half separately, and so on.
 
-    `release` is called before a further try. An item that fails alone yields its exception.
+    `release` is called before each further try. An item that fails alone yields its exception.
     """
     try:
         return list(run(items))

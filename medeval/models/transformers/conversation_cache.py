@@ -1,8 +1,8 @@
-"""What the turns of conversations computed, kept for their next ones and bounded in bytes.
+"""Keys and values of conversations, kept for their next turns and bounded in bytes.
 
-A conversation carries its own in its `TokenHistory`, and once it ends they are gone with it: here
-they are only counted, and dropped where they take too much. Whoever finds his dropped computes
-them again.
+A conversation owns its states through its `TokenHistory`, and they are freed when it ends. Here
+they are counted, and dropped where they take too much memory; a conversation whose states were
+dropped computes them again.
 """
 
 import weakref
@@ -15,8 +15,8 @@ from medeval.models.base import TokenHistory
 from medeval.models.hardware import free_memory
 from medeval.models.transformers.kv_cache import States
 
-# Of the memory that is free once the weights are loaded; batches need the rest of a GPU's, and on
-# a CPU images and other processes do.
+# Shares of the memory that is free after the weights are loaded. Batches need the rest of a GPU's;
+# on a CPU, images and other processes do.
 GPU_SHARE = 0.25
 CPU_SHARE = 0.125
 
@@ -25,7 +25,7 @@ CPU_SHARE = 0.125
 class KeptStates:
     """Keys and values of a conversation's first `n_tokens` tokens, `n_images` images among them.
 
-    No layers and 0 tokens and images once they were dropped.
+    After `drop` it has no layers, 0 tokens and 0 images.
     """
 
     keeper: "ConversationStates" = field(repr=False)
@@ -35,19 +35,19 @@ class KeptStates:
 
     @property
     def n_bytes(self) -> int:
-        """The memory they take."""
+        """The size of the states in bytes."""
         return sum(keys.nbytes + values.nbytes for keys, values in self.layers)
 
     def drop(self) -> None:
-        """Free the memory, also where a batch that began with it holds the list still."""
+        """Free the memory, even while a batch that started from it still refers to `layers`."""
         self.n_tokens, self.n_images = 0, 0
         self.layers.clear()
 
 
 class ConversationStates:
-    """The states that conversations carry, at most `max_bytes` of them: the oldest go first.
+    """The states of all conversations, at most `max_bytes` bytes; the oldest are dropped first.
 
-    Only `found` may be called while another thread keeps or drops.
+    While another thread calls `keep` or `drop`, only `found` may be called.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -57,18 +57,18 @@ class ConversationStates:
 
     @property
     def n_bytes(self) -> int:
-        """The memory that all of them take."""
+        """The size of all states in bytes."""
         return sum(kept.n_bytes for kept in self._alive())
 
     def found(self, history: TokenHistory | None) -> KeptStates | None:
-        """What a history carries, if it was kept here."""
+        """The states in a history, if they were kept by this object."""
         kept = None if history is None else history.states
         return kept if isinstance(kept, KeptStates) and kept.keeper is self else None
 
     def keep(
         self, copied: Callable[[], States], *, n_bytes: int, n_tokens: int, n_images: int
     ) -> KeptStates | None:
-        """The states that `copied` makes, once there is room for them; None where there is none."""
+        """Keep the states that `copied` makes; None where they do not fit."""
         if n_bytes > self._max_bytes:
             return None
         self._make_room(n_bytes)
@@ -82,7 +82,7 @@ class ConversationStates:
         return kept
 
     def drop(self, but: Collection[KeptStates] = ()) -> bool:
-        """Drop all but some; returns whether that freed any memory."""
+        """Drop all states except `but`; return whether there were any to drop."""
         others = [kept for kept in self._alive() if kept not in but]
         for kept in others:
             kept.drop()
@@ -104,7 +104,7 @@ class ConversationStates:
 
 
 def default_max_bytes(device: torch.device) -> int:
-    """A share of the memory that is free on a device."""
+    """The default bound in bytes: a share of the free memory of a device."""
     if device.type == "cuda":
         return int(GPU_SHARE * torch.cuda.mem_get_info(device)[0])
     return int(CPU_SHARE * free_memory())

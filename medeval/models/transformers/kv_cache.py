@@ -1,7 +1,7 @@
-"""Keys and values of a batch: what its prompts share is computed once, and growth copies nothing.
+"""Keys and values of a batch: a shared start is computed once, and appending rarely copies.
 
 Rows of one arm begin with the same text, up to the first image: the system prompt and the tools'
-schemas, most of a prompt where images are small.
+schemas, which are most of a prompt where images are small.
 """
 
 from collections import OrderedDict
@@ -18,9 +18,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 GROUPED_ATTENTION = "grouped_sdpa"
-# Below this, computing a text again costs less than a forward pass of its own.
+# A shorter start is cheaper to compute in each row than in a forward pass of its own.
 LEAST_SHARED = 32
-# Two arms of a few protocols; later turns have states of their own.
+# Enough for two arms of a few protocols; later turns use their conversation's own states.
 KEPT_TEXTS = 8
 ROOM_TOKENS = 64
 
@@ -29,9 +29,9 @@ States = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 class RoomyLayer(DynamicLayer):
-    """One layer's keys and values, each (rows, heads, tokens, width), in buffers with room.
+    """One layer's keys and values, each (rows, heads, tokens, width), in buffers with spare room.
 
-    transformers' own layer copies all of them for each further token.
+    transformers' own layer copies all keys and values for each new token.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class RoomyLayer(DynamicLayer):
 
     @classmethod
     def holding(cls, keys: torch.Tensor, values: torch.Tensor, n_tokens: int) -> "RoomyLayer":
-        """A layer with these buffers, whose first `n_tokens` are there already."""
+        """A layer with these buffers, of which the first `n_tokens` tokens are filled."""
         layer = cls()
         layer.lazy_initialization(keys, values)
         layer._key_buffer, layer._value_buffer = keys, values
@@ -51,7 +51,7 @@ class RoomyLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append tokens; returns the keys and values of all."""
+        """Append tokens; returns the keys and values of all tokens."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         earlier = self.get_seq_length()
@@ -64,7 +64,7 @@ class RoomyLayer(DynamicLayer):
 
 
 def _with_room(buffer: torch.Tensor | None, states: torch.Tensor, earlier: int) -> torch.Tensor:
-    """The buffer, or a larger one, with the states behind the `earlier` tokens that it holds."""
+    """The buffer, or a larger copy, with `states` written after its first `earlier` tokens."""
     rows, heads, n_new, width = states.shape
     n_tokens = earlier + n_new
     if buffer is None or buffer.shape[-2] < n_tokens:
@@ -77,14 +77,14 @@ def _with_room(buffer: torch.Tensor | None, states: torch.Tensor, earlier: int) 
 
 
 class SharedStarts:
-    """The states of texts that prompts begin with; the last `KEPT_TEXTS` are kept."""
+    """The states of texts that prompts begin with; the `KEPT_TEXTS` used last are kept."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self._kept: OrderedDict[tuple[int, ...], States] = OrderedDict()
 
     def states(self, shared: tuple[int, ...]) -> States:
-        """The states of the `shared` ids, which begin a conversation."""
+        """The states of the ids `shared`, with which conversations begin."""
         if shared not in self._kept:
             cache = Cache(layer_class_to_replicate=DynamicLayer)
             ids = torch.tensor([shared], device=self._model.device)
@@ -99,7 +99,7 @@ class SharedStarts:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What is known of some rows of a batch: the states of their first `n_tokens` tokens."""
+    """The states of the first `n_tokens` tokens of some rows of a batch."""
 
     rows: Sequence[int]
     states: States
@@ -107,9 +107,9 @@ class Start:
 
 
 def joined(starts: Sequence[Start], n_rows: int, n_more: int) -> Cache:
-    """A cache of rows with different starts, all ending at one column, and room for `n_more`.
+    """A cache of rows whose starts all end at one column, with room for `n_more` tokens.
 
-    What stands before a start is zeros, for the attention mask to hide.
+    Columns before a start are zeros, which the attention mask hides.
     """
     width = max((start.n_tokens for start in starts), default=0)
     if width == 0:
@@ -138,7 +138,7 @@ def _joined(
 
 
 def bytes_of_token(cache: Cache) -> int:
-    """What one token of one row takes in all layers."""
+    """The bytes that one token of one row takes in all layers."""
     layers: list[Any] = cache.layers
     return sum(
         states.shape[1] * states.shape[3] * states.element_size()
@@ -160,9 +160,10 @@ def _copied(states: torch.Tensor, row: int, columns: Sequence[slice]) -> torch.T
 
 
 def shared_start(prompts: Sequence[tuple[int, ...]], pictured: frozenset[int]) -> tuple[int, ...]:
-    """The ids that all prompts begin with, up to the first that is `pictured`, if worth keeping.
+    """The ids that all prompts begin with, up to the first one in `pictured`.
 
-    At least one id of each prompt is left over. Of one prompt alone nothing is shared.
+    Empty for a single prompt, and for less than `LEAST_SHARED` ids. Each prompt has at least one
+    more id.
     """
     if len(prompts) < 2:
         return ()
@@ -182,8 +183,8 @@ def grouped_attention(
 ) -> tuple[torch.Tensor, None]:
     """The attention "sdpa" of transformers, without a copy of the keys and values for each head.
 
-    Where each row asks for one token, the heads of a group stand in for several tokens, as all of
-    them see the same keys: (rows, heads, 1, width) becomes (rows, groups, heads a group, width).
+    Where each row has one query token, the heads of a group are passed as if they were tokens, as
+    all see the same keys: (rows, heads, 1, width) becomes (rows, groups, heads per group, width).
     """
     rows, heads, n_tokens, width = query.shape
     groups = key.shape[1]
@@ -203,7 +204,7 @@ def grouped_attention(
 
 
 def register_grouped_attention() -> str:
-    """Make `grouped_attention` known to transformers; returns the name it has there."""
+    """Register `grouped_attention` with transformers; returns its name there."""
     AttentionInterface.register(GROUPED_ATTENTION, grouped_attention)
     AttentionMaskInterface.register(GROUPED_ATTENTION, sdpa_mask)
     return GROUPED_ATTENTION

@@ -1,4 +1,4 @@
-"""Load a checkpoint's weights with transformers, and say exactly what was loaded."""
+"""Loads a checkpoint's weights with transformers, and records exactly what was loaded."""
 
 import os
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model in evaluation mode on its device, and the part of the identity it decides."""
+    """A model in evaluation mode on its device, with its part of the engine's identity."""
 
     model: Any
     device: torch.device
@@ -36,9 +36,9 @@ def load_model(
     attention: str | None,
     trust_remote_code: bool,
 ) -> LoadedModel:
-    """The model of a checkpoint directory, complete and ready to generate.
+    """The model of a checkpoint directory, ready to generate.
 
-    Raises FatalModelError where it cannot be loaded, or where its files do not hold every weight.
+    Raises FatalModelError where it cannot be loaded, or where its files lack a weight.
     """
     _use_own_cpus()
     place = _device(device)
@@ -53,7 +53,7 @@ def load_model(
             f"{str(directory)!r} does not fit on {place}: {error}",
             hint="use a smaller dtype or a larger device",
         ) from error
-    # Requests say how to sample and where to end; nothing of the saved settings may interfere.
+    # each request sets its sampling and its end; the saved settings must not interfere
     pad = model.generation_config.pad_token_id
     model.generation_config = type(model.generation_config)(pad_token_id=0 if pad is None else pad)
     identity: dict[str, JsonValue] = {
@@ -68,9 +68,9 @@ def load_model(
 
 
 def _use_own_cpus() -> None:
-    """Have torch use no more CPUs than are ours, unless people said how many threads it has.
+    """Limit torch's threads to the usable CPUs, unless the user set the number of threads.
 
-    It counts the machine's CPUs, also where its container pays for fewer.
+    By itself torch counts the machine's CPUs, even where the container may use fewer.
     """
     if not os.environ.get(THREADS) and torch.get_num_threads() > usable_cpus():
         torch.set_num_threads(usable_cpus())
@@ -85,7 +85,7 @@ def _device(asked: str | None) -> torch.device:
         ) from error
     if place.type == "cuda" and not torch.cuda.is_available():
         raise FatalModelError(
-            f"device {asked!r} was asked for, but torch sees no GPU",
+            f"device {asked!r} is requested, but torch finds no GPU",
             hint="install a CUDA build of torch, or use device=cpu",
         )
     return place
@@ -128,7 +128,7 @@ def _read(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Show only errors of transformers inside the block; its settings come back afterwards."""
+    """Show only errors of transformers inside the block; restore its settings afterwards."""
     import transformers
 
     logging: Any = transformers.utils.logging

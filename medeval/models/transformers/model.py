@@ -1,6 +1,6 @@
 """A local checkpoint in this process, run by Hugging Face transformers on a CPU or one GPU.
 
-Reasoning between `<think>` and `</think>` stays in the text: a server may keep it apart.
+Reasoning between `<think>` and `</think>` stays in a reply's text; some servers separate it.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 MAX_BATCH_SIZE: Final = 32
-# What of a row's known tokens counts as its length. A batch has room for the longest start in every
-# row: were they left out, one later turn that goes on from 16,000 tokens would have 31 first turns
-# beside it take as much each. A quarter bounds that, and costs next to nothing where turns go well
-# together (6.7 s against 6.6 s).
+# The share of a row's cached tokens that counts towards its length. Every row of a batch has room
+# for the longest start: without this share, a later turn with 16,000 cached tokens could be batched
+# with 31 first turns, each of which would take as much memory. A quarter bounds that, and costs
+# almost nothing where turns batch well (6.7 s against 6.6 s).
 KNOWN_SHARE: Final = 0.25
 INSTALL_HINT: Final = "pip install 'medeval[transformers]'"
 
@@ -48,7 +48,7 @@ class _Row:
 
     @property
     def length(self) -> int:
-        """The tokens of the prompt that are to be computed, and a share of those that are known."""
+        """The number of the prompt's new tokens, and a share of its cached ones."""
         known = self.kept.n_tokens if self.kept else 0
         return len(self.prompt.ids) - known + int(KNOWN_SHARE * known)
 
@@ -71,15 +71,16 @@ class _Engine:
 class TransformersModel:
     """A Qwen-VL checkpoint (Qwen2-VL, Qwen2.5-VL, Qwen3-VL) in a local directory.
 
-    Requests are batched, at most `max_batch_size` at once; what a request gets does not depend
-    on the others, rounding aside: each has its own sampling settings, limits and seeded
+    Requests run in batches of at most `max_batch_size`. A reply does not depend on the other
+    requests, except for rounding: each has its own sampling settings, limits and seeded
     generator. Settings that a request leaves open come from the checkpoint's
-    generation_config.json, as vLLM does it.
+    generation_config.json, as in vLLM.
 
-    `dtype` "auto" is bf16 on a GPU and float32 on a CPU; `device` None takes a GPU where there
-    is one. `processor_path` is where the tokenizer, chat template and image processor are, if
-    not beside the weights. `min_pixels` and `max_pixels` override the processor's bounds on an
-    image's area. `max_model_len` bounds prompt and reply together, None as configured.
+    `dtype` "auto" is bf16 on a GPU and float32 on a CPU; `device` None is a GPU where there is
+    one. `processor_path` is the folder of the tokenizer, chat template and image processor, None
+    for the checkpoint's own. `min_pixels` and `max_pixels` override the processor's bounds on an
+    image's area. `max_model_len` bounds prompt and reply together, in tokens; None is the
+    checkpoint's own limit.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class TransformersModel:
         )
 
     async def start(self) -> None:
-        """Load the checkpoint; raises FatalModelError where it cannot be."""
+        """Load the checkpoint; raises FatalModelError where that fails."""
         if self._engine is None:
             loop = asyncio.get_running_loop()
             self._engine = await loop.run_in_executor(self._preparer, self._load)
@@ -140,11 +141,11 @@ class TransformersModel:
             _release(device)
 
     def identity(self) -> Mapping[str, JsonValue]:
-        """Engine, versions, dtype, device kind, attention, hashes of all files, pixel bounds."""
+        """The engine, versions, dtype, device kind, attention, file hashes and pixel bounds."""
         return dict(self._started().identity)
 
     def notes(self) -> tuple[str, ...]:
-        """What people should be told once."""
+        """The settings taken from generation_config.json, to report once."""
         if self._engine is None or not self._engine.defaults:
             return ()
         shown = ", ".join(f"{name}={value!r}" for name, value in self._engine.defaults.items())
@@ -214,7 +215,7 @@ class TransformersModel:
         )
 
     def _run(self, rows: list[_Row]) -> list[Reply | Exception]:
-        """One batch, in the worker thread; halved for as long as memory runs out."""
+        """Run one batch in the worker thread; while memory runs out, run its halves."""
         import torch
 
         engine = self._started()
@@ -225,7 +226,7 @@ class TransformersModel:
             release=lambda: _release(engine.device),
         )
         if self._halt.is_set():
-            return [TransientModelError("the model was closed while it wrote") for _ in rows]
+            return [TransientModelError("the model was closed while it generated") for _ in rows]
         return [_as_transient(result) for result in results]
 
 
@@ -254,7 +255,7 @@ def _supported_type(configuration: Mapping[str, Any], path: Path) -> str:
 
 
 def _prepare(engine: _Engine, request: Request) -> _Row:
-    """A request's prompt and its limits; `max_tokens` is below 1 where the prompt does not fit."""
+    """A request's prompt and settings; `max_tokens` is below 1 where the prompt does not fit."""
     processor, history = engine.processor, request.history
     if history is None:
         prompt = processor.opening(request.messages, request.images, request.tools)
@@ -288,7 +289,7 @@ def _settings(request: Request, room: int, defaults: Mapping[str, Any]) -> "RowS
 
 
 def _generate_in_room(engine: _Engine, rows: list[_Row], halt: Event) -> list[Reply]:
-    """Generate; where memory runs out, once more without what other conversations keep."""
+    """Generate; where memory runs out, drop other conversations' states and try once more."""
     import torch
 
     try:
@@ -327,7 +328,7 @@ def _generate(engine: _Engine, rows: list[_Row], halt: Event) -> list[Reply]:
             stopping_criteria=[ends],
         )
         for kept in (row.kept for row in rows if row.kept is not None):
-            # its beginning is in the batch's cache
+            # the batch's cache has a copy
             kept.drop()
         replies = []
         for index, (row, end) in enumerate(zip(rows, ends.ends, strict=True)):
@@ -353,7 +354,7 @@ def _reply(
     calls: tuple[NativeCall, ...] = ()
     if request.tools:
         text, calls = split_native_calls(text, len(request.messages))
-    # A placeholder that the model wrote has no image: it is no part of the text, nor of the ids.
+    # a placeholder that the model wrote has no image, so it is left out of the ids
     kept = [token for token in said if token not in processor.placeholder_ids]
     finish: FinishReason = "length" if end.reason == "length" else "stop"
     return Reply(

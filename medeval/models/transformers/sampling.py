@@ -1,7 +1,7 @@
-"""How the rows of one batch choose their tokens and when each of them ends.
+"""Samples the tokens of a batch's rows, and ends each row.
 
-Every row has its own sampling settings and its own seeded generator, so that neither its
-neighbours nor its place in the batch change what it writes.
+Every row has its own sampling settings and its own seeded generator, so that neither the other
+rows nor its position in the batch change its reply.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,13 +11,13 @@ from typing import Literal
 
 import torch
 
-# Below this a temperature means greedy, as in vLLM.
+# A lower temperature means greedy, as in vLLM.
 GREEDY_TEMPERATURE = 1e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowSettings:
-    """How one row is sampled and ended; `top_k` 0 and `top_p` 1 cut nothing off."""
+    """How one row is sampled and ended; `top_k` 0 and `top_p` 1 keep all tokens."""
 
     seed: int
     temperature: float
@@ -30,20 +30,20 @@ class RowSettings:
 
     @property
     def greedy(self) -> bool:
-        """Whether the likeliest token is taken."""
+        """Whether the likeliest token is always taken."""
         return self.temperature < GREEDY_TEMPERATURE
 
     @property
     def penalised(self) -> bool:
-        """Whether tokens that were there before are made less likely."""
+        """Whether earlier tokens are made less likely."""
         return self.repetition_penalty != 1.0 or self.presence_penalty != 0.0
 
 
 class RowSampler:
     """Turns the logits of a batch into scores whose maximum is each row's next token.
 
-    A sampled row gets Gumbel noise from its own generator: the maximum is then a draw from its
-    distribution (Maddison et al., arXiv 1411.0030). Called once a step by `generate`; replies
+    A sampled row gets Gumbel noise from its own generator, so that the maximum is a draw from its
+    distribution (Maddison et al., arXiv 1411.0030). `generate` calls it once per step; replies
     begin at the column `width`.
     """
 
@@ -76,7 +76,7 @@ class RowSampler:
 def _penalise(
     scores: torch.Tensor, row: RowSettings, prompt: torch.Tensor, written: torch.Tensor
 ) -> torch.Tensor:
-    """Repetition counts prompt and reply, presence the reply alone, as in vLLM."""
+    """Penalise repetition in prompt and reply, and presence in the reply, as vLLM does."""
     seen = _distinct(torch.cat((prompt, written)))
     values = scores[seen]
     factor = row.repetition_penalty
@@ -110,16 +110,16 @@ def _keep_top_p(scores: torch.Tensor, top_p: float) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class RowEnd:
-    """Where a row ended: how many tokens it wrote, an end token included, and why."""
+    """The end of a row: its number of tokens, an end token included, and the reason."""
 
     n_tokens: int
     reason: Literal["end", "stop", "length"]
 
 
 class RowEnds:
-    """Ends each row at an end token, a stop string or its own limit; called once a step.
+    """Ends each row at an end token, a stop string or its own limit; called once per step.
 
-    `decode` makes text of ids; ids in `special` have none. Setting `halt` ends every row at
+    `decode` turns ids into text; ids in `special` have no text. Setting `halt` ends every row at
     the next step.
     """
 
@@ -172,5 +172,5 @@ class RowEnds:
 
 
 def _window(stop: Sequence[str]) -> int:
-    """How many last tokens surely hold a stop string: a token has a byte or more of it."""
+    """A number of last tokens sure to contain a stop string, as each has a byte of it or more."""
     return max((len(string.encode()) for string in stop), default=0) + 8

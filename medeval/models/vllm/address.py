@@ -1,4 +1,4 @@
-"""Where a server that a run starts listens: where nobody else gets in, if that can be had."""
+"""The address of a server that a run starts: a private socket, or a loopback port."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ import aiohttp
 from medeval.errors import FatalModelError
 from medeval.models.openai.connection import UNIX
 
-# What the narrowest system takes as a socket's path, in bytes.
+# The longest path of a socket, in bytes, that every system supports.
 LONGEST_SOCKET_PATH = 103
 SOCKET_NAME = "socket"
 
@@ -22,7 +22,7 @@ SOCKET_NAME = "socket"
 class ServerAddress:
     """A socket in a folder that only this user may enter, or a port of the loopback interface.
 
-    The port is open to every user of the machine, and to what runs in their browsers.
+    Every user of the machine, and any page in their browsers, can reach the port.
     """
 
     url: str
@@ -31,9 +31,9 @@ class ServerAddress:
 
     @classmethod
     def private(cls) -> "ServerAddress":
-        """A socket that is not there yet, in a new folder of mode 0700.
+        """The path of a future socket, in a new folder of mode 0700.
 
-        Raises FatalModelError where the system takes none there.
+        Raises FatalModelError where the file system does not support sockets there.
         """
         try:
             place = _new_folder() / SOCKET_NAME
@@ -41,7 +41,7 @@ class ServerAddress:
             raise _refusal(error) from error
         address = cls(url=f"{UNIX}{place}", socket=place)
         try:
-            # some file systems take no sockets, which a server tells in its log alone
+            # some file systems have no sockets; a server would report that only in its log
             with socket.socket(socket.AF_UNIX) as one:
                 one.bind(str(place))
         except OSError as error:
@@ -52,12 +52,12 @@ class ServerAddress:
 
     @classmethod
     def on_port(cls, port: int | None) -> "ServerAddress":
-        """A port of the loopback interface; None takes one that nobody listens on now."""
+        """A port of the loopback interface; None chooses a free one."""
         chosen = _free_port() if port is None else port
         return cls(url=f"http://127.0.0.1:{chosen}", port=chosen)
 
     def clear(self) -> None:
-        """Remove the socket and its folder, once the server is gone; may be called again."""
+        """Remove the socket and its folder after the server has ended; may be called again."""
         if self.socket is not None:
             self.socket.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
@@ -81,7 +81,7 @@ def _new_folder() -> Path:
 
 def _refusal(error: OSError) -> FatalModelError:
     return FatalModelError(
-        f"the folder for temporary files takes no socket for a server: {error}",
+        f"cannot create a server's socket in the folder for temporary files: {error}",
         hint="name another with TMPDIR=FOLDER in the environment, or have the server listen on a "
         "port: port=PORT in --model-args or --judge-args",
     )

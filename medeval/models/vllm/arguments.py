@@ -1,4 +1,4 @@
-"""What a vLLM engine is started with, in this process or as a server."""
+"""The arguments of a vLLM engine, in this process or as a server."""
 
 import json
 from collections.abc import Mapping
@@ -7,18 +7,18 @@ from typing import Any
 
 from medeval.types.sample import JsonValue
 
-# vLLM's names of ours, where they differ.
+# vLLM's names for our arguments, where they differ.
 LONG_NAMES = {
     "tensor_parallel": "tensor_parallel_size",
     "data_parallel": "data_parallel_size",
 }
-# Only a server reads calls out of a text and renders messages; here that is ours to do.
+# Arguments of a server only: in this process, medeval parses calls and renders messages itself.
 SERVER_ALONE = frozenset({"tool_call_parser", "reasoning_parser", "chat_template_content_format"})
 
 QUANTIZED = "quantized weights are not reloaded"
 CONNECTED = "a connector may keep what the old weights computed"
-# What rules out that an engine is given other weights. Most connectors cannot be emptied, and
-# vLLM then says that it is done; that of `kv_offloading_size` alone can, unless LMCache's is named.
+# Arguments that rule out replacing an engine's weights. Most connectors cannot be emptied, though
+# vLLM reports success; only that of `kv_offloading_size` can, unless LMCache's is named.
 HINDRANCES = {
     "quantization": QUANTIZED,
     "quantization_config": QUANTIZED,
@@ -26,7 +26,7 @@ HINDRANCES = {
     "kv_offloading_backend": CONNECTED,
 }
 
-# How an engine is spread over devices and filled; what it says does not hang on them.
+# Arguments of placement and load, which do not change replies.
 HARMLESS = frozenset(
     {
         "tensor_parallel",
@@ -43,12 +43,12 @@ HARMLESS = frozenset(
 class EngineArguments:
     """Arguments of vLLM under short names; None leaves one to vLLM.
 
-    `limit_mm_per_prompt` is how many images a conversation may hold, or an object by modality.
+    `limit_mm_per_prompt` is the most images per conversation, or an object by modality.
     `min_pixels` and `max_pixels` bound the area of an image in the engine's own processor.
     `tool_call_parser` is vLLM's name of the syntax in which the model writes native calls, ""
-    for none. `chat_template_content_format` is how a server puts messages to the chat template:
-    "openai" as lists of parts, as every processor's template takes them. `engine_args` are any
-    others, by vLLM's own long names.
+    for none. `chat_template_content_format` is the form in which a server passes messages to the
+    chat template: "openai" passes lists of parts, which every processor's template accepts.
+    `engine_args` are all other arguments, by vLLM's own names.
     """
 
     dtype: str | None = None
@@ -75,7 +75,7 @@ class EngineArguments:
         return [one.name for one in fields(cls)]
 
     def keywords(self) -> dict[str, Any]:
-        """As vLLM's own engine arguments, for an engine in this process."""
+        """The arguments of vLLM's own engine, for an engine in this process."""
         own = {one.name: getattr(self, one.name) for one in fields(self)}
         pixels = {name: own.pop(name) for name in ("min_pixels", "max_pixels")}
         others = own.pop("engine_args")
@@ -91,16 +91,16 @@ class EngineArguments:
         return made | {name.replace("-", "_"): value for name, value in others.items()}
 
     def hindrance(self) -> str | None:
-        """Why an engine started with these is not given other weights; None where it may be."""
+        """Why an engine with these arguments cannot take other weights; None where it can."""
         keywords = self.keywords()
         if keywords.get("kv_offloading_backend") == "native":
             del keywords["kv_offloading_backend"]
-        # vLLM takes parts of an object under names with dots
+        # vLLM names the parts of an object with dots
         given = {name.partition(".")[0] for name, value in keywords.items() if value}
         return next((told for name, told in HINDRANCES.items() if name in given), None)
 
     def shaping(self) -> dict[str, JsonValue]:
-        """Those that can change a reply; how the engine is spread and filled does not."""
+        """The arguments that can change a reply: all but placement and load."""
         own = {one.name: getattr(self, one.name) for one in fields(self)}
         return {
             name: dict(value) if isinstance(value, Mapping) else value
@@ -109,7 +109,7 @@ class EngineArguments:
         }
 
     def flags(self) -> list[str]:
-        """As the command line of vLLM's server."""
+        """The command line of vLLM's server."""
         made = [flag for name, value in self.keywords().items() for flag in _flag(name, value)]
         if self.tool_call_parser:
             made += ["--enable-auto-tool-choice", "--tool-call-parser", self.tool_call_parser]

@@ -1,8 +1,8 @@
-"""vLLM's asynchronous engine, driven from this process with token ids and pictures.
+"""vLLM's asynchronous engine, driven from this process with token ids and images.
 
-The chat template is applied here, once a turn; a later turn extends the ids of the last, so that
-its prefix is in the engine's cache. Images are known to the engine by their hash: it prepares and
-encodes each once, whatever turn, arm or benchmark shows it.
+The chat template is applied here, once per turn; a later turn extends the ids of the last, so that
+its prefix is in the engine's cache. The engine identifies images by their hash, and prepares and
+encodes each one once for all turns, arms and benchmarks.
 """
 
 import asyncio
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from medeval.models.vllm.prompts import PlacedPrompt, TokenPrompts
 
 INSTALL_HINT = "pip install 'medeval[vllm]', or --backend vllm-server with the Python that has it"
-# The engine processes are to be fresh ones: a fork of a process with threads may hang.
+# Engine processes are spawned: a fork of a process with threads may hang.
 SETTINGS = {"VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn", "VLLM_NO_USAGE_STATS": "1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnginePlan:
-    """An engine to be started: its arguments, its log, and what it may do between checkpoints."""
+    """How to start an engine: its arguments, its log, and whether it reloads weights."""
 
     engine: EngineArguments
     log_folder: Path
@@ -49,12 +49,12 @@ class EnginePlan:
 
     @property
     def log(self) -> Path:
-        """The log of this process's engines."""
+        """The log file of this process's engines."""
         return self.log_folder / f"vllm.{os.getpid()}.log"
 
 
 class VLLMEngine:
-    """One life of vLLM's engine with one checkpoint's weights at a time."""
+    """One running vLLM engine, with one checkpoint's weights at a time."""
 
     def __init__(self, path: Path, plan: EnginePlan, engine: Any, prompts: "TokenPrompts") -> None:
         self._weights = LoadedWeights(path)
@@ -68,13 +68,13 @@ class VLLMEngine:
 
     @classmethod
     async def launch(cls, path: Path, plan: EnginePlan) -> "VLLMEngine":
-        """Start an engine and see it answer. Raises FatalModelError where it does not."""
+        """Start an engine and check that it answers; raises FatalModelError where it does not."""
         _prepare_environment(plan.log)
         log_start = plan.log.stat().st_size
         try:
-            # vLLM keeps an error of its imports, whose frames would keep what their thread returns
+            # vLLM keeps import errors, whose frames would keep alive what their thread returns
             model_type = await asyncio.to_thread(_checked_type, path)
-            # its checks and its waiting block
+            # starting it blocks
             started = await asyncio.to_thread(_load, path, model_type, plan)
         except FatalModelError:
             raise
@@ -99,7 +99,7 @@ class VLLMEngine:
         return engine
 
     async def generate(self, request: Request) -> Reply:
-        """Generate one turn; raises EngineDiedError where the engine is no more."""
+        """Generate one turn; raises EngineDiedError where the engine has died."""
         self._living()
         loop = asyncio.get_running_loop()
         prompt, images = await loop.run_in_executor(self._preparer, self._prepare, request)
@@ -146,7 +146,7 @@ class VLLMEngine:
         return outputs[-1]
 
     def _living(self) -> Any:
-        """The engine, unless another request that found it dead has ended it already."""
+        """The engine; raises EngineDiedError where it was closed after its death."""
         if self._engine is None:
             raise EngineDiedError("vLLM's engine died", hint=self._log_hint)
         return self._engine
@@ -165,7 +165,7 @@ class VLLMEngine:
         return SamplingParams(
             temperature=asked.temperature,
             presence_penalty=asked.presence_penalty or 0.0,
-            # a greedy reply has no use for a seed, and a batch of seeds costs time
+            # a greedy reply needs no seed, and seeds slow a batch down
             seed=request.seed if asked.temperature else None,
             max_tokens=min(asked.max_tokens, room),
             stop=list(request.stop),
@@ -183,7 +183,7 @@ class VLLMEngine:
         calls: tuple[NativeCall, ...] = ()
         if request.tools:
             text, calls = split_native_calls(text, len(request.messages))
-        # A placeholder that the model wrote has no image: it is no part of the ids.
+        # a placeholder that the model wrote has no image, so it is left out of the ids
         kept = [token for token in said if token not in self._prompts.placeholder_ids]
         finish: FinishReason = "length" if written.finish_reason == "length" else "stop"
         return Reply(
@@ -200,7 +200,7 @@ class VLLMEngine:
         )
 
     async def swap(self, path: Path) -> None:
-        """Take another checkpoint's weights; raises ModelError where that is not sure."""
+        """Load and verify another checkpoint's weights; raises ModelError where that fails."""
         hindrance = self._plan.engine.hindrance()
         if hindrance or not self._plan.reload_weights:
             raise ModelError(hindrance or "weights are not reloaded in this engine")
@@ -212,7 +212,7 @@ class VLLMEngine:
         engine, self._engine = self._engine, None
         if engine is not None:
             await asyncio.to_thread(engine.shutdown)
-            # it would be shut down once more while the interpreter ends, with an error
+            # otherwise it is shut down again at the interpreter's exit, with an error
             del engine
             gc.collect()
 
@@ -236,7 +236,7 @@ class VLLMEngine:
         }
 
     def notes(self) -> tuple[str, ...]:
-        """Settings of the checkpoint that hold where the protocol is silent."""
+        """The settings taken from generation_config.json, to report once."""
         if not self._defaults:
             return ()
         shown = ", ".join(f"{name}={value!r}" for name, value in self._defaults.items())
@@ -244,7 +244,7 @@ class VLLMEngine:
 
 
 def engine_berth(plan: EnginePlan, following: Mapping[Path, Path] | None = None) -> Berth:
-    """Where one engine takes checkpoint after checkpoint."""
+    """A berth with one engine for all checkpoints, one after the other."""
 
     async def launch(path: Path) -> VLLMEngine:
         return await VLLMEngine.launch(path, plan)
@@ -253,7 +253,7 @@ def engine_berth(plan: EnginePlan, following: Mapping[Path, Path] | None = None)
 
 
 def _shown(request: Request) -> list[Any]:
-    """The images of a request in the order of their places in the messages."""
+    """The images of a request in the order in which its messages show them."""
     from medeval.types.trajectory import ImageRef
 
     return [
@@ -265,7 +265,7 @@ def _shown(request: Request) -> list[Any]:
 
 
 def _checked_type(path: Path) -> str:
-    """The model's type, with vLLM imported. Raises FatalModelError where either is amiss."""
+    """The model's type; imports vLLM. Raises FatalModelError where either is unsupported."""
     model_type = str(read_configuration(path).get("model_type"))
     try:
         import vllm.engine.arg_utils
@@ -313,9 +313,9 @@ def _load(path: Path, model_type: str, plan: EnginePlan) -> "tuple[Any, TokenPro
 
 
 def _letting_go(engine: Any) -> Any:
-    """An engine that holds a request's decoded images no longer than it takes to prepare them.
+    """The engine class, changed to free a request's decoded images once they are prepared.
 
-    vLLM's own holds them until the reply is whole: 133 MB for each image of 8K under way.
+    vLLM's own keeps them until the reply is complete: 133 MB for each 8K image in flight.
     """
 
     class Engine(engine):  # type: ignore[misc]
@@ -329,7 +329,7 @@ def _letting_go(engine: Any) -> Any:
 
 
 def _prepare_environment(log: Path) -> None:
-    """Have vLLM, here and in its own processes, write to the log and find the worker's module."""
+    """Make vLLM and its processes write to the log and find the worker's module."""
     log.parent.mkdir(parents=True, exist_ok=True)
     log.touch()
     for name, value in SETTINGS.items():
@@ -367,7 +367,7 @@ def _append(log: Path, line: str) -> None:
 
 
 def engine_plan(given: Mapping[str, Any], log_folder: Path) -> EnginePlan:
-    """An engine from `--model-args`. Raises UsageError naming an argument that is not known."""
+    """The plan of `--model-args`; raises UsageError for an unknown argument."""
     own = ("start_timeout_s", "reload_weights")
     known = [name for name in EngineArguments.names() if name not in SERVER_ALONE]
     for name in given:

@@ -1,9 +1,9 @@
 """Runs a server for as long as its parent lives: `python guard.py SOCKET COMMAND...`.
 
-A program of its own, on the standard library alone. Its standard input is a pipe that the parent
-holds: when that ends, because it was closed or because the parent was killed, so does the server.
-What the server leaves behind of its own processes when it ends is ended with it, and its socket,
-if SOCKET is the path of one and not empty, is removed with the folder around it.
+A separate program that uses only the standard library. Its standard input is a pipe from the
+parent: when the pipe closes, because the parent closed it or was killed, the guard ends the server.
+When the server ends, the guard kills the processes that it left, and removes its socket and the
+socket's folder; an empty SOCKET means that there is none.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ SET_DEATH_SIGNAL = 1
 
 
 def main(socket: str, command: list[str]) -> int:
-    """Run the command; its exit code, 128 and more for one that a signal ended."""
+    """Run the command; return its exit code, or 128 plus the signal that ended it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = subprocess.Popen(
         command,
@@ -38,7 +38,7 @@ def main(socket: str, command: list[str]) -> int:
 
 
 def _prepare() -> None:
-    """In the server before it begins: it hears Ctrl-C again, and ends where the guard is killed."""
+    """Prepare the server's process: restore Ctrl-C, and end it where the guard is killed."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(SET_DEATH_SIGNAL, signal.SIGTERM)
@@ -60,7 +60,7 @@ def _kill_group(server: "subprocess.Popen[bytes]") -> None:
 
 
 def _remove(socket: str) -> None:
-    # the parent may have done so, and a server that failed early made none
+    # the parent may have removed it, and a server that failed early has none
     if socket:
         Path(socket).unlink(missing_ok=True)
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""A server that this process starts, and that ends with it."""
+"""A server process that this process starts, and that ends with it."""
 
 import asyncio
 import contextlib
@@ -17,26 +17,26 @@ from medeval.models.vllm.address import ServerAddress, connector_to
 
 POLL_S = 0.25
 QUESTION_TIMEOUT_S = 10.0
-# Longer than the guard waits before it kills.
+# Longer than the guard's own wait before it kills the server.
 END_TIMEOUT_S = guard.GRACE_S + 10.0
 LOG_TAIL_BYTES = 64 * 2**10
 SHOWN_LINES = 12
 
 
 class EngineDiedError(TransientModelError):
-    """The engine ended while it was needed: what it had not answered may be asked of another."""
+    """The engine died; requests without a reply may be sent to another."""
 
 
 class PortTakenError(FatalModelError):
-    """Another program listens where a server was to."""
+    """Another program listens on the server's port."""
 
 
 class OldServerError(FatalModelError):
-    """A server lacks what it takes to be given another checkpoint's weights in safety."""
+    """A vLLM that is too old to load another checkpoint's weights securely."""
 
 
 class Cause(NamedTuple):
-    """What a server's last words mean, and what helps."""
+    """A pattern in the end of a server's log, with its cause and a hint."""
 
     pattern: str
     cause: str
@@ -44,7 +44,7 @@ class Cause(NamedTuple):
     kind: type[FatalModelError] = FatalModelError
 
 
-# The first that matches counts.
+# The first pattern that matches decides.
 CAUSES = (
     Cause(
         r"No module named '?vllm'?(?:\W|$)",
@@ -84,10 +84,10 @@ CAUSES = (
 
 
 class ServerProcess:
-    """One life of a server on this machine, with its output in a log file.
+    """One running server on this machine, with its output in a log file.
 
-    It is in a session of its own, so that Ctrl-C in a terminal reaches us alone, under a guard
-    that ends it when this process is gone, however that came.
+    It has its own session, so that Ctrl-C in a terminal does not reach it, and runs under a guard
+    that ends it when this process ends for whatever reason.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class ServerProcess:
         log: Path,
         environment: Mapping[str, str],
     ) -> "ServerProcess":
-        """Start a command; the server is not ready yet. Its address goes when it ends."""
+        """Start a command, without waiting until the server is ready."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             log_start = output.tell()
@@ -129,11 +129,11 @@ class ServerProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process runs."""
         return not self.ended.done()
 
     async def await_health(self, timeout_s: float) -> None:
-        """Wait until /health answers. Raises FatalModelError where it ends, or takes too long."""
+        """Wait for /health; raises FatalModelError where the server ends or takes too long."""
         try:
             async with asyncio.timeout(timeout_s), self._session() as session:
                 while not await self._answers(session):
@@ -147,7 +147,7 @@ class ServerProcess:
             ) from None
 
     async def is_healthy(self) -> bool:
-        """Whether it runs and says that it can work."""
+        """Whether the process runs and /health answers."""
         if not self.is_running:
             return False
         async with self._session() as session:
@@ -167,13 +167,13 @@ class ServerProcess:
             return False
 
     def failure(self, what: str) -> FatalModelError:
-        """The error of a server that ended, with the cause that its log tells of."""
+        """The error of a server that ended, with the cause in its log."""
         code = self.ended.result() if self.ended.done() else None
         otherwise = f"exit code {code!r}"
         return explained(f"the server {what}", self.log, self._log_start, otherwise=otherwise)
 
     async def close(self) -> None:
-        """End it, its own processes included."""
+        """End the server and its processes."""
         if self.is_running and self._process.stdin is not None:
             self._process.stdin.close()
         with contextlib.suppress(TimeoutError):
@@ -181,12 +181,12 @@ class ServerProcess:
         if self.is_running:
             self._process.kill()
             await self.ended
-        # a guard that was killed could not
+        # a guard that was killed did not remove the socket
         self._address.clear()
 
 
 def explained(what: str, log: Path, log_start: int, *, otherwise: str) -> FatalModelError:
-    """An error of an engine, with the cause and the help that the end of its log tells of."""
+    """An engine's error, with the cause and the hint that match the end of its log."""
     tail = _tail(log, log_start)
     lines = [line for line in tail.splitlines() if line.strip()][-SHOWN_LINES:]
     shown = "".join(f"\n  {line}" for line in lines) + f"\n  (log: {log})"
@@ -197,7 +197,7 @@ def explained(what: str, log: Path, log_start: int, *, otherwise: str) -> FatalM
 
 
 def _tail(log: Path, start: int) -> str:
-    """The end of a log, at most back to where a life of the server began."""
+    """The end of a log, from the byte `start` at the earliest."""
     try:
         with log.open("rb") as file:
             file.seek(max(start, log.stat().st_size - LOG_TAIL_BYTES))

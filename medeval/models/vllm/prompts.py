@@ -1,4 +1,4 @@
-"""Prompts as token ids for an engine that prepares the images itself."""
+"""Prompts as token ids, for an engine that prepares the images itself."""
 
 import io
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ NO_PATCHES = torch.empty(0)
 
 @dataclass(frozen=True, slots=True)
 class PlacedPrompt:
-    """Ids with one placeholder an image, and what they come to once the engine fills it.
+    """A prompt's ids, with one placeholder per image.
 
-    `n_tokens` counts each image with all its tokens; `sizes` are the images' after the engine's
+    `n_tokens` counts all tokens of each image; `sizes` are the image sizes after the engine's
     processor.
     """
 
@@ -31,7 +31,7 @@ class TokenPrompts(ChatProcessor):
     """A checkpoint's chat template and tokenizer; each image keeps one placeholder."""
 
     def placed(self, prompt: Prompt) -> PlacedPrompt:
-        """A prompt of this processor with the room that its images take."""
+        """A prompt of this processor, with the number of tokens that its images fill."""
         merged = int(self._images.merge_size) ** 2
         filled = sum(one.grid[1] * one.grid[2] // merged - 1 for one in prompt.images)
         return PlacedPrompt(
@@ -52,6 +52,6 @@ class TokenPrompts(ChatProcessor):
 
 
 def lazy_picture(image: EncodedImage) -> Image.Image:
-    """The image as PIL opens it: decoded only where the engine does not know it yet."""
+    """The image, opened by PIL; it is decoded only where the engine has not cached it."""
     picture = Image.open(io.BytesIO(image.data))
     return picture if picture.mode == "RGB" else picture.convert("RGB")

@@ -1,4 +1,4 @@
-"""The weights in a living engine of vLLM, replaced by the next checkpoint's where that is sure."""
+"""Replaces the weights in a running vLLM engine by the next checkpoint's, and verifies them."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -14,41 +14,41 @@ WORKER_EXTENSION = "medeval_vllm_worker.WeightCheck"
 
 
 class Controls(Protocol):
-    """What an engine takes beside requests for replies; vLLM's own engine has these methods."""
+    """The control methods of an engine, as vLLM's own engine has them."""
 
     async def collective_rpc(
         self, method: str, *, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> list[Any]:
-        """What each worker returns from a method."""
+        """Call a method on each worker; return the results."""
         ...
 
     async def reset_mm_cache(self) -> None:
-        """Forget prepared images."""
+        """Clear the cache of prepared images."""
         ...
 
     async def reset_encoder_cache(self) -> None:
-        """Forget encoded images."""
+        """Clear the cache of encoded images."""
         ...
 
     async def reset_prefix_cache(self, *, reset_connector: bool) -> bool:
-        """Forget the states of earlier prompts; False where some are still held.
+        """Clear the cache of earlier prompts; False where some entries remain.
 
-        A connector's are those that were moved out of the engine's own cache.
+        `reset_connector` also clears what was moved out of the engine's own cache.
         """
         ...
 
 
 class LoadedWeights:
-    """Which checkpoint's weights an engine holds, and its kind: what else was read of it."""
+    """The checkpoint whose weights an engine holds, and the hash of its other files (`kinship`)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._kind = kinship(path)
 
     async def replace(self, path: Path, controls: Controls) -> None:
-        """Load another checkpoint's weights in place, compare them with its files, empty caches.
+        """Load another checkpoint's weights, compare them with its files, and clear the caches.
 
-        Raises ModelError where that cannot be done, or where the weights are not the files'.
+        Raises ModelError where that fails, or where the weights differ from the files'.
         """
         if kinship(path) != self._kind:
             raise ModelError("the next checkpoint differs in more than its weights' values")
@@ -63,7 +63,7 @@ class LoadedWeights:
             found = await controls.collective_rpc("medeval_compare_weights", args=(new, old))
             await controls.reset_mm_cache()
             await controls.reset_encoder_cache()
-            # neither cache's blocks say which weights made them; an older vLLM refuses the argument
+            # cached blocks do not record their weights; an older vLLM refuses the argument
             is_reset = await controls.reset_prefix_cache(reset_connector=True)
         except Exception as error:
             raise ModelError(f"weights cannot be reloaded: {error}") from error
@@ -75,13 +75,13 @@ class LoadedWeights:
 def _check(found: Sequence[object], is_reset: bool, *, is_same: bool) -> None:
     wanted = "compared" if is_same else "telling"
     if not any(isinstance(one, Mapping) and one.get(wanted) for one in found):
-        raise ModelError("nothing in memory tells the new weights from the old")
+        raise ModelError("no compared tensor proves that the engine holds the new weights")
     if not is_reset:
-        raise ModelError("the engine did not let go of what it had cached of the old weights")
+        raise ModelError("the engine did not clear what it had cached from the old weights")
 
 
 def with_worker(pythonpath: str) -> str:
-    """A PYTHONPATH on which vLLM's processes find the worker's module as well."""
+    """The PYTHONPATH with the folder of the worker's module added."""
     paths = [path for path in pythonpath.split(os.pathsep) if path]
     folder = str(WORKER_FOLDER)
     return os.pathsep.join(paths if folder in paths else [*paths, folder])

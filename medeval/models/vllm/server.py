@@ -1,12 +1,10 @@
-"""A vLLM server that a run starts, watches and ends, asked through the OpenAI path.
+"""A vLLM server that a run starts, watches and ends; requests go through the OpenAI client.
 
 It listens on a Unix socket in a folder of mode 0700. vLLM reloads weights only in its developers'
-mode, whose `/collective_rpc` calls any method of the workers and asks for no key; on a port of the
-loopback interface every user of the machine could call it, and so could a page in a browser. The
-socket's folder is closed to them by the system, for generation too, with no secret to be kept out
-of command lines and logs and no code of ours in the server's way. A server on a port, because one
-was asked for or because this vLLM has no `--uds`, runs without that mode and starts each
-checkpoint cold.
+mode, whose `/collective_rpc` calls any method of the workers without a key; on a loopback port,
+every user of the machine and any page in their browsers could call it. The socket's folder keeps
+them out, without a secret in command lines or logs. A server on a port, because one is requested
+or because this vLLM has no `--uds`, runs without that mode and starts anew for each checkpoint.
 """
 
 import asyncio
@@ -39,27 +37,26 @@ from medeval.types.trajectory import ImageRef, Message, Text
 
 PYTHON_VARIABLE = "MEDEVAL_VLLM_PYTHON"
 SERVER_MODULE = "vllm.entrypoints.openai.api_server"
-# The name by which the server knows the model, whatever its folder is called.
+# The model's name on the server, whatever its folder is called.
 SERVED_NAME = "model"
 # Another program may take a free port before the server does.
 PORT_TRIES = 3
 WARM_UP_EDGE_PX = 256
 CONTENT_FORMAT = "chat_template_content_format"
-# Under which a server takes more than requests for replies.
+# The environment variable that enables a server's control requests.
 DEVELOPERS_MODE = "VLLM_SERVER_DEV_MODE"
-OLD_SERVER = "this vLLM cannot be given weights where nobody else gets in: it lacks a flag for it"
-ON_A_PORT = "a server on a port, where others get in, is given no weights"
+OLD_SERVER = "this vLLM is too old to reload weights over a private socket"
+ON_A_PORT = "a server on a port, which others can reach, does not reload weights"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerArguments:
-    """How a server is started and asked.
+    """How a server is started and called.
 
-    `python` is a Python that has vLLM, None for the one that MEDEVAL_VLLM_PYTHON names, else our
-    own; `port` None listens on a socket of this user's alone, where `reload_weights` has one
-    server take checkpoint after checkpoint. A server that is not ready after `start_timeout_s` is
-    given up, and so are weights that are not loaded by then. The others are those of any
-    OpenAI-compatible server.
+    `python` is a Python that has vLLM, None for the one in MEDEVAL_VLLM_PYTHON, or else our own.
+    `port` None listens on a private socket, where `reload_weights` uses one server for all
+    checkpoints. A server that is not ready, or has not loaded weights, after `start_timeout_s`
+    seconds is given up. The other arguments are those of any OpenAI-compatible server.
     """
 
     python: str | None = None
@@ -79,10 +76,10 @@ class ServerArguments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerPlan:
-    """A server to be started: its arguments, its log, and whether it is to see a picture first.
+    """How to start a server: its arguments, its log, and whether its first request has an image.
 
-    One that `is_kept` is there for the next checkpoint; `hindrance` says why its weights cannot be
-    replaced even so. One that `is_private` listens where this user alone gets in.
+    With `is_kept`, the server also serves the next checkpoint; `hindrance` says why its weights
+    cannot be replaced, or is None. With `is_private`, it listens on a private socket.
     """
 
     engine: EngineArguments
@@ -95,21 +92,21 @@ class ServerPlan:
 
     @property
     def takes_weights(self) -> bool:
-        """Whether a server is started so that it can be given the next checkpoint's weights."""
+        """Whether the server can load the next checkpoint's weights."""
         return self.is_kept and self.hindrance is None
 
     def on_port(self, hindrance: str) -> "ServerPlan":
-        """The same on a port, where others get in: no weights are taken there."""
+        """The same plan on a port, without reloading weights, for the reason `hindrance`."""
         return replace(self, is_private=False, hindrance=hindrance)
 
     def address(self) -> ServerAddress:
-        """Where one life of a server is to listen."""
+        """A new address for a server."""
         return (
             ServerAddress.private() if self.is_private else ServerAddress.on_port(self.server.port)
         )
 
     def environment(self) -> dict[str, str]:
-        """What a server is started with beside its command line."""
+        """The environment variables of the server."""
         if not self.takes_weights:
             return {**os.environ, DEVELOPERS_MODE: "0"}
         path = with_worker(os.environ.get("PYTHONPATH", ""))
@@ -125,7 +122,7 @@ class ServerPlan:
                 hint=f"name one that has vLLM: --model-args python=PATH or {PYTHON_VARIABLE}",
             )
         extension = ["--worker-extension-cls", WORKER_EXTENSION] if self.takes_weights else []
-        # after the others: what makes it our own server, on this machine, cannot be overridden
+        # last, so that other arguments cannot override model and address
         own = ["--model", str(path), "--served-model-name", SERVED_NAME]
         if address.socket is None:
             own += ["--host", "127.0.0.1", "--port", str(address.port)]
@@ -135,7 +132,7 @@ class ServerPlan:
 
 
 class VLLMServer:
-    """One life of a vLLM server, and a client of it."""
+    """One running vLLM server, and its client."""
 
     def __init__(
         self, path: Path, process: ServerProcess, client: OpenAIModel, plan: ServerPlan
@@ -149,7 +146,7 @@ class VLLMServer:
 
     @classmethod
     async def launch(cls, path: Path, plan: ServerPlan) -> "VLLMServer":
-        """Start a server and see it answer. Raises FatalModelError where it does not."""
+        """Start a server and check that it answers; raises FatalModelError where it does not."""
         tries = PORT_TRIES if plan.server.port is None and not plan.is_private else 1
         for remaining in reversed(range(tries)):
             try:
@@ -185,19 +182,19 @@ class VLLMServer:
         return server
 
     async def _warm_up(self) -> None:
-        """Have the first picture, which takes long, seen before any that counts."""
+        """Send a first request, which takes longer than later ones."""
         try:
             await self.generate(warm_up_request(sees_pictures=self._plan.sees_pictures))
         except EngineDiedError:
             raise self._process.failure("ended at its first request") from None
         except TransientModelError as error:
             raise FatalModelError(
-                f"the server is up, but does not answer: {error.message}",
+                f"the server runs, but does not answer: {error.message}",
                 hint=f"see its log, {str(self._process.log)!r}",
             ) from error
 
     async def generate(self, request: Request) -> Reply:
-        """Generate one turn; raises EngineDiedError as soon as the server is gone."""
+        """Generate one turn; raises EngineDiedError as soon as the server ends."""
         asking = asyncio.create_task(self._client.generate(request))
         try:
             await asyncio.wait({asking, self._process.ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -213,7 +210,7 @@ class VLLMServer:
         try:
             return asking.result()
         except ModelError as error:
-            # another request may have found the server dead, and closed what this one used
+            # another request may have found the server dead and closed the client
             is_gone = self._is_closed or not self._process.is_running
             if is_gone or (
                 isinstance(error, TransientModelError) and not await self._process.is_healthy()
@@ -222,16 +219,16 @@ class VLLMServer:
             raise
 
     def _death(self) -> EngineDiedError:
-        failure = self._process.failure("ended while it was asked")
+        failure = self._process.failure("ended during a request")
         return EngineDiedError(failure.message, hint=failure.hint)
 
     async def swap(self, path: Path) -> None:
-        """Take another checkpoint's weights; raises ModelError where that is not sure."""
+        """Load and verify another checkpoint's weights; raises ModelError where that fails."""
         if not self._plan.takes_weights:
             raise ModelError(self._plan.hindrance or "weights are not reloaded on this server")
         controls = ServerControls(self._process.url, timeout_s=self._plan.server.start_timeout_s)
         await self._weights.replace(path, controls)
-        # what the last checkpoint's client was told by the server is no news of this one
+        # the last checkpoint's client holds notes that do not concern this one
         client = _client(self._process.url, self._plan)
         await client.start()
         await self._client.close()
@@ -249,12 +246,12 @@ class VLLMServer:
         return dict(self._identity)
 
     def notes(self) -> tuple[str, ...]:
-        """What the client tells."""
+        """The client's notes."""
         return self._client.notes()
 
 
 def server_berth(plan: ServerPlan, following: Mapping[Path, Path] | None = None) -> Berth:
-    """Where one server takes checkpoint after checkpoint, or each has a server of its own."""
+    """A berth with one server for all checkpoints, or with one server for each."""
 
     async def launch(path: Path) -> VLLMServer:
         nonlocal plan
@@ -274,7 +271,7 @@ def _client(url: str, plan: ServerPlan) -> OpenAIModel:
     return OpenAIModel(
         model=SERVED_NAME,
         base_url=url,
-        # the server asks for no key, and a hosted one's must not go there
+        # the server needs no key, and must not receive that of a hosted one
         api_key_variable="MEDEVAL_NO_KEY",
         timeout_s=server.timeout_s,
         max_retries=server.max_retries,
@@ -284,7 +281,7 @@ def _client(url: str, plan: ServerPlan) -> OpenAIModel:
 
 
 def _log(plan: ServerPlan, path: Path) -> Path:
-    """The log of a checkpoint's servers; one file a process of ours and a checkpoint."""
+    """The log file of a checkpoint's servers, one per checkpoint and process of medeval."""
     name = "-".join(path.resolve().parts[-3:]).strip("/")
     return plan.log_folder / f"vllm-{name}.{os.getpid()}.log"
 
@@ -303,7 +300,7 @@ def _identity(path: Path, client: OpenAIModel, plan: ServerPlan) -> dict[str, Js
 
 
 def warm_up_request(*, sees_pictures: bool = True) -> Request:
-    """A request for two tokens, with a small picture unless the model sees none."""
+    """A request for two tokens, with a small image if `sees_pictures`."""
     from PIL import Image
 
     edge = WARM_UP_EDGE_PX
@@ -320,11 +317,11 @@ def warm_up_request(*, sees_pictures: bool = True) -> Request:
 def server_plan(
     given: Mapping[str, Any], log_folder: Path, *, flag: str = "--model-args", judges: bool = False
 ) -> ServerPlan:
-    """A server from the arguments of a flag. Raises UsageError naming one that is not known.
+    """The plan of the arguments in `flag`; raises UsageError for an unknown one.
 
-    One that `judges` sees texts alone. Any other gets messages as lists of parts, unless told
-    otherwise: where vLLM finds no loop over the parts in a template, it joins them with line
-    breaks, which no model was trained with.
+    A server that `judges` gets only text. Any other passes messages to the template as lists of
+    parts unless the arguments say otherwise: where vLLM finds no loop over the parts in a template,
+    it joins them with line breaks, which no model was trained with.
     """
     known = [*EngineArguments.names(), *ServerArguments.names()]
     if judges:

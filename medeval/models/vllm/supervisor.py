@@ -1,4 +1,4 @@
-"""An engine that is revived when it dies, and handed on to the next checkpoint."""
+"""An engine that is restarted when it dies, and reused for the next checkpoint."""
 
 import asyncio
 import os
@@ -12,9 +12,9 @@ from medeval.models.base import Reply, Request
 from medeval.models.vllm.process import EngineDiedError
 from medeval.types.sample import JsonValue
 
-# Deaths in a row without a reply between them: the checkpoint or the machine is at fault.
+# After so many deaths without a reply between them, the checkpoint or the machine is at fault.
 MAX_DEATHS_IN_A_ROW = 3
-# Deaths that one request was in flight at: it may be what kills the engine.
+# A request that was in flight at so many deaths may be what kills the engine.
 MAX_DEATHS_OF_A_REQUEST = 3
 
 
@@ -22,11 +22,11 @@ class Engine(Protocol):
     """A running engine with one checkpoint's weights."""
 
     async def generate(self, request: Request) -> Reply:
-        """Generate one turn; raises EngineDiedError where the engine is no more."""
+        """Generate one turn; raises EngineDiedError where the engine has died."""
         ...
 
     async def swap(self, path: Path) -> None:
-        """Take another checkpoint's weights, verified; raises ModelError where it cannot."""
+        """Load and verify another checkpoint's weights; raises ModelError where that fails."""
         ...
 
     async def close(self) -> None:
@@ -34,11 +34,11 @@ class Engine(Protocol):
         ...
 
     def identity(self) -> Mapping[str, JsonValue]:
-        """All that can change a reply, as of a model."""
+        """All that can change a reply, as in `Model.identity`."""
         ...
 
     def notes(self) -> tuple[str, ...]:
-        """What people should be told once."""
+        """Notes to report once."""
         ...
 
 
@@ -46,7 +46,7 @@ Launch = Callable[[Path], Awaitable[Engine]]
 
 
 class Berth:
-    """Where a run's engine waits between two checkpoints, if it is kept.
+    """Starts engines, and with `keep` holds one between two checkpoints.
 
     `following` maps a checkpoint to the next one, whose files are read ahead.
     """
@@ -60,7 +60,7 @@ class Berth:
         self._waiting: Engine | None = None
 
     async def take(self, path: Path) -> tuple[Engine, str | None]:
-        """An engine with a checkpoint's weights, and what people should know of how it came."""
+        """An engine with a checkpoint's weights, and a note to report, or None."""
         waiting, self._waiting = self._waiting, None
         note = None
         if waiting is not None:
@@ -84,21 +84,21 @@ class Berth:
             read_ahead(self._following[path])
 
     async def give(self, engine: Engine) -> None:
-        """Take back an engine whose checkpoint is done."""
+        """Take back an engine whose checkpoint is done, to keep it or to close it."""
         if self._keep and self._waiting is None:
             self._waiting = engine
         else:
             await engine.close()
 
     async def aclose(self) -> None:
-        """End the engine that waits, if one does."""
+        """Close the kept engine, if any."""
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             await waiting.close()
 
 
 class LivingModel:
-    """A checkpoint on an engine that may die: requests in flight are put to the next life.
+    """A checkpoint on an engine that may die: requests in flight are sent to the next engine.
 
     Gives up on a request that was in flight at `MAX_DEATHS_OF_A_REQUEST` deaths, and on the
     checkpoint after `MAX_DEATHS_IN_A_ROW` without a reply between them.
@@ -116,14 +116,14 @@ class LivingModel:
         self._told: list[str] = []
 
     async def start(self) -> None:
-        """Start an engine, or give the last checkpoint's these weights."""
+        """Start an engine, or load the weights into the last checkpoint's."""
         if self._engine is None:
             self._engine, note = await self._berth.take(self._path)
             self._identity = dict(self._engine.identity())
             self._told += [] if note is None else [note]
 
     async def generate(self, request: Request) -> Reply:
-        """Generate one turn, in another life of the engine where this one ends."""
+        """Generate one turn; where the engine dies, generate it on the next one."""
         for _ in range(MAX_DEATHS_OF_A_REQUEST):
             engine = await self._living()
             try:
@@ -135,7 +135,7 @@ class LivingModel:
                 self._deaths_in_a_row = 0
                 return reply
         raise TransientModelError(
-            f"the engine died {MAX_DEATHS_OF_A_REQUEST} times under a request: {death.message}",
+            f"the engine died {MAX_DEATHS_OF_A_REQUEST} times during a request: {death.message}",
             hint=death.hint,
         )
 
@@ -150,7 +150,7 @@ class LivingModel:
             return self._engine
 
     async def _revive(self, dead: Engine, error: EngineDiedError) -> None:
-        """Start the next life, once for all that found this one ended."""
+        """Start the next engine, once for all requests that found the dead one."""
         async with self._reviving:
             if self._engine is not dead:
                 return
@@ -173,7 +173,7 @@ class LivingModel:
                 )
 
     async def close(self) -> None:
-        """Let the engine go: to the next checkpoint, or to its end."""
+        """Give the engine back, to be kept for the next checkpoint or closed."""
         async with self._reviving:
             engine, self._engine = self._engine, None
             if engine is not None:
@@ -181,15 +181,15 @@ class LivingModel:
                 await self._berth.give(engine)
 
     def identity(self) -> Mapping[str, JsonValue]:
-        """What the engine told when it was started."""
+        """The engine's identity when it was started."""
         return dict(self._identity)
 
     def notes(self) -> tuple[str, ...]:
-        """Deaths of the engine, cold starts where a swap failed, and what the engine tells."""
+        """The deaths of the engine, restarts after a failed swap, and the engine's own notes."""
         died = (
             ()
             if not self._deaths
-            else (f"the engine died {self._deaths} times; what was in flight was asked again",)
+            else (f"the engine died {self._deaths} times; requests in flight were sent again",)
         )
         engine = () if self._engine is None else self._engine.notes()
         return tuple(dict.fromkeys((*died, *self._told, *engine)))
@@ -199,7 +199,7 @@ BLOCK_BYTES = 2**23
 
 
 def read_ahead(directory: Path) -> threading.Thread:
-    """Read a checkpoint's weight files in a thread of their own; failures do not matter here."""
+    """Read a checkpoint's weight files into the file cache, in a thread; errors are ignored."""
     thread = threading.Thread(
         target=_read_files, args=(directory,), name="medeval-read-ahead", daemon=True
     )
@@ -208,7 +208,7 @@ def read_ahead(directory: Path) -> threading.Thread:
 
 
 def _read_files(directory: Path) -> None:
-    # one buffer for all: what is read is for the cache alone
+    # the data is discarded: only the system's file cache matters
     buffer = bytearray(BLOCK_BYTES)
     for path in sorted(directory.glob("*.safetensors")):
         try:

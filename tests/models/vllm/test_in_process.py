@@ -150,7 +150,7 @@ def test_what_was_in_flight_when_the_engine_died_is_asked_of_the_next(
     replies, notes = with_model(checkpoint, ask)
     assert [reply.text for reply in replies] == ["blue"] * 6
     assert len(orders.started_with) == 2
-    assert "the engine died 1 times; what was in flight was asked again" in notes
+    assert "the engine died 1 times; requests in flight were sent again" in notes
 
 
 def test_a_request_that_vllm_refuses_leaves_the_engine_alive(
@@ -208,10 +208,13 @@ def test_the_next_checkpoint_of_a_kind_is_loaded_into_the_living_engine(
     ("trouble", "told"),
     [
         ({"compare_error": ValueError("'norm' is not what the file holds")}, "'norm' is not what"),
-        ({"compared": {"compared": 1, "telling": 0}}, "tells the new weights"),
-        ({"compared": {}}, "tells the new weights"),
-        ({"compared": None}, "tells the new weights"),
-        ({"is_reset": False}, "cached of the old weights"),
+        (
+            {"compared": {"compared": 1, "telling": 0}},
+            "proves that the engine holds the new weights",
+        ),
+        ({"compared": {}}, "proves that the engine holds the new weights"),
+        ({"compared": None}, "proves that the engine holds the new weights"),
+        ({"is_reset": False}, "cached from the old weights"),
         ({"knows_connectors": False}, "unexpected keyword argument 'reset_connector'"),
         ({"reload_error": RuntimeError("no method")}, "cannot be reloaded: no method"),
     ],

@@ -114,7 +114,7 @@ def test_what_was_in_flight_when_a_server_died_is_asked_of_the_next(
     replies = ask(started, 8)
     assert all(str(reply).startswith("<answer>") for reply in replies)
     assert lives(folder) == 3
-    assert started.notes() == ("the engine died 2 times; what was in flight was asked again",)
+    assert started.notes() == ("the engine died 2 times; requests in flight were sent again",)
 
 
 def test_a_server_that_runs_on_without_its_engine_is_replaced(
@@ -131,7 +131,7 @@ def test_a_request_that_kills_every_server_is_given_up(checkpoint: Path, stand_i
     stand_in(dies_at=[1, 3, 5])
     (reply,) = ask(model(checkpoint), 1)
     assert isinstance(reply, TransientModelError)
-    assert "died 3 times under a request" in reply.message
+    assert "died 3 times during a request" in reply.message
 
 
 def test_a_server_that_dies_in_a_row_stops_the_checkpoint(

@@ -101,14 +101,14 @@ def test_one_server_takes_checkpoint_after_checkpoint(series: list[Path], stand_
     [
         (
             {"stale": True},
-            "weights cannot be reloaded: '/collective_rpc' was answered 500: 'w' is not new",
+            "weights cannot be reloaded: '/collective_rpc' got status 500: 'w' is not new",
         ),
-        ({"keeps_prefixes": True}, "cached of the old weights"),
-        ({"resets_silently": True}, "cached of the old weights"),
+        ({"keeps_prefixes": True}, "cached from the old weights"),
+        ({"resets_silently": True}, "cached from the old weights"),
         ({"reload_ends": True}, "'/collective_rpc' got no answer"),
-        ({"lacks": ["/collective_rpc"]}, "'/collective_rpc' was answered 404"),
-        ({"lacks": ["/reset_encoder_cache"]}, "'/reset_encoder_cache' was answered 404"),
-        ({"old": True}, "this vLLM cannot be given weights where nobody else gets in"),
+        ({"lacks": ["/collective_rpc"]}, "'/collective_rpc' got status 404"),
+        ({"lacks": ["/reset_encoder_cache"]}, "'/reset_encoder_cache' got status 404"),
+        ({"old": True}, "this vLLM is too old to reload weights over a private socket"),
     ],
 )
 def test_a_reload_that_is_not_sure_is_told_and_made_a_cold_start(
@@ -129,7 +129,7 @@ def test_a_reload_that_is_not_sure_is_told_and_made_a_cold_start(
     [
         ({"quantization": "fp8"}, "quantized weights are not reloaded"),
         ({"engine_args": {"quantization": "fp8"}}, "quantized weights are not reloaded"),
-        ({"port": 0}, "a server on a port, where others get in, is given no weights"),
+        ({"port": 0}, "a server on a port, which others can reach, does not reload weights"),
     ],
 )
 def test_arguments_that_rule_a_reload_out_are_told(
@@ -199,7 +199,7 @@ def test_a_server_that_dies_after_a_reload_comes_back_with_the_weights_it_had_ta
     assert lives(folder) == 2
     assert flag(folder, 1, "--model") == str(series[1])
     assert sweep[1][1].identity()["weights"] != sweep[0][1].identity()["weights"]
-    assert notes(sweep)[1] == ("the engine died 1 times; what was in flight was asked again",)
+    assert notes(sweep)[1] == ("the engine died 1 times; requests in flight were sent again",)
 
 
 def test_a_server_that_died_while_it_waited_is_told_and_replaced(
@@ -303,7 +303,7 @@ def test_a_folder_for_temporary_files_that_takes_no_socket_is_told(
     for is_there in (False, True):
         if is_there:
             deep.mkdir()
-        with pytest.raises(FatalModelError, match="takes no socket for a server") as caught:
+        with pytest.raises(FatalModelError, match="cannot create a server's socket") as caught:
             ServerAddress.private()
         assert {"TMPDIR=FOLDER", "port=PORT"} <= set(str(caught.value.hint).split())
     assert not list(deep.iterdir())

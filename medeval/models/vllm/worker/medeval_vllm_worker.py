@@ -1,7 +1,7 @@
-"""What a worker of vLLM does for medeval beside its own work.
+"""The methods that medeval adds to vLLM's workers.
 
-A module of its own on the standard library, with torch and safetensors where they are used: it is
-imported inside vLLM's processes, by this name, from a folder that holds nothing else.
+vLLM's processes import this module by name, from a folder that holds nothing else. It imports only
+the standard library, and torch and safetensors where they are used.
 """
 
 import os
@@ -15,7 +15,7 @@ ORPHAN_POLL_S = 1.0
 ROWS_COMPARED = 8
 # The part of a tensor's name that vLLM and checkpoints have in common.
 COMMON = re.compile(r"(?:layers|blocks)\.\d+\..*$|embed_tokens\.weight$|patch_embed\..*$")
-# vLLM joins these; the first of each stands at the start of the joined tensor.
+# vLLM joins tensors into these; the one named first begins the joined tensor.
 JOINED = (("q_proj.", "qkv_proj."), ("gate_proj.", "gate_up_proj."))
 
 
@@ -23,15 +23,15 @@ class WeightCheck:
     """Methods that vLLM adds to its workers."""
 
     def medeval_end_with(self, owner: int) -> None:
-        """End the worker when the run's process is gone: a killed run leaves no engine."""
+        """End the worker when the process `owner` ends, so that a killed run leaves no engine."""
         threading.Thread(target=_end_with, args=(owner,), daemon=True).start()
 
     def medeval_pack_weights(self) -> None:
-        """Have layers that compute with a packed copy of their weights pack it anew, on CPUs.
+        """Pack the weights again of layers that compute with a packed copy, on CPUs.
 
         vLLM 0.32 does so for weights that a checkpoint names, but not for an output layer that
-        shares the embedding's: it would go on with the old ones. Raises ValueError where packed
-        weights are part of compiled graphs, which nothing packs anew.
+        shares the embedding's, which would keep the old ones. Raises ValueError where packed
+        weights are part of compiled graphs, which cannot be packed again.
         """
         worker: Any = self
         layers = [one for one in worker.model_runner.get_model().modules() if _is_packed(one)]
@@ -44,9 +44,9 @@ class WeightCheck:
     def medeval_compare_weights(self, new: str, old: str) -> dict[str, int]:
         """Compare rows of the weights in memory with a checkpoint's files.
 
-        `telling` counts the tensors whose rows in the files differ between the two checkpoints,
-        so that they tell the new from the old. Raises ValueError at one that is not the new one's:
-        of several engines side by side, vLLM tells what one returns, but what any of them raises.
+        `telling` counts the compared tensors whose rows differ between the files of the two
+        checkpoints. Raises ValueError at a tensor that differs from the new file: of several
+        parallel engines, vLLM returns the result of one, but raises the error of any.
         """
         model = self.model_runner.get_model()  # type: ignore[attr-defined]
         there = {_common(name): one for name, one in model.named_parameters()}
@@ -65,7 +65,7 @@ class WeightCheck:
                 continue
             held, picked, columns = place
             if not held(rows(name, picked)[..., columns]):
-                raise ValueError(f"{name!r} is not what the checkpoint's file holds")
+                raise ValueError(f"{name!r} differs from the checkpoint's file")
             found["compared"] += 1
             found["telling"] += not held(before.rows(name, picked)[..., columns])
         _check_shared(filter(_is_packed, model.modules()))
@@ -84,7 +84,7 @@ class _Files:
             self._open |= dict.fromkeys(file.keys(), file)
 
     def tensors(self) -> Any:
-        """Each tensor's name, shape, and where rows of it can be had."""
+        """Each tensor's name, its shape, and the function that reads its rows."""
         for name, file in self._open.items():
             yield name, tuple(file.get_slice(name).get_shape()), self.rows
 
@@ -102,9 +102,10 @@ def _common(name: str) -> tuple[bool, str] | None:
 
 
 def _place(name: str, shape: tuple[int, ...], there: Any, rank: int) -> Any:
-    """Whether rows are in memory as a function of them, which rows of the file, and columns.
+    """How to check a tensor: a function that compares rows with memory, the rows, and the columns.
 
-    None where no parameter is known to hold it, or where the engine keeps it in another form.
+    None where no parameter is known to hold the tensor, or where the engine keeps it in another
+    form.
     """
     key = _common(name)
     if key is None:
@@ -136,7 +137,7 @@ def _rows_of(parameter: Any, shape: tuple[int, ...], columns: slice = slice(None
 
 
 def _packed_place(name: str, shape: tuple[int, ...], packed: Any, rank: int) -> Any:
-    """The same for a layer that keeps its weights packed: told by what it makes of an input."""
+    """The same for a layer with packed weights, checked by its output for an input."""
     key = _common(name)
     if key is None or len(shape) != 2 or rank:
         return None
@@ -152,14 +153,14 @@ def _packed_place(name: str, shape: tuple[int, ...], packed: Any, rank: int) -> 
 
 
 def _check_shared(layers: Any) -> None:
-    """Raise ValueError where a layer that kept its weights has packed others."""
+    """Raise ValueError where a layer's packed weights differ from its own."""
     for layer in layers:
         if layer.weight.dim() == 2 and layer.weight.numel():
             picked = _spread(layer.weight.shape[0])
             probe = _probe(layer.weight.shape[1], layer.weight.dtype)
             made = layer.cpu_linear(probe, layer.weight, None)[0]
             if not _makes(layer.weight.detach()[picked], probe, made[picked]):
-                raise ValueError("a layer computes with other weights than it holds")
+                raise ValueError("a layer's packed weights differ from its own")
 
 
 def _probe(n: int, dtype: Any) -> Any:
@@ -169,7 +170,7 @@ def _probe(n: int, dtype: Any) -> Any:
 
 
 def _makes(rows: Any, probe: Any, made: Any) -> bool:
-    """Whether rows of weights make of the probe what a layer made, but for rounding."""
+    """Whether rows of weights give a layer's output for the probe, except for rounding."""
     import torch
 
     rows, at = rows.to(probe.dtype).float(), probe[0].float()
@@ -183,7 +184,7 @@ def _is_packed(layer: Any) -> bool:
 
 
 def _joined(key: tuple[bool, str]) -> tuple[bool, str] | None:
-    """The name of the tensor that vLLM joins one with, which then stands at its start."""
+    """The name of the tensor that vLLM joins this one into, where it comes first; or None."""
     for own, joined in JOINED:
         if own in key[1]:
             return key[0], key[1].replace(own, joined)
@@ -191,7 +192,7 @@ def _joined(key: tuple[bool, str]) -> tuple[bool, str] | None:
 
 
 def _spread(n: int) -> list[int]:
-    """A few of the first n numbers, evenly spread."""
+    """A few evenly spread numbers from 0 to n - 1."""
     return sorted({n * index // ROWS_COMPARED for index in range(ROWS_COMPARED)})
 
 
@@ -214,7 +215,7 @@ def _end_with(owner: int) -> None:
 
 
 def _is_alive(process: int) -> bool:
-    """Whether a process runs; one that ended and that nobody asked about does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         os.kill(process, 0)
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
