@@ -562,7 +562,7 @@ def test_a_setting_that_cannot_be_met_is_told(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there_is_told(tmp_path: Path) -> None:
     path = random_checkpoint(tmp_path, "qwen2_5_vl")
-    with pytest.raises(FatalModelError, match="torch sees no GPU"):
+    with pytest.raises(FatalModelError, match="torch finds no GPU"):
         replies(path, [request()], together=True, device="cuda")
 
 
@@ -606,7 +606,7 @@ def with_template(checkpoint: Path, path: Path, template: str) -> Path:
 
 def test_a_template_that_leaves_images_out_is_told(tiny_checkpoint: Path, tmp_path: Path) -> None:
     path = with_template(tiny_checkpoint, tmp_path / "checkpoint", "{{ messages[0].content }}")
-    with pytest.raises(ModelError, match="has 1 images, but its text 0 places"):
+    with pytest.raises(ModelError, match="has 1 images, but its text has 0 image placeholders"):
         replies(path, [request()], together=True)
 
 
