@@ -78,15 +78,11 @@ class Evaluation:
         try:
             with self.interrupt.covering(self.plan.options.time_limit):
                 async with AsyncExitStack() as stack:
-                    if self.plan.judge_client is not None:
+                    if (client := self.plan.judge_client) is not None:
+                        tell, writer = self.progress.tell, self.writer
+                        at_once = connects_judges
                         await stack.enter_async_context(
-                            opened(
-                                self.plan.judge_client,
-                                self.folder.path,
-                                self.progress.tell,
-                                at_once=connects_judges,
-                                writer=self.writer,
-                            )
+                            opened(client, self.folder.path, tell, at_once=at_once, writer=writer)
                         )
                     async for checkpoint, group in groups:
                         if self.interrupt.reason is None:

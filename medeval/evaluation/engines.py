@@ -16,7 +16,7 @@ from medeval.models.base import Model
 from medeval.models.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
-    from medeval.models.vllm.supervisor import Berth
+    from medeval.models.vllm.supervisor import EngineSlot
 
 # Arguments of engines that have their own flags.
 OWN_FLAGS = frozenset({"model", "base_url", "path", "processor_path", "name"})
@@ -128,33 +128,33 @@ def _server_pool(checkpoint: Checkpoint, urls: Sequence[str], arguments: dict[st
 
 
 def _vllm_server(plan: Plan) -> SharedEngines:
-    from medeval.models.vllm.server import server_berth, server_plan
+    from medeval.models.vllm.server import server_plan, server_slot
 
     _refuse_missing_folders(plan)
     server = server_plan(plan.options.model_args, plan.output_dir / LOGS)
-    return _supervised(plan, lambda following: server_berth(server, following))
+    return _supervised(plan, lambda following: server_slot(server, following))
 
 
 def _vllm(plan: Plan) -> SharedEngines:
-    from medeval.models.vllm.engine import engine_berth, engine_plan
+    from medeval.models.vllm.engine import engine_plan, engine_slot
 
     _refuse_missing_folders(plan)
     engine = engine_plan(plan.options.model_args, plan.output_dir / LOGS)
-    return _supervised(plan, lambda following: engine_berth(engine, following))
+    return _supervised(plan, lambda following: engine_slot(engine, following))
 
 
-def _supervised(plan: Plan, berth: Callable[[Mapping[Path, Path]], "Berth"]) -> SharedEngines:
+def _supervised(plan: Plan, slot: Callable[[Mapping[Path, Path]], "EngineSlot"]) -> SharedEngines:
     """The models of a plan, one after the other on the same engine."""
-    from medeval.models.vllm.supervisor import LivingModel
+    from medeval.models.vllm.supervisor import SupervisedModel
 
     folders = _Folders(plan)
-    shared = berth(dict(pairwise(folders.of(one) for one in plan.all_checkpoints)))
+    shared = slot(dict(pairwise(folders.of(one) for one in plan.all_checkpoints)))
 
     async def end() -> None:
         await shared.aclose()
         folders.clear()
 
-    return SharedEngines(lambda checkpoint: LivingModel(folders.of(checkpoint), shared), end)
+    return SharedEngines(lambda checkpoint: SupervisedModel(folders.of(checkpoint), shared), end)
 
 
 class _Folders:

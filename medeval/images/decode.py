@@ -1,12 +1,10 @@
 """Decodes image files: checks format and size, and returns upright RGB pixels."""
 
-import hashlib
 import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from medeval.errors import DataError
@@ -55,14 +53,6 @@ UNREADABLE: Final = (
     struct.error,
     zlib.error,
 )
-
-
-def code_digest(*names: str) -> str:
-    """The SHA-256 of some modules of this package; call it while they are imported."""
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update((Path(__file__).parent / name).read_bytes())
-    return digest.hexdigest()
 
 
 def decode(data: bytes, name: str) -> "Image.Image":

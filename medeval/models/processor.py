@@ -6,7 +6,6 @@ the video processor, which the stock processor classes require.
 
 import hashlib
 import json
-import random
 import re
 import secrets
 from collections import OrderedDict
@@ -154,11 +153,6 @@ class ChatProcessor:
     def encode(self, text: str) -> tuple[int, ...]:
         """The ids of a text; special tokens in it are recognised, and none are added."""
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def random_text(self, generator: random.Random, n_tokens: int) -> str:
-        """Text of `n_tokens` tokens drawn uniformly from those that are plain text."""
-        plain = range(len(self._tokenizer) - len(self._tokenizer.added_tokens_decoder))
-        return self.decode(generator.choices(plain, k=n_tokens))
 
     def identity(self) -> dict[str, JsonValue]:
         """All that can change a prompt: hashes of template and files, and the image settings."""

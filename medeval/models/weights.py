@@ -150,7 +150,7 @@ OTHER_FILES = ("*.model", "*.tiktoken", "*.py", "added_tokens.json", "params.jso
 IGNORED_ENTRIES = ("_name_or_path", "transformers_version")
 
 
-def kinship(directory: Path) -> str:
+def architecture_hash(directory: Path) -> str:
     """A hash that is equal for checkpoints that differ only in the values of their weights.
 
     Covers config.json, the names, shapes and types of all tensors, and the files of the tokenizer,

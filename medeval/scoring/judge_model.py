@@ -281,8 +281,8 @@ def _serve_client(
 
     Raises UsageError where there is no such folder, or where the server does not know an argument.
     """
-    from medeval.models.vllm.server import server_berth, server_plan
-    from medeval.models.vllm.supervisor import LivingModel
+    from medeval.models.vllm.server import server_plan, server_slot
+    from medeval.models.vllm.supervisor import SupervisedModel
 
     name, separator, given = model.partition("=")
     folder = Path(given if separator else model).resolve()
@@ -300,5 +300,5 @@ def _serve_client(
         name if separator else folder.name,
         None,
         max_calls=max_calls,
-        serve=lambda logs: LivingModel(folder, server_berth(plan(logs))),
+        serve=lambda logs: SupervisedModel(folder, server_slot(plan(logs))),
     )

@@ -6,6 +6,7 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -104,6 +105,7 @@ def test_a_time_limit_drains_and_exits_with_3(
     serve: Serve,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    import_module("openai")  # it takes longer than the limit
     server = serve(StubServer(latency_s=0.2))
     asked = arguments(tmp_path, server)
     assert medeval_main(*asked, "--time-limit", 0.5) == 3

@@ -31,7 +31,7 @@ from medeval.evaluation.run import carry_out
 from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.checkpoints import Checkpoint
 from medeval.models.vllm.engine import EnginePlan, VLLMEngine, engine_plan
-from medeval.models.vllm.supervisor import Berth, LivingModel
+from medeval.models.vllm.supervisor import EngineSlot, SupervisedModel
 from recipes.demo_series.checkpoints import Architecture, build_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,7 +120,7 @@ class Bench:
 class Scripted:
     """A living model whose first turn with a tool becomes a call; passes are timed around it."""
 
-    def __init__(self, model: LivingModel, bench: Bench) -> None:
+    def __init__(self, model: SupervisedModel, bench: Bench) -> None:
         self._model = model
         self._bench = bench
         self._first: tuple[float, float] | None = None
@@ -264,17 +264,17 @@ def plan(
 
 
 def opener(
-    engine: EnginePlan, bench: Bench, kind: type[VLLMEngine], wrap: Callable[[LivingModel], Any]
+    engine: EnginePlan, bench: Bench, kind: type[VLLMEngine], wrap: Callable[[SupervisedModel], Any]
 ) -> SharedEngines:
     async def launch(path: Path) -> VLLMEngine:
         return await kind.launch(path, engine)
 
-    berth = Berth(launch, keep=engine.reload_weights)
+    slot = EngineSlot(launch, keep=engine.reload_weights)
 
     def opened(checkpoint: Checkpoint) -> Any:
-        return wrap(LivingModel(Path(checkpoint.location), berth))
+        return wrap(SupervisedModel(Path(checkpoint.location), slot))
 
-    return SharedEngines(opened, berth.aclose)
+    return SharedEngines(opened, slot.aclose)
 
 
 def share(folder: Path, n_samples: int) -> None:

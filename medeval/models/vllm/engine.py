@@ -24,7 +24,7 @@ from medeval.models.vllm.arguments import SERVER_ALONE, EngineArguments
 from medeval.models.vllm.process import EngineDiedError, explained
 from medeval.models.vllm.reload import WORKER_EXTENSION, WORKER_FOLDER, LoadedWeights, with_worker
 from medeval.models.vllm.server import warm_up_request
-from medeval.models.vllm.supervisor import Berth
+from medeval.models.vllm.supervisor import EngineSlot
 from medeval.models.weights import kept_file_hashes, read_configuration, weight_fingerprint
 from medeval.tools.calls.find import ends_at_stop
 from medeval.types.sample import JsonValue
@@ -243,13 +243,13 @@ class VLLMEngine:
         return (f"from generation_config.json, where the protocol is silent: {shown}",)
 
 
-def engine_berth(plan: EnginePlan, following: Mapping[Path, Path] | None = None) -> Berth:
-    """A berth with one engine for all checkpoints, one after the other."""
+def engine_slot(plan: EnginePlan, following: Mapping[Path, Path] | None = None) -> EngineSlot:
+    """A slot with one engine for all checkpoints, one after the other."""
 
     async def launch(path: Path) -> VLLMEngine:
         return await VLLMEngine.launch(path, plan)
 
-    return Berth(launch, keep=plan.reload_weights, following=following)
+    return EngineSlot(launch, keep=plan.reload_weights, following=following)
 
 
 def _shown(request: Request) -> list[Any]:

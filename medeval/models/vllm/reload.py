@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from medeval.errors import ModelError
 from medeval.models.vllm.arguments import QUANTIZED
-from medeval.models.weights import is_quantized, kinship, weight_fingerprint
+from medeval.models.weights import architecture_hash, is_quantized, weight_fingerprint
 
 WORKER_FOLDER = Path(__file__).parent / "worker"
 WORKER_EXTENSION = "medeval_vllm_worker.WeightCheck"
@@ -39,18 +39,18 @@ class Controls(Protocol):
 
 
 class LoadedWeights:
-    """The checkpoint whose weights an engine holds, and the hash of its other files (`kinship`)."""
+    """The checkpoint whose weights an engine holds, with its `architecture_hash`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._kind = kinship(path)
+        self._kind = architecture_hash(path)
 
     async def replace(self, path: Path, controls: Controls) -> None:
         """Load another checkpoint's weights, compare them with its files, and clear the caches.
 
         Raises ModelError where that fails, or where the weights differ from the files'.
         """
-        if kinship(path) != self._kind:
+        if architecture_hash(path) != self._kind:
             raise ModelError("the next checkpoint differs in more than its weights' values")
         if is_quantized(path):
             raise ModelError(QUANTIZED)

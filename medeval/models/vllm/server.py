@@ -30,7 +30,7 @@ from medeval.models.vllm.process import (
     ServerProcess,
 )
 from medeval.models.vllm.reload import WORKER_EXTENSION, LoadedWeights, with_worker
-from medeval.models.vllm.supervisor import Berth
+from medeval.models.vllm.supervisor import EngineSlot
 from medeval.models.weights import kept_file_hashes, weight_fingerprint
 from medeval.types.sample import JsonValue
 from medeval.types.trajectory import ImageRef, Message, Text
@@ -250,8 +250,8 @@ class VLLMServer:
         return self._client.notes()
 
 
-def server_berth(plan: ServerPlan, following: Mapping[Path, Path] | None = None) -> Berth:
-    """A berth with one server for all checkpoints, or with one server for each."""
+def server_slot(plan: ServerPlan, following: Mapping[Path, Path] | None = None) -> EngineSlot:
+    """A slot with one server for all checkpoints, or with one server for each."""
 
     async def launch(path: Path) -> VLLMServer:
         nonlocal plan
@@ -263,7 +263,7 @@ def server_berth(plan: ServerPlan, following: Mapping[Path, Path] | None = None)
             plan = plan.on_port(OLD_SERVER)
             return await VLLMServer.launch(path, plan)
 
-    return Berth(launch, keep=plan.is_kept, following=following)
+    return EngineSlot(launch, keep=plan.is_kept, following=following)
 
 
 def _client(url: str, plan: ServerPlan) -> OpenAIModel:

@@ -45,7 +45,7 @@ class Engine(Protocol):
 Launch = Callable[[Path], Awaitable[Engine]]
 
 
-class Berth:
+class EngineSlot:
     """Starts engines, and with `keep` holds one between two checkpoints.
 
     `following` maps a checkpoint to the next one, whose files are read ahead.
@@ -97,16 +97,16 @@ class Berth:
             await waiting.close()
 
 
-class LivingModel:
+class SupervisedModel:
     """A checkpoint on an engine that may die: requests in flight are sent to the next engine.
 
     Gives up on a request that was in flight at `MAX_DEATHS_OF_A_REQUEST` deaths, and on the
     checkpoint after `MAX_DEATHS_IN_A_ROW` without a reply between them.
     """
 
-    def __init__(self, path: Path, berth: Berth) -> None:
+    def __init__(self, path: Path, slot: EngineSlot) -> None:
         self._path = path
-        self._berth = berth
+        self._slot = slot
         self._engine: Engine | None = None
         self._reviving = asyncio.Lock()
         self._deaths = 0
@@ -118,7 +118,7 @@ class LivingModel:
     async def start(self) -> None:
         """Start an engine, or load the weights into the last checkpoint's."""
         if self._engine is None:
-            self._engine, note = await self._berth.take(self._path)
+            self._engine, note = await self._slot.take(self._path)
             self._identity = dict(self._engine.identity())
             self._told += [] if note is None else [note]
 
@@ -165,7 +165,7 @@ class LivingModel:
                 )
                 return
             try:
-                self._engine, _ = await self._berth.take(self._path)
+                self._engine, _ = await self._slot.take(self._path)
             except ModelError as failure:
                 self._broken = FatalModelError(
                     f"the engine died and did not start again: {failure.message}",
@@ -178,7 +178,7 @@ class LivingModel:
             engine, self._engine = self._engine, None
             if engine is not None:
                 self._told += engine.notes()
-                await self._berth.give(engine)
+                await self._slot.give(engine)
 
     def identity(self) -> Mapping[str, JsonValue]:
         """The engine's identity when it was started."""

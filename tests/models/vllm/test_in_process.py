@@ -20,8 +20,8 @@ from medeval.evaluation.plan import resolve
 from medeval.evaluation.plan_file import read_options
 from medeval.models.base import Reply
 from medeval.models.processor import ChatProcessor
-from medeval.models.vllm.engine import engine_berth, engine_plan
-from medeval.models.vllm.supervisor import Berth, LivingModel
+from medeval.models.vllm.engine import engine_plan, engine_slot
+from medeval.models.vllm.supervisor import EngineSlot, SupervisedModel
 from medeval.models.weights import read_configuration
 from medeval.tools.base import ToolSchema
 from medeval.types.trajectory import Message, Text
@@ -53,17 +53,17 @@ def orders(monkeypatch: pytest.MonkeyPatch, processor: ChatProcessor) -> Orders:
 
 
 def with_model(
-    checkpoint: Path, ask: Callable[[LivingModel], Coroutine[Any, Any, Any]], **arguments: Any
+    checkpoint: Path, ask: Callable[[SupervisedModel], Coroutine[Any, Any, Any]], **arguments: Any
 ) -> Any:
     async def run() -> Any:
-        berth = engine_berth(engine_plan(arguments, checkpoint.parent / "logs"))
-        model = LivingModel(checkpoint, berth)
+        slot = engine_slot(engine_plan(arguments, checkpoint.parent / "logs"))
+        model = SupervisedModel(checkpoint, slot)
         await model.start()
         try:
             return await ask(model)
         finally:
             await model.close()
-            await berth.aclose()
+            await slot.aclose()
 
     return asyncio.run(run())
 
@@ -88,7 +88,7 @@ def test_a_prompt_has_one_placeholder_an_image_and_each_image_its_hash(
 
 
 def test_a_later_turn_extends_the_ids_of_the_last(checkpoint: Path, orders: Orders) -> None:
-    async def talk(model: LivingModel) -> None:
+    async def talk(model: SupervisedModel) -> None:
         first = request("What is it?")
         reply = await model.generate(first)
         more = (
@@ -143,7 +143,7 @@ def test_what_was_in_flight_when_the_engine_died_is_asked_of_the_next(
 ) -> None:
     orders.dies_at = {3}
 
-    async def ask(model: LivingModel) -> tuple[list[Reply], tuple[str, ...]]:
+    async def ask(model: SupervisedModel) -> tuple[list[Reply], tuple[str, ...]]:
         replies = await asyncio.gather(*(model.generate(request(f"{n}?")) for n in range(6)))
         return replies, model.notes()
 
@@ -171,16 +171,16 @@ def kin(checkpoint: Path, folder: Path, *, seed: int = 5) -> Path:
     return other
 
 
-def one_after_the_other(*checkpoints: Path, **arguments: Any) -> list[LivingModel]:
-    async def run() -> list[LivingModel]:
+def one_after_the_other(*checkpoints: Path, **arguments: Any) -> list[SupervisedModel]:
+    async def run() -> list[SupervisedModel]:
         logs = checkpoints[0].parent / "logs"
-        berth = engine_berth(engine_plan(arguments, logs), {checkpoints[0]: checkpoints[1]})
-        models = [LivingModel(one, berth) for one in checkpoints]
+        slot = engine_slot(engine_plan(arguments, logs), {checkpoints[0]: checkpoints[1]})
+        models = [SupervisedModel(one, slot) for one in checkpoints]
         for model in models:
             await model.start()
             await model.generate(request())
             await model.close()
-        await berth.aclose()
+        await slot.aclose()
         return models
 
     return asyncio.run(run())
@@ -345,7 +345,7 @@ def test_a_processor_from_elsewhere_is_seen_as_the_checkpoints_own(
     assert not linked.exists()
 
 
-def test_a_berth_that_keeps_nothing_ends_what_it_is_given() -> None:
+def test_a_slot_that_keeps_nothing_ends_what_it_is_given() -> None:
     class Noted:
         closed = False
 
@@ -357,7 +357,7 @@ def test_a_berth_that_keeps_nothing_ends_what_it_is_given() -> None:
 
     async def give() -> bool:
         engine: Any = Noted()
-        await Berth(launch).give(engine)
+        await EngineSlot(launch).give(engine)
         return bool(engine.closed)
 
     assert asyncio.run(give())

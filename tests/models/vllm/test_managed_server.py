@@ -22,8 +22,8 @@ from medeval.evaluation.plan import resolve
 from medeval.evaluation.plan_file import read_options
 from medeval.models.vllm import supervisor as living
 from medeval.models.vllm.address import ServerAddress
-from medeval.models.vllm.server import server_berth, server_plan
-from medeval.models.vllm.supervisor import LivingModel
+from medeval.models.vllm.server import server_plan, server_slot
+from medeval.models.vllm.supervisor import SupervisedModel
 from tests.managed_servers import Orders, flag, lives, server_pid, write_checkpoint
 from tests.medeval_processes import MedevalMain
 from tests.small_benchmark import scripted, write_benchmark, write_pair
@@ -38,16 +38,16 @@ def checkpoint(tmp_path: Path) -> Path:
     return write_checkpoint(tmp_path / "checkpoint")
 
 
-def model(checkpoint: Path, **arguments: Any) -> LivingModel:
+def model(checkpoint: Path, **arguments: Any) -> SupervisedModel:
     given = {"max_retries": 1, "retry_wait_s": 0.05, "start_timeout_s": 30, **arguments}
-    return LivingModel(checkpoint, server_berth(server_plan(given, checkpoint.parent / "logs")))
+    return SupervisedModel(checkpoint, server_slot(server_plan(given, checkpoint.parent / "logs")))
 
 
 def logs(checkpoint: Path) -> list[Path]:
     return list((checkpoint.parent / "logs").iterdir())
 
 
-def ask(model: LivingModel, n: int) -> list[str | BaseException]:
+def ask(model: SupervisedModel, n: int) -> list[str | BaseException]:
     """What a model replies to n requests at once; started and closed."""
 
     async def asked() -> list[Any]:
@@ -60,7 +60,7 @@ def ask(model: LivingModel, n: int) -> list[str | BaseException]:
             return [getattr(reply, "text", reply) for reply in replies]
         finally:
             await model.close()
-            await model._berth.aclose()
+            await model._slot.aclose()
 
     return asyncio.run(asked())
 

@@ -23,8 +23,8 @@ from medeval.models.openai.client import OpenAIModel
 from medeval.models.vllm import address as server_address
 from medeval.models.vllm.address import LONGEST_SOCKET_PATH, ServerAddress
 from medeval.models.vllm.controls import ServerControls
-from medeval.models.vllm.server import server_berth, server_plan
-from medeval.models.vllm.supervisor import LivingModel
+from medeval.models.vllm.server import server_plan, server_slot
+from medeval.models.vllm.supervisor import SupervisedModel
 from tests.managed_servers import Orders, command, flag, lives, server_pid, write_checkpoint
 from tests.medeval_processes import MedevalMain
 from tests.small_benchmark import write_benchmark, write_pair
@@ -47,12 +47,12 @@ def swept(
     between: Callable[[], object] = lambda: None,
     **arguments: Any,
 ) -> list[tuple[str, Model]]:
-    """What each checkpoint says, one after the other on one berth, and its model."""
+    """What each checkpoint says, one after the other on one slot, and its model."""
 
     async def run() -> list[tuple[str, Model]]:
         plan = server_plan({**QUICK, **arguments}, checkpoints[0].parent / "logs")
-        berth = server_berth(plan)
-        models = [LivingModel(one, berth) for one in checkpoints]
+        slot = server_slot(plan)
+        models = [SupervisedModel(one, slot) for one in checkpoints]
         said = []
         try:
             for model in models:
@@ -63,7 +63,7 @@ def swept(
                     await model.close()
                 between()
         finally:
-            await berth.aclose()
+            await slot.aclose()
         return list(zip(said, models, strict=True))
 
     return asyncio.run(run())
@@ -365,8 +365,8 @@ def test_the_next_checkpoint_is_read_ahead_while_a_server_has_another(
 
     async def run() -> None:
         plan = server_plan(QUICK, series[0].parent / "logs")
-        berth = server_berth(plan, {series[0]: series[1]})
-        model = LivingModel(series[0], berth)
+        slot = server_slot(plan, {series[0]: series[1]})
+        model = SupervisedModel(series[0], slot)
         await model.start()
         try:
             async with asyncio.timeout(60):
@@ -374,7 +374,7 @@ def test_the_next_checkpoint_is_read_ahead_while_a_server_has_another(
                     await asyncio.sleep(0.05)
         finally:
             await model.close()
-            await berth.aclose()
+            await slot.aclose()
 
     asyncio.run(run())
 

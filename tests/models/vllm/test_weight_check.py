@@ -14,7 +14,7 @@ import pytest
 from medeval.errors import FatalModelError
 from medeval.models.vllm import reload
 from medeval.models.vllm.supervisor import read_ahead
-from medeval.models.weights import kinship, with_processor
+from medeval.models.weights import architecture_hash, with_processor
 from tests.engine_stand_in import Orders, install
 
 torch = pytest.importorskip("torch")
@@ -268,22 +268,22 @@ def test_a_worker_ends_with_the_run_that_owns_it(tmp_path: Path) -> None:
 
 
 def test_kin_differ_in_the_values_of_weights_alone(new: Path, old: Path) -> None:
-    assert kinship(new) == kinship(old)
+    assert architecture_hash(new) == architecture_hash(old)
     (new / "config.json").write_text('{"model_type": "qwen2_5_vl", "_name_or_path": "x"}')
-    assert kinship(new) == kinship(old)
+    assert architecture_hash(new) == architecture_hash(old)
     (new / "chat_template.jinja").write_text("{{ messages }}")
-    assert kinship(new) != kinship(old)
+    assert architecture_hash(new) != architecture_hash(old)
 
 
 def test_other_shapes_are_another_kind(new: Path, old: Path) -> None:
     save_file({"weight": torch.zeros(3)}, new / "model.safetensors")
-    assert kinship(new) != kinship(old)
+    assert architecture_hash(new) != architecture_hash(old)
 
 
 def test_a_damaged_file_is_named(new: Path) -> None:
     (new / "model.safetensors").write_bytes(b"\x08" + bytes(7) + b"not json")
     with pytest.raises(FatalModelError, match="is not a safetensors file"):
-        kinship(new)
+        architecture_hash(new)
 
 
 def test_a_folder_without_a_processor_is_refused(new: Path, old: Path, tmp_path: Path) -> None:
