@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from medeval.analysis.report import Analysis
 
-
 EXPLANATION = """\
 A training run of a real architecture (Qwen2.5-VL, 1.1 million parameters), shipped with medeval.
 The model first learned to name the colour inside a marker, without tools: step 0. Then it learned

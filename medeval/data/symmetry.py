@@ -18,7 +18,7 @@ from medeval.types.sample import ImageSource, Sample
 if TYPE_CHECKING:
     from PIL import Image
 
-Turn = Literal[
+Symmetry = Literal[
     "upright",
     "rotate_90",
     "rotate_180",
@@ -28,7 +28,7 @@ Turn = Literal[
     "transpose",
     "transverse",
 ]
-TURNS: Final[tuple[Turn, ...]] = (
+TURNS: Final[tuple[Symmetry, ...]] = (
     "rotate_90",
     "rotate_180",
     "rotate_270",
@@ -39,7 +39,7 @@ TURNS: Final[tuple[Turn, ...]] = (
 )
 
 
-def drawn_turn(seed: str, name: str) -> Turn:
+def drawn_turn(seed: str, name: str) -> Symmetry:
     """One of the seven turns other than `upright`, equally likely, by the sha256 of `seed|name`.
 
     >>> drawn_turn("a seed", "49153") == drawn_turn("a seed", "49153")
@@ -50,7 +50,7 @@ def drawn_turn(seed: str, name: str) -> Turn:
     return TURNS[int.from_bytes(digest[:8]) % len(TURNS)]
 
 
-def turned(sample: Sample, turn: Turn) -> Sample:
+def turned(sample: Sample, turn: Symmetry) -> Sample:
     """The sample with its images turned; the turn becomes its transform and its group.
 
     An `upright` image is decoded and encoded like the others, so that only the orientation
@@ -67,19 +67,19 @@ def turned(sample: Sample, turn: Turn) -> Sample:
     )
 
 
-def turned_image(image: ImageSource, turn: Turn) -> ImageSource:
+def turned_image(image: ImageSource, turn: Symmetry) -> ImageSource:
     """The turned image, a PNG that is encoded each time it is read."""
     read: Callable[[], bytes] = partial(_turned_png, image, turn)
     return ImageSource(name=f"{image.name} ({turn})", read=read)
 
 
-def _turned_png(image: ImageSource, turn: Turn) -> bytes:
+def _turned_png(image: ImageSource, turn: Symmetry) -> bytes:
     picture = prepare(image.read(), name=image.name)
     with decoding_budget().taken(picture.raw.area_px):
         return png_of(_turned_pixels(picture.pixels(), turn))
 
 
-def _turned_pixels(pixels: "Image.Image", turn: Turn) -> "Image.Image":
+def _turned_pixels(pixels: "Image.Image", turn: Symmetry) -> "Image.Image":
     from PIL import Image
 
     # PIL names a rotation by its angle counter-clockwise.

@@ -14,13 +14,13 @@ from medeval.evaluation.plan import Plan
 from medeval.evaluation.plan_file import Backend
 from medeval.models.base import Model
 from medeval.models.checkpoints import Checkpoint
+from medeval.store.keys import LOGS
 
 if TYPE_CHECKING:
     from medeval.models.vllm.supervisor import EngineSlot
 
 # Arguments of engines that have their own flags.
 OWN_FLAGS = frozenset({"model", "base_url", "path", "processor_path", "name"})
-LOGS = "logs"
 # The default of the client of a single server.
 MAX_RETRIES = 5
 # Samples in flight without --concurrency. The transformers engine needs many, to fill batches with

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from PIL import Image
     from PIL.ImageFile import ImageFile
 
-
 # Bytes that Pillow takes for an RGB pixel.
 DECODED_BYTES: Final = 4
 

@@ -47,7 +47,6 @@ OBSERVED_PLACEHOLDERS = frozenset(
     }
 )
 
-
 FENCE = "```"
 
 # The placeholder for the sample's first image, shown once more.

@@ -22,7 +22,6 @@ _ANSWER = re.compile(r"</?answer>", re.IGNORECASE)
 # An escaped brace is matched too, so that it does not count as a brace.
 _BRACES = re.compile(r"(?P<boxed>\\boxed\s*\{)|\\[{}]|(?P<open>\{)|(?P<close>\})")
 
-
 TextRule: TypeAlias = Literal[
     "answer_tag",
     "boxed",

@@ -16,6 +16,7 @@ from medeval.scoring.grade import judge_identity
 from medeval.scoring.judge import Judge
 from medeval.scoring.judge_prompt import Inquiry
 from medeval.scoring.judge_replies import JudgeReplies, JudgeReplyRecord, file_name, reply_key
+from medeval.store.keys import LOGS
 from medeval.types.definition import Loaded
 from medeval.types.sample import JsonValue
 from medeval.types.trajectory import Message, Role, Text, Usage
@@ -29,7 +30,6 @@ SEED = 42
 # Arguments of OpenAIModel that have command-line flags of their own.
 OWN_FLAGS = frozenset({"model", "base_url", "api_key_variable", "name"})
 JudgeBackend = Literal["openai", "vllm-server"]
-LOGS = "logs"
 # The server counts as down after so many failures in a row, each after the model's own retries.
 MAX_FAILURES_IN_A_ROW = 20
 

@@ -120,3 +120,5 @@ class OutcomeKey:
 
 # The series of a shared baseline, which is step 0 of every other series.
 BASELINE = "baseline"
+# The folder of engines' logs in a run folder.
+LOGS = "logs"

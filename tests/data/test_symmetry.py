@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from medeval.data.symmetry import TURNS, Turn, drawn_turn, turned, turned_image
+from medeval.data.symmetry import TURNS, Symmetry, drawn_turn, turned, turned_image
 from medeval.types.geometry import RELATIVE, Box
 from medeval.types.sample import ImageSource, Sample
 
@@ -48,7 +48,9 @@ PAGE = [[1, 2, 3], [4, 5, 6]]
         ("transverse", [[6, 3], [5, 2], [4, 1]]),
     ],
 )
-def test_a_turn_moves_pixels_clockwise_and_by_name(turn: Turn, expected: list[list[int]]) -> None:
+def test_a_turn_moves_pixels_clockwise_and_by_name(
+    turn: Symmetry, expected: list[list[int]]
+) -> None:
     assert pixels(turned_image(source(PAGE), turn)) == expected
 
 

@@ -29,6 +29,7 @@ from medeval.analysis.med.curves import Curve, Floats
 from medeval.analysis.med.outcomes import Step
 from medeval.analysis.statistics.intervals import Stratum, moments
 from medeval.analysis.statistics.rate import critical_value
+from medeval.store.keys import BASELINE
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.trajectory import CallStatus
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 CALLED_IN, COUNTS_IN = 0.8, 1.2
 MOST_TOOLS = 4
 OTHER = "other"
-BASELINE = "baseline"
 STATUSES: tuple[CallStatus, ...] = get_args(CallStatus)
 RECORDED = ("attempted", "executed", "observed")
 LOOKS = (

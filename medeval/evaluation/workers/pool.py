@@ -28,8 +28,8 @@ from medeval.evaluation.workers.devices import devices_of, worker_environment
 from medeval.evaluation.workers.messages import WorkerMessage, pass_on
 from medeval.models.checkpoints import Checkpoint
 from medeval.store.files import make_folder
+from medeval.store.keys import LOGS
 
-LOGS = "logs"
 # A checkpoint is given up after this many lost workers, in a row without a new trajectory or in
 # all: it would end the other workers too.
 MAX_LOST_IN_A_ROW = 2

@@ -21,7 +21,6 @@ from medeval.errors import TransientModelError, UsageError
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-
 CONNECT_TIMEOUT_S = 30.0
 # uvicorn, under vLLM and SGLang, closes a connection after 5 idle seconds: be first.
 KEEP_ALIVE_S = 4.0

@@ -15,14 +15,14 @@ from medeval.analysis.process.orientation import (
     orientation,
     product,
 )
-from medeval.data.symmetry import TURNS, Turn, _turned_pixels
+from medeval.data.symmetry import TURNS, Symmetry, _turned_pixels
 from medeval.tools.base import ToolContext
 from medeval.tools.rotate_flip import flip, rotate
 from medeval.types.geometry import IDENTITY, Affine
 from tests.tools.numbered import numbered
 
-TURNS_AND_UPRIGHT: tuple[Turn, ...] = (*TURNS, "upright")
-UNDOING: dict[Turn, tuple[tuple[str, object], ...]] = {
+TURNS_AND_UPRIGHT: tuple[Symmetry, ...] = (*TURNS, "upright")
+UNDOING: dict[Symmetry, tuple[tuple[str, object], ...]] = {
     "upright": (),
     "rotate_90": (("rotate", 270),),
     "rotate_180": (("flip", "horizontal"), ("flip", "vertical")),
@@ -39,7 +39,7 @@ def test_there_is_an_element_for_each_turn_of_a_benchmark() -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), list(pairs(TURNS_AND_UPRIGHT, TURNS_AND_UPRIGHT)))
-def test_products_are_what_pixels_do(first: Turn, second: Turn) -> None:
+def test_products_are_what_pixels_do(first: Symmetry, second: Symmetry) -> None:
     marked = Image.frombytes("L", (2, 3), bytes(range(6)))
     both = _turned_pixels(_turned_pixels(marked, first), second)
     found = product(ELEMENTS[second], ELEMENTS[first])
