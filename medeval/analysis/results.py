@@ -15,7 +15,7 @@ from medeval.analysis.summary import CellName, CellSummary, Tally, summarize, su
 from medeval.errors import RecordError
 from medeval.store.keys import BASELINE
 from medeval.store.run_folder import CellFolder, CellKey, RunFolder
-from medeval.store.shards import asked_of
+from medeval.store.shards import n_asked
 from medeval.types.run import RunRecord
 
 
@@ -187,7 +187,7 @@ def _expected(cell: CellFolder, record: RunRecord, n_samples: int, n_done: int) 
     """
     begun = cell.record()
     entries = [record.sessions[-1].plan] if begun is None else begun.recorded
-    asked = asked_of(entries, n_samples)
+    asked = n_asked(entries, n_samples)
     failed = {(failure.sample_id, failure.repeat) for failure in cell.failures()}
     done = cell.done() if failed else ()
     return max(asked, n_done + sum(key not in done for key in failed))

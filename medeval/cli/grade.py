@@ -63,7 +63,7 @@ def grade_command(
     n_before = _n_judge_failures(folder)
     how = RegradeSettings(
         client=client,
-        places=options.judge_concurrency,
+        concurrency=options.judge_concurrency,
         again=again,
         tell=lambda message: click.echo(message, err=True),
     )

@@ -38,7 +38,7 @@ def score_command(ctx: click.Context, /, predictions: IO[bytes], judge: str, **_
     client = judge_client(options)
     loaded = ready_judge(load(judge, Judge), client)
     lines = read_objects(predictions, skip_blank=False)
-    scored = score_lines(lines, loaded, client=client, places=options.judge_concurrency)
+    scored = score_lines(lines, loaded, client=client, concurrency=options.judge_concurrency)
     n_lines = n_failed = 0
     for line in scored:
         n_lines += 1

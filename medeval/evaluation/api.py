@@ -98,5 +98,5 @@ def score(lines: Iterable[Mapping[str, Any]], judge: str, **options: Any) -> lis
     read = read_options(None, options)
     client = judge_client(read)
     loaded = ready_judge(load(judge, Judge), client)
-    scored = score_lines(lines, loaded, client=client, places=read.judge_concurrency)
+    scored = score_lines(lines, loaded, client=client, concurrency=read.judge_concurrency)
     return [line.model_dump() for line in scored]

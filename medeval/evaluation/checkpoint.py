@@ -19,7 +19,7 @@ from medeval.images.cache import ImageCache
 from medeval.models.base import Model
 from medeval.models.checkpoints import Checkpoint
 from medeval.models.hardware import usable_cpus
-from medeval.scoring.judge_model import opened
+from medeval.scoring.judge_model import open_judge_model
 from medeval.scoring.judging import judge_cell
 from medeval.store.run_folder import CellFolder, RunFolder
 
@@ -79,10 +79,11 @@ class Evaluation:
             with self.interrupt.covering(self.plan.options.time_limit):
                 async with AsyncExitStack() as stack:
                     if (client := self.plan.judge_client) is not None:
-                        tell, writer = self.progress.tell, self.writer
-                        at_once = connects_judges
+                        path, tell = self.folder.path, self.progress.tell
                         await stack.enter_async_context(
-                            opened(client, self.folder.path, tell, at_once=at_once, writer=writer)
+                            open_judge_model(
+                                client, path, tell, at_once=connects_judges, writer=self.writer
+                            )
                         )
                     async for checkpoint, group in groups:
                         if self.interrupt.reason is None:
@@ -177,6 +178,6 @@ class Evaluation:
                 self.folder.samples(planned.name),
                 planned.judges,
                 is_over=lambda: self.interrupt.reason is not None,
-                places=self.plan.options.judge_concurrency,
+                concurrency=self.plan.options.judge_concurrency,
                 writer_name=self.writer,
             )

@@ -20,7 +20,7 @@ from medeval.evaluation.loader import load_file
 from medeval.evaluation.plan import ready_judge
 from medeval.scoring.grade import judge_identity
 from medeval.scoring.judge import Judge
-from medeval.scoring.judge_model import JudgeClient, opened
+from medeval.scoring.judge_model import JudgeClient, open_judge_model
 from medeval.scoring.judging import judge_cell
 from medeval.store.run_folder import CellKey, RunFolder
 from medeval.types.definition import Loaded
@@ -29,13 +29,13 @@ from medeval.types.run import DefinitionCopy, Metric, RunRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegradeSettings:
-    """How a run is judged again: `client` asks the judges' model, `places` requests at once.
+    """How a run is judged again: `client` asks the judges' model, `concurrency` requests at once.
 
     With `again`, answers that have a verdict are judged as well. `tell` shows a message to people.
     """
 
     client: JudgeClient | None = None
-    places: int = 1
+    concurrency: int = 1
     again: bool = False
     tell: Callable[[str], None] = lambda _: None
 
@@ -81,14 +81,16 @@ async def _judge(
 ) -> None:
     async with AsyncExitStack() as stack:
         if settings.client is not None:
-            await stack.enter_async_context(opened(settings.client, folder.path, settings.tell))
+            await stack.enter_async_context(
+                open_judge_model(settings.client, folder.path, settings.tell)
+            )
         for key in cells:
             await judge_cell(
                 folder.cell(key),
                 folder.samples(key.benchmark),
                 chosen[key.benchmark],
                 again=settings.again,
-                places=settings.places,
+                concurrency=settings.concurrency,
             )
 
 

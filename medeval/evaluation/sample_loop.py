@@ -23,7 +23,7 @@ from medeval.images.picture import Picture, prepare
 from medeval.models.base import Model
 from medeval.rollout.conversation import Rollout, roll_out
 from medeval.rollout.protocol import EvalProtocol
-from medeval.scoring.judging import JudgeQueue, failure, first_error_alone
+from medeval.scoring.judging import JudgeQueue, failure, unwrapped_error_group
 from medeval.store.cell_folder import CellWriter
 from medeval.store.run_folder import RunFolder
 from medeval.types.failure import FailureKind
@@ -163,10 +163,10 @@ class SampleLoop:
                     if failure.kind != "judge"
                 )
             jobs = self._jobs()
-            async with first_error_alone(), asyncio.TaskGroup() as group:
+            async with unwrapped_error_group(), asyncio.TaskGroup() as group:
                 queue = JudgeQueue(
                     group,
-                    places=self.judge_concurrency,
+                    concurrency=self.judge_concurrency,
                     is_over=self._is_over,
                 )
                 for _ in range(self.concurrency):

@@ -182,7 +182,7 @@ class JudgeClient:
 
 
 @asynccontextmanager
-async def opened(
+async def open_judge_model(
     client: JudgeClient,
     folder: Path,
     tell: Callable[[str], None],

@@ -54,16 +54,16 @@ async def judge_trajectory(
 class JudgeQueue:
     """The queue of answers for judges that ask a model, so that conversations do not wait for them.
 
-    Each such verdict is a task of `group`, and `places` of them run at once; where `is_over`
+    Each such verdict is a task of `group`, and `concurrency` of them run at once; where `is_over`
     returns True, the waiting ones are skipped. Judges that ask no model judge immediately.
     """
 
     def __init__(
-        self, group: asyncio.TaskGroup, *, places: int, is_over: Callable[[], bool]
+        self, group: asyncio.TaskGroup, *, concurrency: int, is_over: Callable[[], bool]
     ) -> None:
         self._group = group
-        self._slots = asyncio.Semaphore(places)
-        self._waiting_room = asyncio.Semaphore(places + MAX_WAITING)
+        self._slots = asyncio.Semaphore(concurrency)
+        self._waiting_room = asyncio.Semaphore(concurrency + MAX_WAITING)
         self._is_over = is_over
 
     async def judge(
@@ -99,14 +99,14 @@ async def judge_cell(
     *,
     again: bool = False,
     is_over: Callable[[], bool] = lambda: False,
-    places: int = 1,
+    concurrency: int = 1,
     writer_name: str = "0",
 ) -> int:
     """Judge a cell's trajectories that lack a verdict by one of the judges; return their number.
 
     With `again`, all trajectories are judged. The rest is skipped as soon as `is_over` returns
-    True. `places` inquiries to a model run at once. Raises RecordError where a trajectory's sample
-    is not among `samples`.
+    True. `concurrency` inquiries to a model run at once. Raises RecordError where a trajectory's
+    sample is not among `samples`.
     """
     done, judged = cell.done(), set() if again else cell.judged()
     missing = {
@@ -118,8 +118,8 @@ async def judge_cell(
     by_id = {record.id: record.sample() for record in samples}
     n_judged = 0
     with cell.writer(writer_name) as writer:
-        async with first_error_alone(), asyncio.TaskGroup() as group:
-            queue = JudgeQueue(group, places=places, is_over=is_over)
+        async with unwrapped_error_group(), asyncio.TaskGroup() as group:
+            queue = JudgeQueue(group, concurrency=concurrency, is_over=is_over)
             for trajectory in cell.trajectories():
                 # lets signal handlers run: a judge may never await anything
                 await asyncio.sleep(0)
@@ -135,7 +135,7 @@ async def judge_cell(
 
 
 @asynccontextmanager
-async def first_error_alone() -> AsyncIterator[None]:
+async def unwrapped_error_group() -> AsyncIterator[None]:
     """Raise the first MedevalError of an exception group instead of the group."""
     try:
         yield

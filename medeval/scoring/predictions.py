@@ -63,9 +63,9 @@ def score_lines(
     judge: Loaded[Judge],
     *,
     client: JudgeClient | None = None,
-    places: int = 1,
+    concurrency: int = 1,
 ) -> Iterator[ScoredLine]:
-    """Judge predictions, in order; up to `places` at once where the judge asks a model.
+    """Judge predictions, in order; up to `concurrency` at once where the judge asks a model.
 
     `client` connects the judge to its model; where that does not answer, the verdict is undecided
     and says so. Raises DataError, with the line's number counted from 1, where a line lacks a
@@ -84,7 +84,7 @@ def score_lines(
         opening = client.open()
         runner.run(opening.__aenter__())
         try:
-            yield from _score_concurrently(runner, numbered, judge, places)
+            yield from _score_concurrently(runner, numbered, judge, concurrency)
         finally:
             runner.run(opening.__aexit__(None, None, None))
 

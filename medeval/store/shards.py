@@ -54,15 +54,15 @@ def run_folder(series: str, shard: str | None) -> str:
     return f"outputs/{plain}"
 
 
-def asked_of(entries: Iterable[Mapping[str, object]], default: int) -> int:
+def n_asked(entries: Iterable[Mapping[str, object]], default: int) -> int:
     """The number of trajectories that runs asked for in a cell, from its `recorded` entries.
 
     An entry has the number of `samples` (without it, `default`) and of `repeats`. The numbers of
     different shards add up; of several entries for the same samples, the largest counts.
 
-    >>> asked_of([{"samples": 4, "repeats": 2}, {"samples": 5}], 0)
+    >>> n_asked([{"samples": 4, "repeats": 2}, {"samples": 5}], 0)
     8
-    >>> asked_of([{"samples": 3, "shard": "1/2"}, {"samples": 2, "shard": "2/2"}], 0)
+    >>> n_asked([{"samples": 3, "shard": "1/2"}, {"samples": 2, "shard": "2/2"}], 0)
     5
     """
     asked: dict[str | None, int] = {None: 0}

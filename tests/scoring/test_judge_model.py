@@ -13,7 +13,12 @@ from medeval.errors import FatalModelError, ModelError, RecordError, UsageError
 from medeval.evaluation.loader import load
 from medeval.scoring.grade import Graded, grade_answer, judge_identity
 from medeval.scoring.judge import Judge
-from medeval.scoring.judge_model import MAX_FAILURES_IN_A_ROW, JudgeClient, open_client, opened
+from medeval.scoring.judge_model import (
+    MAX_FAILURES_IN_A_ROW,
+    JudgeClient,
+    open_client,
+    open_judge_model,
+)
 from medeval.scoring.judge_prompt import RIGHT_OR_WRONG, Inquiry
 from medeval.scoring.judge_replies import file_name
 from medeval.types.definition import Loaded
@@ -237,7 +242,7 @@ def test_connecting_at_once_refuses_an_endpoint_that_is_down(tmp_path: Path) -> 
     client = client_of(StubServer(port=1))
 
     async def run() -> None:
-        async with opened(client, tmp_path, lambda _: None, at_once=True):
+        async with open_judge_model(client, tmp_path, lambda _: None, at_once=True):
             raise AssertionError("not reached")
 
     with pytest.raises(FatalModelError, match="the judge's model cannot be reached") as caught:
@@ -250,7 +255,7 @@ def test_what_it_took_is_told_in_the_end(at_once: bool, serve: Serve, tmp_path: 
     client, told = client_of(serve(StubServer(answer="correct"))), list[str]()
 
     async def run(n: int) -> None:
-        async with opened(client, tmp_path, told.append, at_once=at_once):
+        async with open_judge_model(client, tmp_path, told.append, at_once=at_once):
             for _ in range(n):
                 await grade_answer(SAMPLE, answered(), "answered", client.bound(MODEL))
 
