@@ -125,8 +125,9 @@ def refusal_of(plan: Plan, cell: Cell) -> str | None:
     changed = differences(before, cell_fields(plan, cell))
     if not changed:
         return None
+    names = ", ".join(line.partition(":")[0] for line in changed)
     lines = "".join(f"\n  {line}" for line in changed)
     return (
-        f"it was begun with other settings:{lines}\n\nhint: --fresh starts it anew, "
+        f"it was begun with other settings of {names}:{lines}\n\nhint: --fresh starts it anew, "
         "--output-dir begins another run"
     )

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import filterfalse
 
@@ -77,14 +77,14 @@ class Evaluation:
         asyncio.get_running_loop().set_default_executor(threads)
         try:
             with self.interrupt.covering(self.plan.options.time_limit):
-                async with AsyncExitStack() as stack:
-                    if (client := self.plan.judge_client) is not None:
-                        path, tell = self.folder.path, self.progress.tell
-                        await stack.enter_async_context(
-                            open_judge_model(
-                                client, path, tell, at_once=connects_judges, writer=self.writer
-                            )
-                        )
+                client, tell = self.plan.judge_client, self.progress.tell
+                async with (
+                    nullcontext()
+                    if client is None
+                    else open_judge_model(
+                        client, self.folder.path, tell, at_once=connects_judges, writer=self.writer
+                    )
+                ):
                     async for checkpoint, group in groups:
                         if self.interrupt.reason is None:
                             await self._evaluate(checkpoint, group, open_model)
@@ -168,7 +168,7 @@ class Evaluation:
 
     async def _judge_earlier(self, cells: Sequence[Cell]) -> None:
         for cell in cells:
-            if cell.done and cell.stopped is None:
+            if cell.done:
                 await self._judge(cell.folder, cell.planned)
 
     async def _judge(self, cell: CellFolder, planned: PlannedBenchmark) -> None:

@@ -144,11 +144,13 @@ def _as_definition_errors(what: str, path: Path | None) -> Iterator[None]:
     except DefinitionError as error:
         raise DefinitionError(f"{what}: {error.message}", hint=error.hint) from error
     except (Exception, SystemExit) as error:
-        hint = (
-            "modules must be installed in this environment; a file is named by its path, ./mine.py"
-            if isinstance(error, ImportError)
-            else None
-        )
+        hint = None
+        if isinstance(error, ImportError):
+            hint = (
+                "this module of medeval has moved: CHANGELOG.md has its name, under Breaking"
+                if (error.name or "").startswith("medeval.")
+                else "modules must be installed in this environment; name a file as ./mine.py"
+            )
         raise DefinitionError(
             f"{what} cannot be loaded: {_described_error(error, path)}", hint=hint
         ) from error

@@ -4,7 +4,7 @@ import asyncio
 import csv
 import io
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from medeval.analysis.agreement import (
@@ -79,11 +79,8 @@ async def _judge(
     chosen: dict[str, list[Loaded[Judge]]],
     settings: RegradeSettings,
 ) -> None:
-    async with AsyncExitStack() as stack:
-        if settings.client is not None:
-            await stack.enter_async_context(
-                open_judge_model(settings.client, folder.path, settings.tell)
-            )
+    client, tell = settings.client, settings.tell
+    async with nullcontext() if client is None else open_judge_model(client, folder.path, tell):
         for key in cells:
             await judge_cell(
                 folder.cell(key),

@@ -49,9 +49,8 @@ class RunReport:
     @property
     def closing_words(self) -> str:
         """The lines below the table: why cells stopped, what is missing, the run folder."""
-        lines = [
-            f"stopped: {name}: {reason.splitlines()[0]}" for name, reason in self.stopped.items()
-        ]
+        reasons = {name: reason.splitlines()[0] for name, reason in self.stopped.items()}
+        lines = [f"stopped: {name}: {reason.rstrip(':')}" for name, reason in reasons.items()]
         command = "the same command" + (" without --fresh" if self.options.fresh else "")
         if self.interruption is not None:
             lines.append(f"ended early ({self.interruption}); {command} resumes")

@@ -353,3 +353,13 @@ def test_every_alias_of_a_shipped_benchmark_finds_it() -> None:
     assert len(aliases) >= 15
     for alias, value in aliases.items():
         assert load(alias, Benchmark).value is value
+
+
+def test_a_module_that_moved_is_looked_up_in_the_changelog(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("from medeval.text import collapsed\n")
+    with pytest.raises(DefinitionError) as caught:
+        load(str(path), Judge)
+    assert caught.value.hint == (
+        "this module of medeval has moved: CHANGELOG.md has its name, under Breaking"
+    )

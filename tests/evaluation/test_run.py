@@ -322,6 +322,23 @@ def test_a_cell_begun_with_other_settings_is_refused_by_field_and_kept(
     assert len(opened.requests) == 12
 
 
+def test_a_refused_cell_keeps_its_outcomes_when_the_judge_has_changed_too(tmp_path: Path) -> None:
+    carried_out(small(tmp_path))
+    before = medeval.load_run(tmp_path / "run").outcomes
+    append_a_comment(tmp_path / "small.py")
+    append_a_comment(tmp_path / "judge_letter.py")
+    report = carried_out(planned(tmp_path))
+    assert report.exit_code == 1
+    assert (
+        "stopped: m x small x free: it was begun with other settings of benchmark.definition\n"
+        in (report.closing_words)
+    )
+    after = medeval.load_run(tmp_path / "run").outcomes
+    assert len(after) == len(before) > 0
+    assert set(after.judge) != set(before.judge)
+    assert after.free_correct.tolist() == before.free_correct.tolist()
+
+
 def test_a_changed_definition_is_refused_by_name(tmp_path: Path) -> None:
     carried_out(small(tmp_path))
     append_a_comment(tmp_path / "small.py")
