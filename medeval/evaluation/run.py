@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from medeval.analysis.results import write_results
 from medeval.analysis.summary import CellSummary
+from medeval.data.dataset import BenchmarkSamples
 from medeval.evaluation.cell import Cell, is_complete, n_missing, planned_keys, refusal_of
 from medeval.evaluation.checkpoint import Evaluation, Group, OpenModel, cells_of
 from medeval.evaluation.cost import EarlierCosts, Estimate
@@ -130,10 +131,8 @@ def carry_out(plan: Plan, open_model: OpenModel, open_progress: OpenProgress) ->
         devices_of(plan)
     samples = {planned.name: planned.samples(plan.options) for planned in plan.benchmarks}
     folder = RunFolder(plan.output_dir)
-    images: Counter[str] = Counter()
     with folder.lock():
-        for name, benchmark in samples.items():
-            folder.write_samples(name, _count_images(benchmark.records(), images))
+        shares_images = _write_samples(folder, samples)
         record_run(folder, plan, samples)
         by_checkpoint = cells_of(folder, plan, samples)
         cells = [cell for group in by_checkpoint.values() for cell in group]
@@ -142,7 +141,8 @@ def carry_out(plan: Plan, open_model: OpenModel, open_progress: OpenProgress) ->
                 cell.folder.clear()
         progress = open_progress(sum(map(n_missing, cells)))
         interrupt.tell = progress.tell
-        keeps_images = _is_cache_worth_it(list(by_checkpoint.items()), images)
+        n_unfinished = sum(not all(map(is_complete, group)) for group in by_checkpoint.values())
+        keeps_images = n_unfinished > 1 or (n_unfinished == 1 and shares_images)
         with (
             open_cache(
                 folder.path,
@@ -163,20 +163,19 @@ def carry_out(plan: Plan, open_model: OpenModel, open_progress: OpenProgress) ->
         )
 
 
+def _write_samples(folder: RunFolder, samples: Mapping[str, BenchmarkSamples]) -> bool:
+    """Record all samples; returns whether enough of their images belong to another sample too."""
+    images: Counter[str] = Counter()
+    for name, benchmark in samples.items():
+        folder.write_samples(name, _count_images(benchmark.records(), images))
+    return images.total() - len(images) > MIN_REPEATED_SHARE * images.total()
+
+
 def _count_images(samples: Iterable[SampleRecord], images: Counter[str]) -> Iterator[SampleRecord]:
     """Yield the samples unchanged, and count their images by SHA-256 in `images`."""
     for sample in samples:
         images.update(image.sha256 for image in sample.images if image.sha256 is not None)
         yield sample
-
-
-def _is_cache_worth_it(groups: Sequence[Group], images: Counter[str]) -> bool:
-    """Whether enough images are sent more than once: at a later checkpoint or in another sample."""
-    n_unfinished = sum(not all(map(is_complete, cells)) for _, cells in groups)
-    n_repeated = images.total() - len(images)
-    return n_unfinished > 1 or (
-        n_unfinished == 1 and n_repeated > MIN_REPEATED_SHARE * images.total()
-    )
 
 
 async def _evaluate(evaluation: Evaluation, groups: Sequence[Group], open_model: OpenModel) -> None:
