@@ -6,7 +6,7 @@ and tokenizer. A lesson is a template of one conversation, in which only colour 
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from medeval.data.scenes import COLOURS, EDGE_PX
 from medeval.evaluation.loader import load
 from medeval.images.picture import made_picture
 from medeval.images.resize import smart_resize
-from medeval.models.processor import ChatProcessor, Prompt
+from medeval.models.transformers.processor import ChatProcessor, Prompt
 from medeval.rollout.observation import CallResult
 from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.tools.crop import DEFAULT_BUDGET
@@ -123,7 +123,7 @@ def word_ids(processor: ChatProcessor) -> WordIds:
     """The tokens of colours and coordinates, one token each."""
 
     def single(word: str) -> int:
-        (token,) = processor.encode(word)
+        (token,) = processor.template.text_ids(word)
         return token
 
     return WordIds(
@@ -139,7 +139,7 @@ def make_lesson(
     prompt, learned = _conversation(processor, protocol, calls)
     ids = torch.tensor(prompt.ids)
     words = word_ids(processor)
-    is_image = ids == processor.image_id
+    is_image = ids == model.config.image_token_id
     # the conversation is about the first cell and the first colour
     is_learned = torch.zeros(len(ids), dtype=torch.bool)
     is_learned[learned] = True
@@ -150,7 +150,7 @@ def make_lesson(
     positions, _ = model.model.get_rope_index(
         ids[None],
         mm_token_type_ids=is_image[None].int(),
-        image_grid_thw=torch.tensor([image.grid for image in prompt.images]),
+        image_grid_thw=prompt.images["image_grid_thw"],
     )
     return Lesson(
         ids=ids,
@@ -179,15 +179,16 @@ def _conversation(
     prompt = processor.opening(messages, images, tools)
     learned: list[int] = []
     if calls:
-        ids = [*prompt.ids, *processor.encode(call_text(0, 0))]
+        called = prompt.followed_by(processor.template.text_ids(call_text(0, 0)))
         # the token that ends the turn, part of the next prompt, is learned as well
-        learned.extend(range(len(prompt.ids), len(ids) + 1))
+        learned.extend(range(len(prompt.ids), len(called.ids) + 1))
         n_messages = len(messages) + 1
         messages.extend(_call_and_crop(protocol))
-        prompt = processor.extension(ids, n_messages, messages, images, tools)
-    reply = processor.encode(answer_text(next(iter(COLOURS))))
+        prompt = processor.extension(called, n_messages, messages, images, tools)
+    reply = processor.template.text_ids(answer_text(next(iter(COLOURS))))
     learned.extend(range(len(prompt.ids), len(prompt.ids) + len(reply) + 1))
-    return Prompt((*prompt.ids, *reply, int(processor.end_id or 0)), prompt.images), learned
+    whole = prompt.followed_by([*reply, int(processor.template.end_id or 0)])
+    return replace(whole, images=prompt.images), learned
 
 
 def _call_and_crop(protocol: EvalProtocol) -> Sequence[Message]:

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medeval.data.scenes import BIG, COLOURS, SMALL
-from medeval.models.processor import ChatProcessor
-from medeval.models.transformers.loading import load_model, quiet
+from medeval.models.transformers.loading import load_config, load_model, quiet
+from medeval.models.transformers.processor import ChatProcessor
 from recipes.demo_series.batched import image_features, last_states
 from recipes.demo_series.checkpoints import (
     PATCH_EDGE_PX,
@@ -161,10 +161,9 @@ def train_series(
             words=coordinates(),
             architecture=ARCHITECTURE,
         )
-        model = load_model(
-            start, dtype="float32", device="cpu", attention=None, trust_remote_code=False
-        ).model
-        processor = ChatProcessor(start, "qwen2_5_vl")
+        config = load_config(start)
+        processor = ChatProcessor(start, config)
+        model = load_model(start, config, device="cpu", pad_id=processor.template.pad_id).model
         _initialise(model)
         return _Trainer(model, processor, scenes or draw_scenes(recipe), recipe, report).run(start)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from medeval.models.hardware import free_memory, usable_cpus
-from medeval.models.transformers.loading import load_model
+from medeval.models.transformers.loading import load_config, load_model
 
 GIGABYTE = 2**30
 
@@ -53,9 +53,8 @@ def test_a_loaded_model_runs_on_no_more_threads_than_there_are_cpus_unless_peopl
     before, many = torch.get_num_threads(), usable_cpus() + 3
     try:
         torch.set_num_threads(many)
-        loaded = load_model(
-            trained_checkpoint, dtype="auto", device="cpu", attention=None, trust_remote_code=False
-        )
+        config = load_config(trained_checkpoint)
+        loaded = load_model(trained_checkpoint, config, device="cpu", pad_id=0)
         assert torch.get_num_threads() == (usable_cpus() if is_lowered else many)
         assert loaded.identity["dtype"] == "float32"
     finally:

@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 from medeval.data.scenes import BIG, EDGE_PX, SMALL, MarkerSize, paint_scene
 from medeval.evaluation.loader import load
 from medeval.images.picture import made_picture
-from medeval.models.processor import ChatProcessor
-from medeval.models.transformers.loading import load_model
+from medeval.models.transformers.loading import load_config, load_model
+from medeval.models.transformers.processor import ChatProcessor
 from medeval.rollout.protocol import Pair
 from medeval.tools.base import ToolContext
 from medeval.tools.calls.find import find_calls
 from medeval.types.geometry import PERMILLE, Box
+from medeval.types.trajectory import ImageRef, Message
 from recipes.demo_series.__main__ import train
 from recipes.demo_series.checkpoints import PATCH_EDGE_PX
 from recipes.demo_series.lessons import call_text, make_lesson, word_ids
@@ -49,14 +50,15 @@ SHORT = Recipe(
 
 def as_seen(processor: ChatProcessor, picture: Any) -> torch.Tensor:
     """The patches of a picture's first frame, on the real way into the model."""
-    image = processor._image_input(picture.encoded)
-    n_patches, patch = len(image.patches), PATCH_EDGE_PX["qwen2_5_vl"]
-    return image.patches.view(n_patches, 3, 2, patch**2)[:, :, 0].reshape(n_patches, -1)
+    shown = (Message(role="user", content=(ImageRef(0),)),)
+    patches = processor.opening(shown, (picture.encoded,)).images["pixel_values"]
+    n_patches, patch = len(patches), PATCH_EDGE_PX["qwen2_5_vl"]
+    return patches.view(n_patches, 3, 2, patch**2)[:, :, 0].reshape(n_patches, -1)
 
 
 @pytest.fixture(scope="module")
 def processor(trained_checkpoint: Path) -> ChatProcessor:
-    return ChatProcessor(trained_checkpoint, "qwen2_5_vl")
+    return ChatProcessor(trained_checkpoint, load_config(trained_checkpoint))
 
 
 @pytest.mark.parametrize("size", [SMALL, BIG])
@@ -105,10 +107,9 @@ def test_mirrored_views_are_those_of_the_mirrored_scene() -> None:
 
 @pytest.mark.parametrize("calls", [False, True])
 def test_forward_pass_is_that_of_transformers(trained_checkpoint: Path, calls: bool) -> None:
-    model = load_model(
-        trained_checkpoint, dtype="float32", device="cpu", attention=None, trust_remote_code=False
-    ).model
-    processor = ChatProcessor(trained_checkpoint, "qwen2_5_vl")
+    config = load_config(trained_checkpoint)
+    model = load_model(trained_checkpoint, config, device="cpu", pad_id=0).model
+    processor = ChatProcessor(trained_checkpoint, config)
     protocol = load("crop_zoom", Pair).value.available
     lesson = make_lesson(processor, model, protocol, calls=calls)
     views = draw_views("forward", 3, SMALL)
@@ -121,7 +122,7 @@ def test_forward_pass_is_that_of_transformers(trained_checkpoint: Path, calls: b
         mine = lesson_logits(model, lesson, ids, views)
         theirs = model(
             input_ids=ids,
-            mm_token_type_ids=(ids == processor.image_id).int(),
+            mm_token_type_ids=(ids == config.image_token_id).int(),
             pixel_values=twice,
             image_grid_thw=torch.tensor([[1, 4, 4]] * n_images),
         ).logits

@@ -1,7 +1,7 @@
 """Loads a checkpoint's weights with transformers, and records exactly what was loaded."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,6 @@ from safetensors import SafetensorError
 
 from medeval.errors import FatalModelError
 from medeval.models.hardware import THREADS, usable_cpus
-from medeval.models.transformers.kv_cache import register_grouped_attention
 from medeval.types.sample import JsonValue
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -25,16 +24,60 @@ class LoadedModel:
 
     model: Any
     device: torch.device
+    dtype: torch.dtype
     identity: dict[str, JsonValue]
+
+    def inputs(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The batch on the model's device, its pixels in the model's dtype."""
+        return {
+            name: value.to(self.device, self.dtype if value.is_floating_point() else None)
+            for name, value in batch.items()
+        }
+
+
+def load_config(directory: Path, *, trust_remote_code: bool = False) -> Any:
+    """The checkpoint's configuration; raises FatalModelError where transformers knows none such."""
+    try:
+        return transformers.AutoConfig.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
+        raise FatalModelError(
+            f"transformers {transformers.__version__} cannot read the configuration of "
+            f"{str(directory)!r}: {error}",
+            hint="a model with code of its own needs --model-args trust_remote_code=true; a newer "
+            "transformers, or --backend vllm, may know the model",
+        ) from error
+
+
+def auto_class(config: Any) -> Any:
+    """The class that loads the model: one for images and text if possible, otherwise for text.
+
+    Raises FatalModelError where transformers generates text with no model of that configuration.
+    """
+    names = ("ImageTextToText", "MultimodalLM", "CausalLM")
+    remote = getattr(config, "auto_map", None) or {}
+    for name in names:
+        auto = getattr(transformers, f"AutoModelFor{name}", None)
+        if auto is not None and (
+            type(config) in auto._model_mapping or f"AutoModelFor{name}" in remote
+        ):
+            return auto
+    raise FatalModelError(
+        f"transformers {transformers.__version__} generates no text with a {config.model_type!r}",
+        hint="use a vision-language model, or serve this one and use --base-url",
+    )
 
 
 def load_model(
     directory: Path,
+    config: Any,
     *,
-    dtype: str,
-    device: str | None,
-    attention: str | None,
-    trust_remote_code: bool,
+    pad_id: int,
+    dtype: str = "auto",
+    device: str | None = None,
+    attention: str | None = None,
+    trust_remote_code: bool = False,
 ) -> LoadedModel:
     """The model of a checkpoint directory, ready to generate.
 
@@ -43,9 +86,7 @@ def load_model(
     _use_own_cpus()
     place = _device(device)
     kind = DTYPES[_dtype_name(dtype, place)]
-    model = _read(directory, kind, attention, trust_remote_code)
-    if model.config._attn_implementation == "sdpa":
-        model.set_attn_implementation(register_grouped_attention())
+    model = _read(directory, auto_class(config), kind, attention, trust_remote_code)
     try:
         model = model.to(place).eval()
     except torch.OutOfMemoryError as error:
@@ -54,17 +95,17 @@ def load_model(
             hint="use a smaller dtype or a larger device",
         ) from error
     # each request sets its sampling and its end; the saved settings must not interfere
-    pad = model.generation_config.pad_token_id
-    model.generation_config = type(model.generation_config)(pad_token_id=0 if pad is None else pad)
+    model.generation_config = type(model.generation_config)(pad_token_id=pad_id)
     identity: dict[str, JsonValue] = {
         "engine": "transformers",
         "engine_version": transformers.__version__,
+        "model_class": type(model).__name__,
         "torch_version": torch.__version__,
         "dtype": str(kind).removeprefix("torch."),
         "device": place.type,
         "attention": model.config._attn_implementation,
     }
-    return LoadedModel(model, place, identity)
+    return LoadedModel(model, place, kind, identity)
 
 
 def _use_own_cpus() -> None:
@@ -100,9 +141,8 @@ def _dtype_name(asked: str, place: torch.device) -> str:
 
 
 def _read(
-    directory: Path, kind: torch.dtype, attention: str | None, trust_remote_code: bool
+    directory: Path, loader: Any, kind: torch.dtype, attention: str | None, trust_remote_code: bool
 ) -> Any:
-    loader: Any = transformers.AutoModelForImageTextToText
     try:
         model, report = loader.from_pretrained(
             directory,

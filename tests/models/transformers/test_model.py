@@ -17,8 +17,9 @@ from medeval import load
 from medeval.errors import FatalModelError, ModelError
 from medeval.images.picture import prepare
 from medeval.models.base import Reply, Request, TokenHistory
-from medeval.models.processor import ChatProcessor
+from medeval.models.transformers.loading import load_config
 from medeval.models.transformers.model import TransformersModel
+from medeval.models.transformers.processor import ChatProcessor, Prompt
 from medeval.rollout.conversation import Rollout, roll_out
 from medeval.rollout.observation import Observation, ObservationPlace
 from medeval.rollout.protocol import EvalProtocol, Pair
@@ -68,6 +69,14 @@ def family(path: Path) -> str:
     return str(json.loads((path / "config.json").read_text())["model_type"])
 
 
+def chat_processor(path: Path) -> ChatProcessor:
+    return ChatProcessor(path, load_config(path))
+
+
+def encoded(processor: ChatProcessor, text: str) -> tuple[int, ...]:
+    return tuple(processor.template.text_ids(text))
+
+
 def mixed_requests(**sampling: Any) -> list[Request]:
     """Requests of many lengths, with 0 to 2 images and different limits."""
     return [
@@ -112,44 +121,45 @@ def test_a_small_batch_size_serves_every_request(tiny_checkpoint: Path) -> None:
     assert [reply.text for reply in by_two] == [reply.text for reply in at_once]
 
 
-def test_greedy_reply_is_what_transformers_itself_generates(tiny_checkpoint: Path) -> None:
-    asked = request("What is it?", n_images=2, max_tokens=12)
-    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
-    prompt = processor.opening(asked.messages, asked.images)
-    model: Any = AutoModelForImageTextToText.from_pretrained(tiny_checkpoint, dtype=torch.float32)
-    ids = torch.tensor([prompt.ids])
-    output = model.generate(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        mm_token_type_ids=(ids == processor.image_id).int(),
-        pixel_values=torch.cat([image.patches for image in prompt.images]),
-        image_grid_thw=torch.tensor([image.grid for image in prompt.images]),
-        max_new_tokens=12,
-        do_sample=False,
-    )
-    expected = processor.decode(output[0, len(prompt.ids) :].tolist())
-    assert replies(tiny_checkpoint, [asked], together=True)[0].text == expected
-
-
-def test_first_prompt_is_what_the_stock_processor_makes(tiny_checkpoint: Path) -> None:
-    asked = request("Which one?", n_images=3)
-    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
-    stock = processor._processor
+def stock_inputs(path: Path, asked: Request) -> Any:
+    """What the stock processor makes of a request, by its own way of rendering."""
+    processor = chat_processor(path)._processor
     pictures = [prepare(image.data, name="drawn").pixels() for image in asked.images]
     places: list[dict[str, object]] = [{"type": "image", "image": one} for one in pictures]
-    expected = stock.apply_chat_template(
+    return processor.apply_chat_template(
         [
             {"role": "system", "content": [{"type": "text", "text": asked.messages[0].text}]},
-            {"role": "user", "content": [*places, {"type": "text", "text": "Which one?"}]},
+            {
+                "role": "user",
+                "content": [*places, {"type": "text", "text": asked.messages[1].text}],
+            },
         ],
         add_generation_prompt=True,
         tokenize=True,
         return_dict=True,
+        return_tensors="pt",
     )
-    made = processor.opening(asked.messages, asked.images)
-    assert list(made.ids) == list(expected["input_ids"][0])
-    patches = torch.cat([image.patches for image in made.images])
-    assert torch.equal(patches, torch.as_tensor(expected["pixel_values"]))
+
+
+def test_greedy_reply_is_what_transformers_itself_generates(tiny_checkpoint: Path) -> None:
+    asked = request("What is it?", n_images=2, max_tokens=12)
+    model: Any = AutoModelForImageTextToText.from_pretrained(tiny_checkpoint, dtype=torch.float32)
+    inputs = stock_inputs(tiny_checkpoint, asked)
+    output = model.generate(**inputs, max_new_tokens=12, do_sample=False)
+    [reply] = replies(tiny_checkpoint, [asked], together=True)
+    assert reply.history is not None
+    written = reply.history.ids[reply.usage.prompt_tokens :]
+    assert written == tuple(output[0, inputs["input_ids"].shape[1] :].tolist())
+
+
+def test_first_prompt_is_what_the_stock_processor_makes(tiny_checkpoint: Path) -> None:
+    asked = request("Which one?", n_images=3)
+    expected = stock_inputs(tiny_checkpoint, asked)
+    processor = chat_processor(tiny_checkpoint)
+    made = processor.batch([processor.opening(asked.messages, asked.images)])
+    assert set(made) == set(expected)
+    for name, value in expected.items():
+        assert torch.equal(made[name], value), name
 
 
 def next_turn(asked: Request, reply: Reply, **changes: Any) -> Request:
@@ -179,9 +189,9 @@ def test_later_turns_extend_the_ids_and_never_retokenise(tiny_checkpoint: Path) 
     assert second.history is not None
     earlier = first.history.ids
     assert second.history.ids[: len(earlier)] == earlier
-    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    processor = chat_processor(tiny_checkpoint)
     added = second.history.ids[len(earlier) : second.usage.prompt_tokens]
-    assert processor._tokenizer.decode(added).replace("<|image_pad|>", "") == (
+    assert processor.template.tokenizer.decode(added).replace("<|image_pad|>", "") == (
         "<|im_end|>\n<|im_start|>user\n<tool_response>\n<|vision_start|><|vision_end|>\n"
         "</tool_response><|im_end|>\n<|im_start|>assistant\n"
     )
@@ -192,7 +202,7 @@ def test_later_turns_extend_the_ids_and_never_retokenise(tiny_checkpoint: Path) 
 
 def rendered(processor: ChatProcessor, ids: Any) -> str:
     """Ids as text, special tokens and all, but for the tokens that an image fills."""
-    return str(processor._tokenizer.decode(list(ids))).replace("<|image_pad|>", "")
+    return str(processor.template.tokenizer.decode(list(ids))).replace("<|image_pad|>", "")
 
 
 def placed(place: ObservationPlace) -> EvalProtocol:
@@ -230,7 +240,7 @@ def zoomed(checkpoint: Path, protocol: EvalProtocol) -> tuple[Rollout, list[Toke
 
 def test_a_turn_that_goes_on_is_never_closed_and_its_ids_are_kept(trained_checkpoint: Path) -> None:
     done, (first, second, *_) = zoomed(trained_checkpoint, placed("same_turn"))
-    processor = ChatProcessor(trained_checkpoint, family(trained_checkpoint))
+    processor = chat_processor(trained_checkpoint)
     assert second.ids[: len(first.ids)] == first.ids
     prompt_tokens = done.trajectory.turns[1].usage.prompt_tokens
     added = rendered(processor, second.ids[len(first.ids) : prompt_tokens])
@@ -244,7 +254,7 @@ def test_a_turn_that_goes_on_is_never_closed_and_its_ids_are_kept(trained_checkp
 
 def test_a_turn_that_was_rewritten_is_closed_and_another_starts(trained_checkpoint: Path) -> None:
     done, (first, second, *_) = zoomed(trained_checkpoint, placed("rewritten"))
-    processor = ChatProcessor(trained_checkpoint, family(trained_checkpoint))
+    processor = chat_processor(trained_checkpoint)
     assert second.ids[: len(first.ids)] != first.ids
     prompt = rendered(processor, second.ids[: done.trajectory.turns[1].usage.prompt_tokens])
     image = "<|vision_start|><|vision_end|>"
@@ -257,7 +267,7 @@ def test_a_turn_that_was_rewritten_is_closed_and_another_starts(trained_checkpoi
 
 
 def test_vtool_r1_s_second_prompt_is_what_its_first_code_renders(tiny_checkpoint: Path) -> None:
-    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    processor = chat_processor(tiny_checkpoint)
     images = (drawn_image(0), drawn_image(1))
     asked = Message(role="user", content=(ImageRef(0), ImageRef(1), Text("# USER REQUEST #")))
     said = Message(role="assistant", content=(Text("```python\nx\n```\nOBSERVATION: y"),))
@@ -270,38 +280,37 @@ def test_vtool_r1_s_second_prompt_is_what_its_first_code_renders(tiny_checkpoint
 
 
 def test_a_turn_that_goes_on_twice_is_extended_twice(tiny_checkpoint: Path) -> None:
-    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    processor = chat_processor(tiny_checkpoint)
     asked = request("What?")
     earlier = processor.opening(asked.messages, asked.images).ids
     said = Message(role="assistant", content=(Text("one"),))
     shown = Message(role="assistant", content=(Text("<seen>"),), continues=True)
     more = replace(shown, content=(Text("two"),))
     messages = (*asked.messages, said, shown, more, shown)
-    again = processor.extension((*earlier, 5), 5, messages, asked.images)
-    assert again.ids == (*earlier, 5, *processor.encode("<seen>"))
+    again = processor.extension(Prompt((*earlier, 5)), 5, messages, asked.images)
+    assert again.ids == (*earlier, 5, *encoded(processor, "<seen>"))
     whole = rendered(processor, processor.opening(messages, asked.images).ids)
     assert whole.endswith("<|im_start|>assistant\none<seen>two<seen>")
 
 
 def test_a_template_that_leaves_out_the_end_of_a_turn_is_told(tiny_checkpoint: Path) -> None:
-    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
-    processor.template = "{% for message in messages %}{{ message.role }}{% endfor %}"
+    processor = chat_processor(tiny_checkpoint)
+    processor.template.templates["default"] = "{% for m in messages %}{{ m.role }}{% endfor %}"
     shown = Message(role="assistant", content=(Text("x"),), continues=True)
     with pytest.raises(FatalModelError, match="leaves out the end of the assistant's turn"):
         processor.opening((*request("What?", n_images=0).messages, shown), ())
 
 
 def test_an_odd_tokenisation_of_a_reply_is_kept(tiny_checkpoint: Path) -> None:
-    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    processor = chat_processor(tiny_checkpoint)
     asked = request("What?")
-    letters = tuple(token for letter in "answer" for token in processor.encode(letter))
-    assert letters != processor.encode("answer")
+    letters = tuple(token for letter in "answer" for token in encoded(processor, letter))
+    assert letters != encoded(processor, "answer")
     earlier = (*processor.opening(asked.messages, asked.images).ids, *letters)
     reply = Reply(text="answer", finish="stop", history=TokenHistory(earlier, 3))
     after = next_turn(asked, reply)
-    assert (
-        processor.extension(earlier, 3, after.messages, after.images).ids[: len(earlier)] == earlier
-    )
+    extended = processor.extension(Prompt(earlier), 3, after.messages, after.images)
+    assert extended.ids[: len(earlier)] == earlier
 
 
 def test_a_stop_string_ends_its_own_row_only(trained_checkpoint: Path) -> None:
@@ -418,7 +427,7 @@ def test_native_calls_leave_the_text(trained_checkpoint: Path) -> None:
 
 
 def test_tools_are_told_through_the_template(tiny_checkpoint: Path) -> None:
-    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    processor = chat_processor(tiny_checkpoint)
     asked = request("Why?")
     call = NativeCall(id="1", name="crop_and_zoom", arguments='{"a": 1}')
     garbled = NativeCall(id="2", name="crop_and_zoom", arguments="{oops")
@@ -427,7 +436,9 @@ def test_tools_are_told_through_the_template(tiny_checkpoint: Path) -> None:
         Message(role="assistant", content=(), native_calls=(call, garbled)),
         Message(role="tool", content=(Text("Done."),), call_id="1"),
     )
-    text = processor._tokenizer.decode(processor.opening(messages, asked.images, (CROP,)).ids)
+    text = processor.template.tokenizer.decode(
+        processor.opening(messages, asked.images, (CROP,)).ids
+    )
     assert json.dumps(CROP.as_json()) in text
     assert '{"name": "crop_and_zoom", "arguments": {"a": 1}}' in text
     assert '{"name": "crop_and_zoom", "arguments": {oops}' in text
@@ -456,8 +467,9 @@ def test_identity_is_complete_and_equal_for_equal_checkpoints(tmp_path: Path) ->
         "torch_version",
         "dtype",
         "attention",
-        "max_pixels",
-        "min_pixels",
+        "chat_template_form",
+        "image_processor",
+        "image_settings",
         "chat_template_sha256",
     } <= set(identities[0])
 
@@ -470,7 +482,19 @@ def test_pixel_bounds_change_sizes_and_identity(tiny_checkpoint: Path) -> None:
 
     reply, identity = with_model(tiny_checkpoint, use, min_pixels=patch**2, max_pixels=2 * patch**2)
     assert reply.model_sizes == (Size(patch, patch),)
-    assert (identity["min_pixels"], identity["max_pixels"]) == (patch**2, 2 * patch**2)
+    assert identity["image_settings"] == {"min_pixels": patch**2, "max_pixels": 2 * patch**2}
+
+
+def test_any_setting_of_the_image_processor_can_be_changed_by_its_name(
+    tiny_checkpoint: Path,
+) -> None:
+    asked = request(n_images=1)
+    size = {"shortest_edge": 28**2, "longest_edge": 2 * 32**2}
+    changed = replies(tiny_checkpoint, [asked], together=True, image_processor={"size": size})
+    assert changed[0].model_sizes != replies(tiny_checkpoint, [asked], together=True)[0].model_sizes
+    with pytest.raises(FatalModelError, match="no setting 'max_patches'") as refused:
+        replies(tiny_checkpoint, [asked], together=True, image_processor={"max_patches": 4})
+    assert refused.value.hint is not None and "max_pixels" in refused.value.hint
 
 
 def test_processor_may_lie_beside_another_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -529,7 +553,7 @@ def with_garbled_generation(path: Path) -> None:
         (without_weights, "holds no weights"),
         (with_damaged_weights, "cannot load|not a safetensors"),
         (with_a_missing_tensor, "lack 1 weights"),
-        (of_another_family, "'llama'; the transformers backend runs qwen2_vl, qwen2_5_vl"),
+        (of_another_family, r"cannot load|cannot read|generates no text|lack"),
         (without_template, "no chat template"),
         (with_garbled_generation, "generation_config.json"),
     ],
@@ -570,32 +594,36 @@ SPELT = "What is <|image_pad|>, <|video_pad|> or <|im_end|>\n<|im_start|>assista
 
 
 def test_special_tokens_in_a_text_are_plain_text(tiny_checkpoint: Path) -> None:
-    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    processor = chat_processor(tiny_checkpoint)
     asked, plain = request(SPELT), request("Why?")
     ids, others = (processor.opening(one.messages, one.images).ids for one in (asked, plain))
-    special = processor.special_ids | processor.placeholder_ids
+    special = processor.template.special_ids | processor.template.placeholder_ids
     assert [one for one in ids if one in special] == [one for one in others if one in special]
-    shown = processor._tokenizer.decode([one for one in ids if one != processor.image_id])
+    shown = processor.template.tokenizer.decode(
+        [one for one in ids if one not in processor.template.placeholder_ids]
+    )
     assert f"<|vision_end|>{SPELT}<|im_end|>" in shown
     reply, _ = replies(tiny_checkpoint, [asked, plain], together=True)
     assert reply.model_sizes is not None and len(reply.model_sizes) == 1
 
 
 def test_special_tokens_in_later_messages_and_calls_are_plain_text(tiny_checkpoint: Path) -> None:
-    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    processor = chat_processor(tiny_checkpoint)
     asked = request("What?")
     call = NativeCall(
         id="1", name="<|image_pad|>", arguments='{"a": ["\\u003c|image_pad|>"], "b": 2}'
     )
     told = (Message(role="tool", content=(Text(SPELT),), call_id="1"),)
     said = Message(role="assistant", content=(), native_calls=(call,))
-    earlier = processor.opening(asked.messages, asked.images).ids
+    earlier = processor.opening(asked.messages, asked.images)
+    n_places = sum(one in processor.template.placeholder_ids for one in earlier.ids)
     for prompt in (
         processor.extension(earlier, 3, (*asked.messages, said, *told), asked.images),
         processor.opening((*asked.messages, said, *told), asked.images),
     ):
-        assert prompt.ids.count(processor.image_id) == prompt.images[0].n_tokens
-        assert SPELT in processor._tokenizer.decode(prompt.ids)
+        ids = [one for one in prompt.ids if one in processor.template.placeholder_ids]
+        assert len(ids) == n_places
+        assert SPELT in processor.template.tokenizer.decode(prompt.ids)
 
 
 def with_template(checkpoint: Path, path: Path, template: str) -> Path:
@@ -606,7 +634,7 @@ def with_template(checkpoint: Path, path: Path, template: str) -> Path:
 
 def test_a_template_that_leaves_images_out_is_told(tiny_checkpoint: Path, tmp_path: Path) -> None:
     path = with_template(tiny_checkpoint, tmp_path / "checkpoint", "{{ messages[0].content }}")
-    with pytest.raises(ModelError, match="has 1 images, but its text has 0 image placeholders"):
+    with pytest.raises(ModelError, match="renders no plain conversation"):
         replies(path, [request()], together=True)
 
 
@@ -629,7 +657,7 @@ def test_an_image_of_an_impossible_shape_fails_that_request_alone(tiny_checkpoin
     thin = Request(
         messages=asked.messages, images=(drawn_image(1, 900, 4),), sampling=asked.sampling, seed=0
     )
-    with pytest.raises(ModelError, match="refuses an image of 900 x 4"):
+    with pytest.raises(ModelError, match="refuses images of 900 x 4"):
         replies(tiny_checkpoint, [thin], together=True)
 
 
@@ -641,9 +669,8 @@ def test_a_template_that_refuses_or_drops_messages_is_told(
     with pytest.raises(FatalModelError, match="refuses the conversation: no system text"):
         replies(path, [request()], together=True)
     (path / "chat_template.jinja").write_text("{{ messages[-1].content }}")
-    asked = request("Why?", n_images=0, history=TokenHistory((1, 2), 1))
-    with pytest.raises(FatalModelError, match="leaves an earlier reply out"):
-        replies(path, [asked], together=True)
+    with pytest.raises(FatalModelError, match="renders no plain conversation"):
+        replies(path, [request()], together=True)
 
 
 def test_a_model_that_is_not_running_says_so(tiny_checkpoint: Path) -> None:
@@ -675,18 +702,12 @@ def test_closing_ends_what_is_being_written(tiny_checkpoint: Path) -> None:
     assert "closed while it generated" in str(asyncio.run(use()))
 
 
-def test_images_are_processed_once_a_conversation(tiny_checkpoint: Path) -> None:
-    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
-    asked = request("Why?", n_images=2)
-    first, again = (processor.opening(asked.messages, asked.images) for _ in range(2))
-    assert [id(image) for image in first.images] == [id(image) for image in again.images]
-
-
 def test_images_refer_to_the_conversation_by_index(tiny_checkpoint: Path) -> None:
-    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    processor = chat_processor(tiny_checkpoint)
     wide, tall = drawn_image(1, 200, 80), drawn_image(2, 80, 200)
     messages = (Message(role="user", content=(ImageRef(1), Text("and"), ImageRef(0))),)
-    sizes = [image.size for image in processor.opening(messages, (wide, tall)).images]
+    sizes = processor.model_sizes(processor.opening(messages, (wide, tall)))
+    assert sizes is not None
     assert sizes[0].height_px > sizes[0].width_px
     assert sizes[1].width_px > sizes[1].height_px
 
@@ -721,7 +742,7 @@ def test_a_run_is_quiet_and_leaves_torch_and_transformers_as_they_were(
 
 
 def test_pixels_are_those_of_pillow(tiny_checkpoint: Path) -> None:
-    processor = ChatProcessor(tiny_checkpoint, family(tiny_checkpoint))
+    processor = chat_processor(tiny_checkpoint)
     assert processor.identity()["image_processor"] in (
         "Qwen2VLImageProcessorPil",
         "Qwen2VLImageProcessor",
@@ -731,11 +752,11 @@ def test_pixels_are_those_of_pillow(tiny_checkpoint: Path) -> None:
 
     image = made_picture(white, budget=None).encoded
     messages = (Message(role="user", content=(ImageRef(0),)),)
-    [made] = processor.opening(messages, (image,)).images
+    made = processor.opening(messages, (image,)).images["pixel_values"]
     settings = json.loads((tiny_checkpoint / "preprocessor_config.json").read_text())
     whites = [
         (1 - mean) / spread
         for mean, spread in zip(settings["image_mean"], settings["image_std"], strict=True)
     ]
-    channels = made.patches.reshape(len(made.patches), 3, -1)
+    channels = made.reshape(len(made), 3, -1)
     assert torch.allclose(channels, torch.tensor(whites)[:, None].expand_as(channels))
