@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from medeval.models.transformers.loading import LoadedModel
     from medeval.models.transformers.processor import ChatProcessor, Prompt
     from medeval.models.transformers.sampling import RowEnd, RowSettings
+    from medeval.models.transformers.shared_start import SharedStarts
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -50,6 +51,7 @@ class _Engine:
 
     loaded: "LoadedModel"
     processor: "ChatProcessor"
+    starts: "SharedStarts"
     end_ids: frozenset[int]
     max_model_len: int
     defaults: Mapping[str, Any]
@@ -158,6 +160,7 @@ class TransformersModel:
 
         from medeval.models.transformers.loading import load_config, load_model, quiet
         from medeval.models.transformers.processor import ChatProcessor
+        from medeval.models.transformers.shared_start import SharedStarts
 
         with quiet():
             config = load_config(self._path, trust_remote_code=self._trust_remote_code)
@@ -191,6 +194,7 @@ class TransformersModel:
         return _Engine(
             loaded=loaded,
             processor=processor,
+            starts=SharedStarts(loaded, processor),
             end_ids=end_ids,
             max_model_len=max_model_len,
             defaults=defaults,
@@ -243,7 +247,9 @@ class TransformersModel:
             halt=self._halt,
         )
         with torch.inference_mode():
-            inputs = engine.loaded.inputs(engine.processor.batch([row.prompt for row in rows]))
+            prompts = [row.prompt for row in rows]
+            inputs = engine.loaded.inputs(engine.processor.batch(prompts))
+            inputs = engine.starts.applied(prompts, inputs)
             width = inputs["input_ids"].shape[1]
             output = engine.loaded.model.generate(
                 **inputs,

@@ -181,6 +181,18 @@ class ChatProcessor:
             return ()
         return tuple(Size(int(w) * patch, int(h) * patch) for _, h, w in grids.tolist())
 
+    def probes(self, n_tokens: int) -> list[Prompt]:
+        """Two prompts of different lengths that begin with at least `n_tokens` equal tokens."""
+        system = Message(role="system", content=(Text("begin " * n_tokens),))
+        pictures = [Image.new("RGB", size) for size in PROBE_SIZES[: 2 * self.sees_images]]
+        prompts = []
+        for index, text in enumerate(("a", "b b b")):
+            some = pictures[index : index + 1]
+            content: tuple[Text | ImageRef, ...] = (*(ImageRef(0) for _ in some), Text(text))
+            messages = (system, Message(role="user", content=content))
+            prompts.append(self._read(self.template.render(messages), some))
+        return prompts
+
     def identity(self) -> dict[str, JsonValue]:
         """All that can change a prompt: template, form, files, classes and image settings."""
         templates = "".join(self.template.templates.values())

@@ -135,3 +135,27 @@ def test_crop_conversations_are_extended_token_by_token(trained_checkpoint: Path
         earlier = row.request.history.ids
         assert row.prompt.ids[: len(earlier)] == earlier
         assert row.prompt.n_images == 2
+
+
+def test_rows_start_together_where_that_gives_the_same_logits(tiny_checkpoint: Path) -> None:
+    async def use(model: Watched) -> tuple[list[tuple[int, ...]], list[Reply], list[Reply]]:
+        asked = [request("What is it? " * 40, "Where?", n_images=n) for n in (1, 2)]
+        long = [
+            replace(
+                one,
+                messages=(
+                    replace(one.messages[0], content=(Text("Look. " * 50),)),
+                    *one.messages[1:],
+                ),
+            )
+            for one in asked
+        ]
+        together = await asyncio.gather(*map(model.generate, long))
+        alone = [await model.generate(one) for one in long]
+        assert model._engine is not None
+        return list(model._engine.starts._known), together, alone
+
+    starts, together, alone = with_model(tiny_checkpoint, use)
+    # one of the trial when the model was loaded, one of the two requests
+    assert len(starts) == 2 and min(map(len, starts)) >= 32
+    assert [reply.history for reply in together] == [reply.history for reply in alone]
