@@ -50,14 +50,16 @@ MAX_TOKENS_NAMES = frozenset({"max_tokens", "max_completion_tokens"})
 STOP_SETTINGS = frozenset({"stop", "include_stop_str_in_output"})
 # So many failures with `stop`, and no reply: the next request goes without it.
 SUSPICIOUS_FAILURES: Final = 2
-# What a server refused, besides settings that are left out, and what is done instead.
-STREAM: Final = "answers that are no streams"
+# What a server may not take, besides settings that are left out, and what is done instead.
+STREAM: Final = "requests without 'stream'"
 TOOL_IMAGES: Final = "images in a tool's message"
+ROOM: Final = "'max_tokens' beside some prompts"
 INSTEAD: Final[Mapping[str, str]] = {
     "max_tokens": "'max_tokens'; it is sent as 'max_completion_tokens'",
     "stop": "'stop'; it is left out, and replies are cut here",
-    STREAM: f"requests for {STREAM}; streams are joined here",
+    STREAM: f"{STREAM}; its streams are joined here",
     TOOL_IMAGES: f"{TOOL_IMAGES}; they are sent in a user's turn after it",
+    ROOM: f"{ROOM}; those turns took the room there was",
 }
 
 
@@ -116,7 +118,6 @@ class OpenAIModel:
         self._refused: dict[str, str] = {}
         self._takes_stop = False
         self._failures_with_stop: list[Refusal] = []
-        self._max_tokens_note: str | None = None
         self._final_turn = FinalTurnCheck(self.label)
         self._concurrency = AdaptiveConcurrency(adapts=adaptive)
 
@@ -157,7 +158,8 @@ class OpenAIModel:
             attempt = partial(self._try, sent, settings)
             outcome = await self._retries.run(partial(self._concurrency.send, attempt))
             if isinstance(outcome, Reply):
-                self._note_max_tokens(without_max_tokens)
+                if without_max_tokens is not None:
+                    self._remember(ROOM, without_max_tokens)
                 return outcome
             if outcome.is_too_long:
                 if not outcome.blames_max_tokens or not MAX_TOKENS_NAMES & settings.keys():
@@ -185,7 +187,7 @@ class OpenAIModel:
     def _adapt(self, refusal: Refusal, sent: Request, settings: Mapping[str, JsonValue]) -> None:
         """Remember what a refusal is about; raises FatalModelError where nothing helps."""
         refused = refusal.unknown_settings(settings)
-        if refusal.says(STREAM_ONLY) and not {"stream"} & (settings.keys() | self._extra_body):
+        if refusal.says(STREAM_ONLY) and "stream" not in {*settings, *self._extra_body}:
             refused = {STREAM}
         if refusal.says(NO_IMAGES_OF_TOOLS) and images_after_tools(sent.messages) != sent.messages:
             refused = {TOOL_IMAGES}
@@ -207,23 +209,17 @@ class OpenAIModel:
             f"the server of {self.label} does not take {instead} ({self._redacted(refusal.shown)})"
         )
 
-    def _note_max_tokens(self, refusal: Refusal | None) -> None:
-        if refusal is not None and self._max_tokens_note is None:
-            self._max_tokens_note = (
-                f"the server of {self.label} had no room for max_tokens beside some prompts; "
-                f"those turns took the room there was ({self._redacted(refusal.shown)})"
-            )
-
     async def _try(self, request: Request, settings: Mapping[str, JsonValue]) -> Reply | Refusal:
         """One try: a reply, or a refusal that stands; raises TransientModelError otherwise."""
-        suspects_stop = "stop" in settings and len(self._failures_with_stop) >= SUSPICIOUS_FAILURES
+        fails_with_stop = len(self._failures_with_stop) >= SUSPICIOUS_FAILURES
+        suspects_stop = fails_with_stop and "stop" in settings and not self._takes_stop
         if suspects_stop:
             settings = {name: settings[name] for name in settings.keys() - STOP_SETTINGS}
         body = request_body(request, {"model": self._model, **settings, **self._extra_body})
         response = await self._send("/chat/completions", body)
         reply = read_reply(response.content, request.stop) if response.status_code == 200 else None
         if reply is not None:
-            if suspects_stop and self._failures_with_stop:
+            if suspects_stop and not self._takes_stop:
                 self._remember("stop", self._failures_with_stop[-1])
             self._takes_stop |= "stop" in settings
             return reply
@@ -308,9 +304,7 @@ class OpenAIModel:
             wanted = repr(self._model) if self._model else "a model without a name"
             raise FatalModelError(
                 f"{wanted} was asked for, but {self._base_url!r} lists {names!r}",
-                hint="name one of the server's models with --model"
-                if names
-                else f"name the server's model with --model; {self._address_hint}",
+                hint="name one of the server's models with --model",
             )
         length = matching[0].get("max_model_len") if matching else None
         self._max_model_len = length if isinstance(length, int) else None
@@ -345,7 +339,7 @@ class OpenAIModel:
         """Settings left out, turns without `max_tokens`, and the server's overloads."""
         overload = self._concurrency.note()
         busy = None if overload is None else f"the server of {self.label} {overload}"
-        others = (self._max_tokens_note, self._final_turn.note, busy)
+        others = (self._final_turn.note, busy)
         return (*self._refused.values(), *(note for note in others if note is not None))
 
     @property
@@ -374,10 +368,8 @@ class OpenAIModel:
             404: f"check --model; {self._address_hint}",
             405: self._address_hint,
         }
-        hint = hints.get(refusal.status)
-        if refusal.says(WEB_PAGE):
-            hint = self._address_hint
-        elif refusal.says(NO_IMAGES):
+        hint = self._address_hint if refusal.says(WEB_PAGE) else hints.get(refusal.status)
+        if refusal.says(NO_IMAGES):
             hint = "serve a model that takes images; llama.cpp takes them with --mmproj"
         return FatalModelError(
             f"the server refuses requests for {self.label}: {self._redacted(refusal.shown)}",

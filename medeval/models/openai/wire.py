@@ -10,10 +10,10 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Annotated, Any
+from typing import Any
 
 import pybase64
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from medeval.models.base import Reply, Request
 from medeval.models.final_turn import final_turn_settings, whole_turns
@@ -115,7 +115,8 @@ class _Message(BaseModel):
 
 
 class _Choice(BaseModel):
-    message: _Message
+    # "delta" in the chunks of a stream
+    message: _Message = Field(validation_alias=AliasChoices("message", "delta"))
     finish_reason: str | None = None
 
 
@@ -130,17 +131,7 @@ class _Usage(BaseModel):
 
 
 class _Completion(BaseModel):
-    choices: Annotated[list[_Choice], Field(min_length=1)]
-    usage: _Usage | None = None
-
-
-class _ChunkChoice(BaseModel):
-    delta: _Message = _Message()
-    finish_reason: str | None = None
-
-
-class _Chunk(BaseModel):
-    choices: list[_ChunkChoice] = []
+    choices: list[_Choice] = []
     usage: _Usage | None = None
 
 
@@ -265,10 +256,14 @@ def images_after_tools(messages: Sequence[Message]) -> tuple[Message, ...]:
         if is_tool:
             parts = [part for message in turns for part in message.content]
             images = tuple(part for part in parts if isinstance(part, ImageRef))
-            turns = [replace(message, content=(Text(message.text),)) for message in turns]
+            turns = [replace(message, content=_texts(message)) for message in turns]
             turns += [Message(role="user", content=images)] if images else []
         moved += turns
     return tuple(moved)
+
+
+def _texts(message: Message) -> tuple[Text, ...]:
+    return tuple(part for part in message.content if isinstance(part, Text))
 
 
 def _message(message: Message, images: Sequence[EncodedImage]) -> dict[str, object]:
@@ -328,9 +323,9 @@ def read_reply(content: bytes, stop: Sequence[str] = ()) -> Reply | None:
             completion = _Completion.model_validate_json(content)
     except ValidationError:
         return None
-    choice = completion.choices[0]
-    if choice.finish_reason in BROKEN_FINISHES:
+    if not completion.choices or completion.choices[0].finish_reason in BROKEN_FINISHES:
         return None
+    choice = completion.choices[0]
     message = choice.message
     written = _text(message.content)
     text = ends_at_stop(written, stop)
@@ -347,17 +342,16 @@ def read_reply(content: bytes, stop: Sequence[str] = ()) -> Reply | None:
 
 def _joined(stream: bytes) -> _Completion:
     """What the chunks of a stream add up to; a stream without an end holds no choice."""
-    message, usage, finish = _Message(), None, None
+    message, joined = _Message(), _Completion()
     for line in stream.splitlines():
-        if not line.startswith(b"data:") or line.endswith(b"[DONE]"):
-            continue
-        chunk = _Chunk.model_validate_json(line.removeprefix(b"data:"))
-        usage = chunk.usage or usage
-        for choice in chunk.choices:
-            _extend(message, choice.delta)
-            finish = choice.finish_reason or finish
-    choices = [{"message": message, "finish_reason": finish}] if finish else []
-    return _Completion.model_validate({"choices": choices, "usage": usage})
+        if line.startswith(b"data:") and not line.endswith(b"[DONE]"):
+            chunk = _Completion.model_validate_json(line.removeprefix(b"data:"))
+            joined.usage = chunk.usage or joined.usage
+            for choice in chunk.choices:
+                _extend(message, choice.message)
+                if choice.finish_reason:
+                    joined.choices = [_Choice(message=message, finish_reason=choice.finish_reason)]
+    return joined
 
 
 def _extend(message: _Message, delta: _Message) -> None:

@@ -436,9 +436,11 @@ def test_a_server_that_only_streams_is_asked_for_streams() -> None:
             return refusal(STREAM_ONLY, code="invalid_parameter_error")
         if "seed" in body:
             return refusal("Unknown parameter: 'seed'.")
-        chunks = [{"delta": {"content": "<answer>"}}, {"delta": {"content": "A"}}]
-        chunks.append({"delta": {}, "finish_reason": "stop"})
-        events = [{"choices": [chunk]} for chunk in chunks]
+        deltas: list[Body] = [{"content": "<answer>"}, {"content": "A"}]
+        chunks: list[Body] = [{"delta": delta} for delta in deltas]
+        events = [
+            {"choices": [chunk]} for chunk in (*chunks, {"delta": {}, "finish_reason": "stop"})
+        ]
         lines = [f"data: {json.dumps(event)}\n\n" for event in events]
         return web.Response(text="".join([*lines, "data: [DONE]\n\n"]))
 
@@ -447,7 +449,7 @@ def test_a_server_that_only_streams_is_asked_for_streams() -> None:
     assert [reply.text for reply in replies] == ["<answer>A"] * 3
     assert server.requests == 3 + 2
     assert server.bodies[-1]["stream_options"] == {"include_usage": True}
-    assert "requests for answers that are no streams; streams are joined here" in notes[0]
+    assert "does not take requests without 'stream'; its streams are joined here" in notes[0]
     assert "'seed'; it is left out" in notes[1]
 
 
@@ -646,6 +648,8 @@ def test_a_model_is_taken_where_the_list_does_not_speak_against_it(
         ("wen", ("qwen",), "lists ['qwen']"),
         ("/models/mine.gguf", ("/models/other.gguf",), "lists ['/models/other.gguf']"),
         (None, ("a", "b"), "a model without a name was asked for, but .* lists ['a', 'b']"),
+        (None, (), "lists []"),
+        (None, None, "lists []"),
     ],
 )
 def test_a_model_that_is_not_listed_is_refused_with_those_that_are(
@@ -655,14 +659,6 @@ def test_a_model_that_is_not_listed_is_refused_with_those_that_are(
         started(StubServer(models=listed), model=wanted)
     assert all(part in caught.value.message for part in message.split(" .* "))
     assert caught.value.hint == "name one of the server's models with --model"
-
-
-@pytest.mark.parametrize("listed", [(), None])
-def test_a_model_without_a_name_needs_a_list(listed: tuple[str, ...] | None) -> None:
-    with pytest.raises(FatalModelError, match=r"lists \[\]") as caught:
-        started(StubServer(models=listed), model=None)
-    assert caught.value.hint is not None
-    assert caught.value.hint.startswith("name the server's model with --model; requests go to http")
 
 
 @pytest.mark.parametrize(
