@@ -5,7 +5,6 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -205,21 +204,21 @@ class OpenAIModel:
     def _remember(self, refused: str, refusal: Refusal) -> None:
         """Do without something from now on."""
         instead = INSTEAD.get(refused, f"{refused!r}; it is left out")
-        self._refused[refused] = (
-            f"the server of {self.label} does not take {instead} ({self._redacted(refusal.shown)})"
-        )
+        reason = self._redacted(refusal.shown)
+        note = f"the server of {self.label} does not take {instead} ({reason})"
+        self._refused.setdefault(refused, note)
 
     async def _try(self, request: Request, settings: Mapping[str, JsonValue]) -> Reply | Refusal:
         """One try: a reply, or a refusal that stands; raises TransientModelError otherwise."""
         fails_with_stop = len(self._failures_with_stop) >= SUSPICIOUS_FAILURES
         suspects_stop = fails_with_stop and "stop" in settings and not self._takes_stop
         if suspects_stop:
-            settings = {name: settings[name] for name in settings.keys() - STOP_SETTINGS}
+            settings = {k: v for k, v in settings.items() if k not in STOP_SETTINGS}
         body = request_body(request, {"model": self._model, **settings, **self._extra_body})
         response = await self._send("/chat/completions", body)
         reply = read_reply(response.content, request.stop) if response.status_code == 200 else None
         if reply is not None:
-            if suspects_stop and not self._takes_stop:
+            if suspects_stop and self._failures_with_stop and not self._takes_stop:
                 self._remember("stop", self._failures_with_stop[-1])
             self._takes_stop |= "stop" in settings
             return reply
@@ -280,10 +279,9 @@ class OpenAIModel:
         response = await self._send(url)
         refusal = read_refusal(response.status_code, response.content)
         if refusal is not None:
-            # "transformers serve" fails with 500 where the machine has no cache of models.
-            if refusal.status in (500, 501):
-                return None
-            if self._unless_transient(refusal, response).status == 401:
+            # 500: "transformers serve" 5.19, where the machine has no cache of models
+            is_no_list = refusal.status in (500, 501)
+            if not is_no_list and self._unless_transient(refusal, response).status == 401:
                 raise self._fatal(refusal)
             return None
         try:
@@ -298,9 +296,7 @@ class OpenAIModel:
             self._model = names[0]
         # Some list "models/NAME" or "OWNER/NAME" and take NAME.
         matching = [card for card in cards if f"/{card['id']}".endswith(f"/{self._model}")]
-        # "transformers serve" lists its cache, and takes the path of a folder outside it.
-        paths = [name for name in (self._model, *names) if Path(name).is_absolute()]
-        if not self._model or (names and not matching and paths != [self._model]):
+        if not self._model or (names and not matching):
             wanted = repr(self._model) if self._model else "a model without a name"
             raise FatalModelError(
                 f"{wanted} was asked for, but {self._base_url!r} lists {names!r}",
