@@ -358,24 +358,21 @@ class OpenAIModel:
         return kind(f"no reply from {self.label}: {self._redacted(cause)}", retry_after_s=wait_s)
 
     def _fatal(self, refusal: Refusal) -> FatalModelError:
+        url = f"{http_url(self._base_url)}/chat/completions"
+        address = f"requests go to {url}: is --base-url right? It mostly ends in /v1"
         hints = {
             401: f"put a key that the server accepts into {self._api_key_variable}",
             403: f"may the key in {self._api_key_variable} use this model?",
-            404: f"check --model; {self._address_hint}",
-            405: self._address_hint,
+            404: f"check --model; {address}",
+            405: address,
         }
-        hint = self._address_hint if refusal.says(WEB_PAGE) else hints.get(refusal.status)
+        hint = address if refusal.says(WEB_PAGE) else hints.get(refusal.status)
         if refusal.says(NO_IMAGES):
             hint = "serve a model that takes images; llama.cpp takes them with --mmproj"
         return FatalModelError(
             f"the server refuses requests for {self.label}: {self._redacted(refusal.shown)}",
             hint=hint,
         )
-
-    @property
-    def _address_hint(self) -> str:
-        url = f"{http_url(self._base_url)}/chat/completions"
-        return f"requests go to {url}: is --base-url right? It mostly ends in /v1"
 
 
 async def _stream(body: bytes) -> AsyncIterator[bytes]:

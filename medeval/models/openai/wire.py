@@ -252,18 +252,16 @@ def images_after_tools(messages: Sequence[Message]) -> tuple[Message, ...]:
     """The messages, with the images of tools in a user's turn after the tools' messages."""
     moved: list[Message] = []
     for is_tool, group in groupby(messages, key=lambda message: message.role == "tool"):
-        turns = list(group)
-        if is_tool:
-            parts = [part for message in turns for part in message.content]
-            images = tuple(part for part in parts if isinstance(part, ImageRef))
-            turns = [replace(message, content=_texts(message)) for message in turns]
-            turns += [Message(role="user", content=images)] if images else []
-        moved += turns
+        images: list[ImageRef] = []
+        for message in group:
+            if is_tool:
+                images += [part for part in message.content if isinstance(part, ImageRef)]
+                texts = tuple(part for part in message.content if isinstance(part, Text))
+                message = replace(message, content=texts)
+            moved.append(message)
+        if images:
+            moved.append(Message(role="user", content=tuple(images)))
     return tuple(moved)
-
-
-def _texts(message: Message) -> tuple[Text, ...]:
-    return tuple(part for part in message.content if isinstance(part, Text))
 
 
 def _message(message: Message, images: Sequence[EncodedImage]) -> dict[str, object]:

@@ -404,6 +404,21 @@ def test_where_the_server_cannot_stop_the_reply_is_cut_here(
     assert reason in note
 
 
+def test_many_requests_at_once_find_out_that_the_server_cannot_stop() -> None:
+    server = StubServer(latency_s=0.01, respond=breaks)
+
+    async def many() -> tuple[list[Reply], tuple[str, ...]]:
+        async with connected(server) as model:
+            asked = request(stop=("</answer>",))
+            replies = await asyncio.gather(*(model.generate(asked) for _ in range(20)))
+            return replies, model.notes()
+
+    replies, notes = asyncio.run(many())
+    assert {reply.text for reply in replies} == {"<answer>A</answer>"}
+    assert len(notes) == 1
+    assert server.requests == 40
+
+
 def test_a_server_that_fails_without_stop_as_well_is_asked_with_it_again() -> None:
     server = StubServer(faults=["500"] * 3)
 
