@@ -115,6 +115,7 @@ class OpenAIModel:
         self._version: str | None = None
         self._max_model_len: int | None = None
         self._refused: dict[str, str] = {}
+        self._has_replied = False
         self._takes_stop = False
         self._failures_with_stop: list[Refusal] = []
         self._final_turn = FinalTurnCheck(self.label)
@@ -220,12 +221,14 @@ class OpenAIModel:
         if reply is not None:
             if suspects_stop and self._failures_with_stop and not self._takes_stop:
                 self._remember("stop", self._failures_with_stop[-1])
+            self._has_replied = True
             self._takes_stop |= "stop" in settings
             return reply
         refusal = read_refusal(response.status_code, response.content)
         if refusal is None:
             refusal = Refusal(status=200, message=response.content[:4096].decode(errors="replace"))
-            if not refusal.says(WEB_PAGE):
+            # A server that has replied may show a page for a while.
+            if self._has_replied or not refusal.says(WEB_PAGE):
                 raise self._transient(f"an answer that holds no reply, {refusal.shown}")
         if suspects_stop:
             self._failures_with_stop.clear()

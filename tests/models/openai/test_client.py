@@ -234,6 +234,13 @@ def test_a_refusal_that_stands_stops_the_cell_at_once(fault: str, text: str) -> 
     assert server.requests == 1
 
 
+def test_a_web_page_between_replies_is_a_failure_that_passes() -> None:
+    server = StubServer(faults=["ok", "html"])
+    replies, _ = several(server, request(), 2)
+    assert replies[0] == replies[1]
+    assert server.requests == 3
+
+
 @pytest.mark.parametrize(
     ("status", "message"),
     [
