@@ -423,7 +423,7 @@ def test_many_requests_at_once_find_out_that_the_server_cannot_stop() -> None:
     replies, notes = asyncio.run(many())
     assert {reply.text for reply in replies} == {"<answer>A</answer>"}
     assert len(notes) == 1
-    assert server.requests == 40
+    assert 40 <= server.requests < 60
 
 
 def test_a_server_that_fails_without_stop_as_well_is_asked_with_it_again() -> None:
