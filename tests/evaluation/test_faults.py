@@ -68,7 +68,6 @@ def table(run: Path) -> list[dict[str, str]]:
         ("500", "Internal server error"),
         ("503", "Loading model"),
         ("garbage", "holds no reply"),
-        ("html", "holds no reply"),
         ("empty_choices", "holds no reply"),
         ("no_message", "holds no reply"),
         ("drop", "no reply"),

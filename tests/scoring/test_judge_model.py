@@ -105,7 +105,7 @@ CASES: dict[str, tuple[StubServer, str, bool, str]] = {
     "drops": (StubServer(faults=lambda *_: "drop"), "undecided", False, "no reply from"),
     "busy": (StubServer(faults=lambda *_: "429"), "undecided", False, "Rate limit"),
     "fails": (StubServer(faults=lambda *_: "500"), "undecided", False, "Internal server error"),
-    "no JSON": (StubServer(faults=lambda *_: "html"), "undecided", False, "holds no reply"),
+    "a web page": (StubServer(faults=lambda *_: "html"), "undecided", False, "<html>hello</html>"),
     "torn JSON": (StubServer(faults=lambda *_: "garbage"), "undecided", False, "holds no reply"),
     "no choices": (
         StubServer(faults=lambda *_: "empty_choices"), "undecided", False, "holds no reply",

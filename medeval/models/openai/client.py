@@ -3,8 +3,9 @@
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
@@ -14,6 +15,7 @@ from medeval.models.final_turn import FINAL_TURN_SETTINGS, HINT, FinalTurnCheck
 from medeval.models.openai.concurrency import AdaptiveConcurrency
 from medeval.models.openai.connection import (
     Retries,
+    http_url,
     normalised_base_url,
     open_sdk_client,
     retry_after_s,
@@ -21,7 +23,12 @@ from medeval.models.openai.connection import (
     root_url,
 )
 from medeval.models.openai.wire import (
+    NO_IMAGES,
+    NO_IMAGES_OF_TOOLS,
+    STREAM_ONLY,
+    WEB_PAGE,
     Refusal,
+    images_after_tools,
     read_refusal,
     read_reply,
     request_body,
@@ -39,6 +46,20 @@ GET_TIMEOUT_S = 30.0
 NO_KEY = "EMPTY"
 # The two names of one setting.
 MAX_TOKENS_NAMES = frozenset({"max_tokens", "max_completion_tokens"})
+STOP_SETTINGS = frozenset({"stop", "include_stop_str_in_output"})
+# So many failures with `stop`, and no reply: the next request goes without it.
+SUSPICIOUS_FAILURES: Final = 2
+# What a server may not take, besides settings that are left out, and what is done instead.
+STREAM: Final = "requests without 'stream'"
+TOOL_IMAGES: Final = "images in a tool's message"
+ROOM: Final = "'max_tokens' beside some prompts"
+INSTEAD: Final[Mapping[str, str]] = {
+    "max_tokens": "'max_tokens'; it is sent as 'max_completion_tokens'",
+    "stop": "'stop'; it is left out, and replies are cut here",
+    STREAM: f"{STREAM}; its streams are joined here",
+    TOOL_IMAGES: f"{TOOL_IMAGES}; they are sent in a user's turn after it",
+    ROOM: f"{ROOM}; those turns took the room there was",
+}
 
 
 class OpenAIModel:
@@ -61,8 +82,10 @@ class OpenAIModel:
     `max_tokens`, as engines in this process and newer servers do by themselves. The reply is
     "context" where the prompt alone does not fit.
 
-    A setting that the server says it does not know is left out from then on, which `notes` reports,
-    except for the two that a conversation ending with the assistant's words needs.
+    What the server says it does not take is left out or sent in another way from then on, which
+    `notes` reports: settings, except for the two that a conversation ending with the assistant's
+    words needs; `stop`, also where it alone makes the server fail; requests without a stream; and
+    images in a tool's message.
     """
 
     def __init__(
@@ -91,8 +114,10 @@ class OpenAIModel:
         self._sdk: AsyncOpenAI | None = None
         self._version: str | None = None
         self._max_model_len: int | None = None
-        self._left_out: dict[str, str] = {}
-        self._max_tokens_note: str | None = None
+        self._refused: dict[str, str] = {}
+        self._has_replied = False
+        self._takes_stop = False
+        self._failures_with_stop: list[Refusal] = []
         self._final_turn = FinalTurnCheck(self.label)
         self._concurrency = AdaptiveConcurrency(adapts=adaptive)
 
@@ -127,11 +152,14 @@ class OpenAIModel:
             settings = self._settings(request)
             if without_max_tokens is not None:
                 settings = {k: v for k, v in settings.items() if k not in MAX_TOKENS_NAMES}
-            body = request_body(request, {"model": self._model, **settings, **self._extra_body})
-            attempt = partial(self._complete, body, request.stop)
+            sent = request
+            if TOOL_IMAGES in self._refused:
+                sent = replace(request, messages=images_after_tools(request.messages))
+            attempt = partial(self._try, sent, settings)
             outcome = await self._retries.run(partial(self._concurrency.send, attempt))
             if isinstance(outcome, Reply):
-                self._note_max_tokens(without_max_tokens)
+                if without_max_tokens is not None:
+                    self._remember(ROOM, without_max_tokens)
                 return outcome
             if outcome.is_too_long:
                 if not outcome.blames_max_tokens or not MAX_TOKENS_NAMES & settings.keys():
@@ -140,59 +168,77 @@ class OpenAIModel:
             elif outcome.is_filtered:
                 return Reply(text="", finish="refused")
             else:
-                self._leave_out(outcome, settings)
+                self._adapt(outcome, sent, settings)
 
     def _settings(self, request: Request) -> dict[str, JsonValue]:
         """The settings of a request that are sent, by the name under which they are sent."""
         settings = request_settings(request)
-        if "max_tokens" in self._left_out:
+        if "max_tokens" in self._refused:
             settings["max_completion_tokens"] = settings["max_tokens"]
-        hidden = self._left_out.keys() | self._extra_body.keys()
+        if STREAM in self._refused:
+            settings |= {"stream": True, "stream_options": {"include_usage": True}}
+        hidden = self._refused.keys() | self._extra_body.keys()
         if MAX_TOKENS_NAMES & self._extra_body.keys():
             hidden |= MAX_TOKENS_NAMES
+        if "stop" in self._refused:
+            hidden |= STOP_SETTINGS
         return {name: value for name, value in settings.items() if name not in hidden}
 
-    def _leave_out(self, refusal: Refusal, sent: Mapping[str, JsonValue]) -> None:
-        """Remember the settings a refusal names; raises FatalModelError where it names none."""
-        unknown = refusal.unknown_settings(sent)
-        if not unknown or "max_completion_tokens" in unknown:
+    def _adapt(self, refusal: Refusal, sent: Request, settings: Mapping[str, JsonValue]) -> None:
+        """Remember what a refusal is about; raises FatalModelError where nothing helps."""
+        refused = refusal.unknown_settings(settings)
+        if refusal.says(STREAM_ONLY) and "stream" not in {*settings, *self._extra_body}:
+            refused = {STREAM}
+        if refusal.says(NO_IMAGES_OF_TOOLS) and images_after_tools(sent.messages) != sent.messages:
+            refused = {TOOL_IMAGES}
+        if not refused or "max_completion_tokens" in refused:
             raise self._fatal(refusal)
-        if unknown & FINAL_TURN_SETTINGS:
+        if refused & FINAL_TURN_SETTINGS:
             raise FatalModelError(
-                f"the server of {self.label} does not take {sorted(unknown)!r}, which tell it what "
+                f"the server of {self.label} does not take {sorted(refused)!r}, which tell it what "
                 f"to do with a last turn of the assistant's ({self._redacted(refusal.shown)})",
                 hint=HINT,
             )
-        for setting in sorted(unknown):
-            instead = "sent as 'max_completion_tokens'" if setting == "max_tokens" else "left out"
-            self._left_out[setting] = (
-                f"the server of {self.label} does not take {setting!r}; it is {instead} "
-                f"({self._redacted(refusal.shown)})"
-            )
+        for name in sorted(refused):
+            self._remember(name, refusal)
 
-    def _note_max_tokens(self, refusal: Refusal | None) -> None:
-        if refusal is not None and self._max_tokens_note is None:
-            self._max_tokens_note = (
-                f"the server of {self.label} had no room for max_tokens beside some prompts; "
-                f"those turns took the room there was ({self._redacted(refusal.shown)})"
-            )
+    def _remember(self, refused: str, refusal: Refusal) -> None:
+        """Do without something from now on."""
+        instead = INSTEAD.get(refused, f"{refused!r}; it is left out")
+        reason = self._redacted(refusal.shown)
+        note = f"the server of {self.label} does not take {instead} ({reason})"
+        self._refused.setdefault(refused, note)
 
-    async def _complete(self, body: bytes, stop: tuple[str, ...]) -> Reply | Refusal:
+    async def _try(self, request: Request, settings: Mapping[str, JsonValue]) -> Reply | Refusal:
         """One try: a reply, or a refusal that stands; raises TransientModelError otherwise."""
+        fails_with_stop = len(self._failures_with_stop) >= SUSPICIOUS_FAILURES
+        suspects_stop = fails_with_stop and "stop" in settings and not self._takes_stop
+        if suspects_stop:
+            settings = {k: v for k, v in settings.items() if k not in STOP_SETTINGS}
+        body = request_body(request, {"model": self._model, **settings, **self._extra_body})
         response = await self._send("/chat/completions", body)
-        if response.status_code == 200:
-            reply = read_reply(response.content, stop)
-            if reply is not None:
-                return reply
+        reply = read_reply(response.content, request.stop) if response.status_code == 200 else None
+        if reply is not None:
+            if suspects_stop and self._failures_with_stop and not self._takes_stop:
+                self._remember("stop", self._failures_with_stop[-1])
+            self._has_replied = True
+            self._takes_stop |= "stop" in settings
+            return reply
         refusal = read_refusal(response.status_code, response.content)
         if refusal is None:
-            seen = Refusal(status=200, message=response.content[:4096].decode(errors="replace"))
-            raise self._transient(f"an answer that holds no reply, {seen.shown}")
+            refusal = Refusal(status=200, message=response.content[:4096].decode(errors="replace"))
+            # A server that has replied may show a page for a while.
+            if self._has_replied or not refusal.says(WEB_PAGE):
+                raise self._transient(f"an answer that holds no reply, {refusal.shown}")
+        if suspects_stop:
+            self._failures_with_stop.clear()
+        elif refusal.status == 500 and "stop" in settings and not self._takes_stop:
+            self._failures_with_stop.append(refusal)
         return self._unless_transient(refusal, response)
 
     def _unless_transient(self, refusal: Refusal, response: "Response") -> Refusal:
         """The refusal, unless the same request may succeed later; then TransientModelError."""
-        if refusal.is_transient and not refusal.is_too_long:
+        if refusal.is_transient:
             wait_s = retry_after_s(response.headers.get("Retry-After", ""))
             raise self._transient(refusal.shown, wait_s, is_overload=refusal.is_overload)
         return refusal
@@ -236,7 +282,9 @@ class OpenAIModel:
         response = await self._send(url)
         refusal = read_refusal(response.status_code, response.content)
         if refusal is not None:
-            if refusal.status != 501 and self._unless_transient(refusal, response).status == 401:
+            # 500: "transformers serve" 5.19, where the machine has no cache of models
+            is_no_list = refusal.status in (500, 501)
+            if not is_no_list and self._unless_transient(refusal, response).status == 401:
                 raise self._fatal(refusal)
             return None
         try:
@@ -290,8 +338,8 @@ class OpenAIModel:
         """Settings left out, turns without `max_tokens`, and the server's overloads."""
         overload = self._concurrency.note()
         busy = None if overload is None else f"the server of {self.label} {overload}"
-        others = (self._max_tokens_note, self._final_turn.note, busy)
-        return (*self._left_out.values(), *(note for note in others if note is not None))
+        others = (self._final_turn.note, busy)
+        return (*self._refused.values(), *(note for note in others if note is not None))
 
     @property
     def is_full(self) -> bool:
@@ -313,14 +361,20 @@ class OpenAIModel:
         return kind(f"no reply from {self.label}: {self._redacted(cause)}", retry_after_s=wait_s)
 
     def _fatal(self, refusal: Refusal) -> FatalModelError:
+        url = f"{http_url(self._base_url)}/chat/completions"
+        address = f"requests go to {url}: is --base-url right? It mostly ends in /v1"
         hints = {
             401: f"put a key that the server accepts into {self._api_key_variable}",
             403: f"may the key in {self._api_key_variable} use this model?",
-            404: "check --model and --base-url",
+            404: f"check --model; {address}",
+            405: address,
         }
+        hint = address if refusal.says(WEB_PAGE) else hints.get(refusal.status)
+        if refusal.says(NO_IMAGES):
+            hint = "serve a model that takes images; llama.cpp takes them with --mmproj"
         return FatalModelError(
             f"the server refuses requests for {self.label}: {self._redacted(refusal.shown)}",
-            hint=hints.get(refusal.status),
+            hint=hint,
         )
 
 

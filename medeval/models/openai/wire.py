@@ -8,11 +8,12 @@ import json
 import re
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
 
 import pybase64
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from medeval.models.base import Reply, Request
 from medeval.models.final_turn import final_turn_settings, whole_turns
@@ -57,9 +58,30 @@ MAX_TOKENS_PATTERN = re.compile(
 PROMPT_ALONE_PATTERN = re.compile(r"even without any output|at least 1, got 0", re.IGNORECASE)
 UNSUPPORTED_PATTERN = re.compile(
     r"unsupported|not support|unrecognized|unrecognised|unknown|unexpected"
-    r"|extra inputs|extra_forbidden|not permitted|cannot find field|not a valid field",
+    r"|extra inputs|extra_forbidden|not permitted|cannot find field|not a valid field|deprecated",
     re.IGNORECASE,
 )
+# `stop` named as a setting: it is too long, empty, or of another form than the server wants.
+STOP_PATTERN = re.compile(r"""['"`.$]stop['"`: ]|stop[_ ]sequences?""", re.IGNORECASE)
+# vLLM, llama.cpp (also of 2025), Ollama, OpenRouter, OpenAI, DeepSeek.
+NO_IMAGES = re.compile(
+    r"not a multimodal model"
+    r"|image input is not supported"
+    r"|unsupported content part type"
+    r"|not support (?:image|vision|multimodal)"
+    r"|missing data required for image input"
+    r"|no endpoints found that support image"
+    r"|image_url is only supported by certain models"
+    r"|unknown variant `image_url`",
+    re.IGNORECASE,
+)
+NO_IMAGES_OF_TOOLS = re.compile(r"image urls? (?:are|is) only allowed .{0,40}user", re.IGNORECASE)
+STREAM_ONLY = re.compile(
+    r"only supports? stream|non-?streaming|enable the stream|streaming is required", re.IGNORECASE
+)
+WEB_PAGE = re.compile(r"^\s*<(?:!doctype html|html)", re.IGNORECASE)
+# The first line of an answer that is a stream of server-sent events.
+EVENT_STREAM_PATTERN = re.compile(rb"\s*(?:data|event|id|retry|):")
 
 FINISH_REASONS: Mapping[str, FinishReason] = {
     "length": "length",
@@ -74,11 +96,12 @@ BROKEN_FINISHES = frozenset({"abort", "error"})
 
 
 class _Function(BaseModel):
-    name: str
+    name: str | None = None
     arguments: str | dict[str, Any] | None = None
 
 
 class _ToolCall(BaseModel):
+    index: int | None = None
     id: str | None = None
     function: _Function
 
@@ -92,7 +115,8 @@ class _Message(BaseModel):
 
 
 class _Choice(BaseModel):
-    message: _Message
+    # "delta" in the chunks of a stream
+    message: _Message = Field(validation_alias=AliasChoices("message", "delta"))
     finish_reason: str | None = None
 
 
@@ -107,7 +131,7 @@ class _Usage(BaseModel):
 
 
 class _Completion(BaseModel):
-    choices: Annotated[list[_Choice], Field(min_length=1)]
+    choices: list[_Choice] = []
     usage: _Usage | None = None
 
 
@@ -135,27 +159,27 @@ class Refusal:
     @property
     def is_too_long(self) -> bool:
         """Whether the prompt, or the prompt with `max_tokens`, does not fit the context."""
-        return bool(self.codes & CONTEXT_CODES or CONTEXT_PATTERN.search(self.message))
+        return bool(self.codes & CONTEXT_CODES or self.says(CONTEXT_PATTERN))
 
     @property
     def blames_max_tokens(self) -> bool:
         """Whether a prompt that is too long with `max_tokens` may fit without it."""
-        return bool(
-            MAX_TOKENS_PATTERN.search(self.message)
-            and not PROMPT_ALONE_PATTERN.search(self.message)
-        )
+        return self.says(MAX_TOKENS_PATTERN) and not self.says(PROMPT_ALONE_PATTERN)
 
     @property
     def is_filtered(self) -> bool:
         """Whether a content filter refused the conversation."""
         return bool(self.codes & FILTER_CODES)
 
+    def says(self, pattern: re.Pattern[str]) -> bool:
+        """Whether the server's text matches a pattern."""
+        return bool(pattern.search(self.message))
+
     @property
     def is_transient(self) -> bool:
         """Whether the same request may succeed later."""
-        return not self.codes & EXHAUSTED_CODES and (
-            self.status in RETRIED_STATUSES or self.status >= 500
-        )
+        lasts = self.codes & EXHAUSTED_CODES or self.says(NO_IMAGES) or self.is_too_long
+        return not lasts and (self.status in RETRIED_STATUSES or self.status >= 500)
 
     @property
     def is_overload(self) -> bool:
@@ -165,7 +189,12 @@ class Refusal:
     def unknown_settings(self, sent: Collection[str]) -> set[str]:
         """Those of the `sent` settings that the server says it does not take."""
         evidence = " ".join((self.message, *sorted(self.codes)))
-        if self.status not in (400, 422) or not UNSUPPORTED_PATTERN.search(evidence):
+        if self.status not in (400, 422):
+            return set()
+        # A reply can be cut here as well, so it does not matter what is wrong with `stop`.
+        if "stop" in sent and (self.parameter == "stop" or self.says(STOP_PATTERN)):
+            return {"stop"}
+        if not UNSUPPORTED_PATTERN.search(evidence):
             return set()
         if self.parameter is not None and self.parameter in sent:
             return {self.parameter}
@@ -192,6 +221,8 @@ def request_settings(request: Request) -> dict[str, JsonValue]:
     }
     if request.stop:
         settings |= {"stop": list(request.stop), "include_stop_str_in_output": True}
+    if request.tools:
+        settings["tool_choice"] = "auto"
     settings |= final_turn_settings(request.messages)
     return {name: value for name, value in settings.items() if value is not None}
 
@@ -208,13 +239,29 @@ def request_body(request: Request, settings: Mapping[str, JsonValue]) -> bytes:
         **settings,
     }
     if request.tools:
-        body |= {"tools": [tool.as_json() for tool in request.tools], "tool_choice": "auto"}
+        body["tools"] = [tool.as_json() for tool in request.tools]
     # JSON text and numbers of images by turns
     pieces = PLACEHOLDER_PATTERN.split(json.dumps(body))
     return b"".join(
         pybase64.b64encode(request.images[int(piece)].data) if index % 2 else piece.encode("ascii")
         for index, piece in enumerate(pieces)
     )
+
+
+def images_after_tools(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The messages, with the images of tools in a user's turn after the tools' messages."""
+    moved: list[Message] = []
+    for is_tool, group in groupby(messages, key=lambda message: message.role == "tool"):
+        images: list[ImageRef] = []
+        for message in group:
+            if is_tool:
+                images += [part for part in message.content if isinstance(part, ImageRef)]
+                texts = tuple(part for part in message.content if isinstance(part, Text))
+                message = replace(message, content=texts)
+            moved.append(message)
+        if images:
+            moved.append(Message(role="user", content=tuple(images)))
+    return tuple(moved)
 
 
 def _message(message: Message, images: Sequence[EncodedImage]) -> dict[str, object]:
@@ -262,18 +309,21 @@ def _object_text(arguments: str) -> str:
 
 
 def read_reply(content: bytes, stop: Sequence[str] = ()) -> Reply | None:
-    """The reply in a server's answer; None where the answer holds no whole reply.
+    """The reply in a server's answer, also in a stream; None where it holds no whole reply.
 
     A text that goes on after one of the `stop` strings is cut right after it. A text without any
     stays as it is, because nobody knows at which of several it ended.
     """
     try:
-        completion = _Completion.model_validate_json(content)
+        if EVENT_STREAM_PATTERN.match(content):
+            completion = _joined(content)
+        else:
+            completion = _Completion.model_validate_json(content)
     except ValidationError:
         return None
-    choice = completion.choices[0]
-    if choice.finish_reason in BROKEN_FINISHES:
+    if not completion.choices or completion.choices[0].finish_reason in BROKEN_FINISHES:
         return None
+    choice = completion.choices[0]
     message = choice.message
     written = _text(message.content)
     text = ends_at_stop(written, stop)
@@ -288,6 +338,37 @@ def read_reply(content: bytes, stop: Sequence[str] = ()) -> Reply | None:
     )
 
 
+def _joined(stream: bytes) -> _Completion:
+    """What the chunks of a stream add up to; a stream without an end holds no choice."""
+    message, joined = _Message(), _Completion()
+    for line in stream.splitlines():
+        if line.startswith(b"data:") and not line.endswith(b"[DONE]"):
+            chunk = _Completion.model_validate_json(line.removeprefix(b"data:"))
+            joined.usage = chunk.usage or joined.usage
+            for choice in chunk.choices:
+                _extend(message, choice.message)
+                if choice.finish_reason:
+                    joined.choices = [_Choice(message=message, finish_reason=choice.finish_reason)]
+    return joined
+
+
+def _extend(message: _Message, delta: _Message) -> None:
+    """Append a chunk's words and calls to a message."""
+    for name in ("content", "reasoning", "reasoning_content", "refusal"):
+        words = _text(getattr(message, name)) + _text(getattr(delta, name))
+        setattr(message, name, words)
+    calls = message.tool_calls = message.tool_calls or []
+    for call in delta.tool_calls or []:
+        # A call goes on without an id, or with its own. Gemini numbers all calls of a reply 0.
+        goes_on = calls and call.index == calls[-1].index and call.id in (None, "", calls[-1].id)
+        if goes_on and call.index is not None:
+            function = calls[-1].function
+            more = _arguments_text(call.function.arguments)
+            function.arguments = _arguments_text(function.arguments) + more
+        else:
+            calls.append(call)
+
+
 def _text(content: str | list[dict[str, Any]] | None) -> str:
     if isinstance(content, list):
         return "".join(str(part["text"]) for part in content if part.get("type") == "text")
@@ -298,7 +379,7 @@ def _native_calls(calls: Sequence[_ToolCall]) -> tuple[NativeCall, ...]:
     return tuple(
         NativeCall(
             id=call.id or f"call_{index}",
-            name=call.function.name,
+            name=call.function.name or "",
             arguments=_arguments_text(call.function.arguments),
         )
         for index, call in enumerate(calls)

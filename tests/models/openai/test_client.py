@@ -170,7 +170,7 @@ def test_native_calls_come_apart_from_the_text_and_go_back() -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    ["429", "500", "503", "html", "garbage", "empty_choices", "no_message", "drop"],
+    ["429", "500", "503", "garbage", "empty_choices", "no_message", "drop"],
 )
 def test_a_failure_that_passes_is_repeated(fault: str) -> None:
     undisturbed = ask(StubServer())
@@ -184,7 +184,6 @@ def test_a_failure_that_passes_is_repeated(fault: str) -> None:
     [
         ("429", "HTTP 429: Rate limit reached"),
         ("500", "HTTP 500: Internal server error"),
-        ("html", "an answer that holds no reply, HTTP 200: <html>hello</html>"),
         ("garbage", "an answer that holds no reply"),
         ("empty_choices", '"choices": []'),
         ("no_message", "an answer that holds no reply"),
@@ -224,6 +223,7 @@ def test_no_retries_means_one_try() -> None:
         ("403", "HTTP 403: You may not use this model"),
         ("404", "HTTP 404: The model `other` does not exist."),
         ("422", "HTTP 422: temperature: Input should be at most 2"),
+        ("html", "HTTP 200: <html>hello</html>"),
     ],
 )
 def test_a_refusal_that_stands_stops_the_cell_at_once(fault: str, text: str) -> None:
@@ -232,6 +232,54 @@ def test_a_refusal_that_stands_stops_the_cell_at_once(fault: str, text: str) -> 
         ask(server)
     assert text in caught.value.message
     assert server.requests == 1
+
+
+def test_a_web_page_between_replies_is_a_failure_that_passes() -> None:
+    server = StubServer(faults=["ok", "html"])
+    replies, _ = several(server, request(), 2)
+    assert replies[0] == replies[1]
+    assert server.requests == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (
+            500,
+            "image input is not supported - hint: if this is unexpected, you may need to provide "
+            "the mmproj",
+        ),
+        (400, "stub is not a multimodal model"),
+    ],
+)
+def test_a_model_without_images_stops_the_cell_at_once_and_says_so(
+    status: int, message: str
+) -> None:
+    server = StubServer(respond=lambda *_: refusal(message, status))
+    with pytest.raises(FatalModelError) as caught:
+        ask(server, request(stop=("</a>",)))
+    assert message in caught.value.message
+    assert (
+        caught.value.hint == "serve a model that takes images; llama.cpp takes them with --mmproj"
+    )
+    assert server.requests == 1
+
+
+@pytest.mark.parametrize("path", ["/api", "/v1/v1"])
+def test_a_wrong_path_stops_the_cell_at_once_with_the_address_that_was_asked(path: str) -> None:
+    async def once() -> None:
+        async with running(StubServer()) as server:
+            model = OpenAIModel(model="stub", base_url=server.base_url.replace("/v1", path))
+            await model.start()
+            try:
+                await model.generate(request())
+            finally:
+                await model.close()
+
+    with pytest.raises(FatalModelError, match="HTTP 404") as caught:
+        asyncio.run(once())
+    assert caught.value.hint is not None
+    assert f"{path}/chat/completions: is --base-url right?" in caught.value.hint
 
 
 def test_an_exhausted_quota_and_a_redirect_stop_the_cell_at_once() -> None:
@@ -296,13 +344,13 @@ def test_settings_a_server_does_not_take_are_left_out_and_told_once() -> None:
     sampling = Sampling(top_k=4, repetition_penalty=1.1)
     asked = request(sampling=sampling, stop=("</answer>",))
 
-    async def several() -> tuple[list[Reply], tuple[str, ...]]:
+    async def together() -> tuple[list[Reply], tuple[str, ...]]:
         async with connected(server, name="policy") as model:
             await model.generate(asked)
             replies = await asyncio.gather(*(model.generate(asked) for _ in range(3)))
             return replies, model.notes()
 
-    replies, notes = asyncio.run(several())
+    replies, notes = asyncio.run(together())
     assert server.requests == 4 + 3
     assert not set(names) & set(server.bodies[-1])
     assert server.bodies[-1]["stop"] == ["</answer>"]
@@ -310,6 +358,153 @@ def test_settings_a_server_does_not_take_are_left_out_and_told_once() -> None:
     assert not replies[0].text.endswith("</answer>"), "a stop string was invented"
     assert len(notes) == 3
     assert notes[0].startswith("the server of 'policy' does not take 'top_k'; it is left out")
+
+
+def several(server: StubServer, asked: Request, n: int = 3) -> tuple[list[Reply], tuple[str, ...]]:
+    """The replies to one request sent again and again, and the client's notes."""
+
+    async def once() -> tuple[list[Reply], tuple[str, ...]]:
+        async with connected(server) as model:
+            return [await model.generate(asked) for _ in range(n)], model.notes()
+
+    return asyncio.run(once())
+
+
+def completion(text: str) -> web.Response:
+    choice = {"message": {"content": text}, "finish_reason": "length"}
+    return web.json_response({"choices": [choice]})
+
+
+def breaks(index: int, body: Body) -> web.Response:
+    """As "transformers serve" 5.24 does for a processor of images."""
+    if "stop" in body:
+        return web.Response(status=500, text="Internal Server Error")
+    return completion("<answer>A</answer> and on")
+
+
+TOO_MANY = "Invalid 'stop': array too long. Expected an array with maximum length 4, but got 5."
+
+
+@pytest.mark.parametrize(
+    ("respond", "n_refused", "reason"),
+    [
+        (breaks, 2, "HTTP 500: Internal Server Error"),
+        (
+            lambda index, body: (
+                refusal(TOO_MANY, param="stop") if "stop" in body else breaks(index, body)
+            ),
+            1,
+            f"HTTP 400: {TOO_MANY}",
+        ),
+    ],
+)
+def test_where_the_server_cannot_stop_the_reply_is_cut_here(
+    respond: Callable[[int, Body], web.Response], n_refused: int, reason: str
+) -> None:
+    server = StubServer(respond=respond)
+    replies, notes = several(server, request(stop=("</answer>",)))
+    assert {(reply.text, reply.finish) for reply in replies} == {("<answer>A</answer>", "stop")}
+    assert ["stop" in body for body in server.bodies] == [True] * n_refused + [False] * 3
+    assert all("include_stop_str_in_output" not in body for body in server.bodies[n_refused:])
+    (note,) = notes
+    assert "does not take 'stop'; it is left out, and replies are cut here" in note
+    assert reason in note
+
+
+def test_many_requests_at_once_find_out_that_the_server_cannot_stop() -> None:
+    server = StubServer(latency_s=0.01, respond=breaks)
+
+    async def many() -> tuple[list[Reply], tuple[str, ...]]:
+        async with connected(server) as model:
+            asked = request(stop=("</answer>",))
+            replies = await asyncio.gather(*(model.generate(asked) for _ in range(20)))
+            return replies, model.notes()
+
+    replies, notes = asyncio.run(many())
+    assert {reply.text for reply in replies} == {"<answer>A</answer>"}
+    assert len(notes) == 1
+    assert 40 <= server.requests < 60
+
+
+def test_a_server_that_fails_without_stop_as_well_is_asked_with_it_again() -> None:
+    server = StubServer(faults=["500"] * 3)
+
+    async def once() -> tuple[Reply, tuple[str, ...]]:
+        async with connected(server, max_retries=3) as model:
+            return await model.generate(request(stop=("</answer>",))), model.notes()
+
+    reply, notes = asyncio.run(once())
+    assert reply.text.endswith("</answer>")
+    assert notes == ()
+    assert ["stop" in body for body in server.bodies] == [True, True, False, True]
+
+
+def test_a_server_that_has_answered_with_stop_is_not_suspected() -> None:
+    server = StubServer(faults=["ok", "500", "500"])
+    replies, notes = several(server, request(stop=("</answer>",)))
+    assert notes == ()
+    assert all("stop" in body for body in server.bodies)
+    assert len({reply.text for reply in replies}) == 1
+
+
+STREAM_ONLY = (
+    "This model only support stream mode, please enable the stream parameter to access the model. "
+)
+
+
+def test_a_server_that_only_streams_is_asked_for_streams() -> None:
+    def respond(index: int, body: Body) -> web.Response:
+        if not body.get("stream"):
+            return refusal(STREAM_ONLY, code="invalid_parameter_error")
+        if "seed" in body:
+            return refusal("Unknown parameter: 'seed'.")
+        deltas: list[Body] = [{"content": "<answer>"}, {"content": "A"}]
+        chunks: list[Body] = [{"delta": delta} for delta in deltas]
+        events = [
+            {"choices": [chunk]} for chunk in (*chunks, {"delta": {}, "finish_reason": "stop"})
+        ]
+        lines = [f"data: {json.dumps(event)}\n\n" for event in events]
+        return web.Response(text="".join([*lines, "data: [DONE]\n\n"]))
+
+    server = StubServer(respond=respond)
+    replies, notes = several(server, request())
+    assert [reply.text for reply in replies] == ["<answer>A"] * 3
+    assert server.requests == 3 + 2
+    assert server.bodies[-1]["stream_options"] == {"include_usage": True}
+    assert "does not take requests without 'stream'; its streams are joined here" in notes[0]
+    assert "'seed'; it is left out" in notes[1]
+
+
+def test_a_server_that_only_streams_is_not_asked_for_ever() -> None:
+    server = StubServer(respond=lambda *_: refusal(STREAM_ONLY))
+    with pytest.raises(FatalModelError, match="only support stream mode"):
+        ask(server)
+    assert server.requests == 2
+
+
+def test_images_of_tools_go_into_a_users_turn_where_the_server_wants_them_there() -> None:
+    def respond(index: int, body: Body) -> web.Response | None:
+        wrong = [one for one in body["messages"] if one["role"] == "tool" and one["content"] != "x"]
+        message = (
+            "Invalid 'messages[2]'. Image URLs are only allowed for messages with role 'user', but "
+            "this message with role 'tool' contains an image URL."
+        )
+        return refusal(message) if wrong else None
+
+    calls = (NativeCall(id="c1", name="crop", arguments="{}"),)
+    said = Message(role="assistant", content=(), native_calls=calls)
+    seen = Message(role="tool", content=(Text("x"), ImageRef(0)), call_id="c1")
+    server = StubServer(respond=respond)
+    _, notes = several(server, request(messages=(*request().messages, said, seen)), 2)
+    assert server.requests == 3
+    assert [message["role"] for message in server.bodies[-1]["messages"]] == [
+        "user",
+        "assistant",
+        "tool",
+        "user",
+    ]
+    assert server.bodies[-1]["messages"][-1]["content"][0]["image_url"]["url"] == url_of(IMAGE)
+    assert "does not take images in a tool's message" in notes[0]
 
 
 def test_many_requests_that_meet_the_same_refusal_all_go_on() -> None:
@@ -454,7 +649,12 @@ def test_the_only_model_of_a_server_needs_no_name(model: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "listed"),
-    [("qwen", ("models/qwen",)), ("qwen", ("other", "qwen")), ("qwen", ()), ("qwen", None)],
+    [
+        ("qwen", ("models/qwen",)),
+        ("qwen", ("other", "qwen")),
+        ("qwen", ()),
+        ("qwen", None),
+    ],
 )
 def test_a_model_is_taken_where_the_list_does_not_speak_against_it(
     wanted: str, listed: tuple[str, ...] | None
@@ -489,6 +689,7 @@ def test_a_model_that_is_not_listed_is_refused_with_those_that_are(
         (200, "[1, {}]"),
         (403, "Missing scopes: model.read"),
         (404, ""),
+        (500, "Internal Server Error"),
         (501, "not implemented"),
     ],
 )

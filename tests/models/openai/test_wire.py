@@ -1,5 +1,6 @@
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,10 @@ from hypothesis import strategies as st
 
 from medeval.models.base import Reply, Request, Sampling
 from medeval.models.openai.wire import (
+    NO_IMAGES,
+    STREAM_ONLY,
     Refusal,
+    images_after_tools,
     read_refusal,
     read_reply,
     request_body,
@@ -115,10 +119,30 @@ def test_arguments_that_are_no_object_do_not_break_the_conversation(arguments: s
 
 def test_native_tools_are_offered_and_left_to_the_model() -> None:
     schema = ToolSchema(name="crop", description="Crop.", parameters={"type": "object"})
-    body = sent(request(user(Text("?")), tools=(schema,)))
-    assert body["tools"] == [schema.as_json()]
-    assert body["tool_choice"] == "auto"
+    asked = request(user(Text("?")), tools=(schema,))
+    assert sent(asked)["tools"] == [schema.as_json()]
+    assert request_settings(asked)["tool_choice"] == "auto"
     assert "tools" not in sent(request(user(Text("?"))))
+    assert "tool_choice" not in request_settings(request(user(Text("?"))))
+
+
+def test_images_of_tools_move_into_one_users_turn_after_all_tools_messages() -> None:
+    def tool(call_id: str, *content: Text | ImageRef) -> Message:
+        return Message(role="tool", content=content, call_id=call_id)
+
+    said = Message(role="assistant", content=(Text("I crop."),))
+    answers = (tool("a", Text("1"), ImageRef(1)), tool("b", ImageRef(2), Text("2")))
+    moved = images_after_tools((user(ImageRef(0)), said, *answers, said, tool("c", Text("3"))))
+    assert moved == (
+        user(ImageRef(0)),
+        said,
+        tool("a", Text("1")),
+        tool("b", Text("2")),
+        user(ImageRef(1), ImageRef(2)),
+        said,
+        tool("c", Text("3")),
+    )
+    assert images_after_tools(moved) == moved
 
 
 def test_only_settings_that_were_made_are_sent() -> None:
@@ -208,6 +232,68 @@ def test_a_completion_becomes_a_reply(
     message: dict[str, Any], finish: str | None, expected: Reply
 ) -> None:
     assert read_reply(completion(message, finish)) == expected
+
+
+def stream(*deltas: dict[str, Any], finish: str | None = "stop") -> bytes:
+    chunks: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": one}]} for one in deltas]
+    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
+    chunks.append({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}})
+    events = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks)
+    return f": PROCESSING\n\n{events}data: [DONE]\n\n".encode()
+
+
+def call_chunk(index: int | None, call_id: str | None, **function: Any) -> dict[str, Any]:
+    return {"tool_calls": [{"index": index, "id": call_id, "function": function}]}
+
+
+ONE_CALL = (NativeCall(id="c", name="crop", arguments='{"a": 1}'),)
+TWO_CALLS = (*ONE_CALL, NativeCall(id="d", name="look", arguments="{}"))
+
+
+@pytest.mark.parametrize(
+    ("deltas", "expected"),
+    [
+        (
+            [
+                {"role": "assistant", "content": None, "reasoning_content": "h"},
+                {"reasoning_content": "m"},
+                {"content": "A"},
+                {"content": "B"},
+            ],
+            Reply(text="AB", finish="stop", reasoning="hm"),
+        ),
+        (
+            [
+                call_chunk(0, "c", name="crop", arguments=""),
+                call_chunk(0, None, arguments='{"a"'),
+                call_chunk(0, "", name=None, arguments=": 1}"),
+                call_chunk(1, "d", name="look", arguments="{}"),
+            ],
+            Reply(text="", finish="stop", native_calls=TWO_CALLS),
+        ),
+        (
+            [
+                call_chunk(0, "c", name="crop", arguments={"a": 1}),
+                call_chunk(0, "d", name="look", arguments="{}"),
+            ],
+            Reply(text="", finish="stop", native_calls=TWO_CALLS),
+        ),
+        (
+            [call_chunk(None, "c", name="crop", arguments='{"a": 1}')],
+            Reply(text="", finish="stop", native_calls=ONE_CALL),
+        ),
+    ],
+)
+def test_the_chunks_of_a_stream_are_joined(deltas: list[dict[str, Any]], expected: Reply) -> None:
+    assert read_reply(stream(*deltas)) == replace(
+        expected, usage=Usage(prompt_tokens=5, completion_tokens=2)
+    )
+
+
+def test_a_stream_that_broke_off_holds_no_reply() -> None:
+    assert read_reply(stream({"content": "half"}, finish=None)) is None
+    assert read_reply(b'data: {"error": {"message": "boom"}}\n\n') is None
+    assert read_reply(b"data: {") is None
 
 
 @pytest.mark.parametrize(
@@ -677,6 +763,54 @@ def test_another_refusal_is_not_a_prompt_too_long_nor_an_unknown_setting(message
             {"error": {"message": "seed", "param": "seed", "code": "unknown_parameter"}},
             {"seed"},
         ),
+        (
+            "OpenAI, stop strings",
+            400,
+            {
+                "error": {
+                    "message": "Invalid 'stop': array too long. Expected an array with maximum "
+                    "length 4, but got an array with length 5 instead.",
+                    "param": "stop",
+                    "code": "array_above_max_length",
+                }
+            },
+            {"stop"},
+        ),
+        (
+            "LiteLLM before OpenAI, stop strings",
+            400,
+            {
+                "error": {
+                    "message": "litellm.BadRequestError: OpenAIException - Error code: 400 - "
+                    "{'error': {'message': \"Invalid 'stop': array too long.\"}}"
+                }
+            },
+            {"stop"},
+        ),
+        (
+            "Azure, stop strings",
+            400,
+            {"error": {"message": "'$.stop' is invalid. Please check the API reference."}},
+            {"stop"},
+        ),
+        (
+            "Anthropic, stop strings",
+            400,
+            {"error": {"message": "stop_sequences: each must contain non-whitespace"}},
+            {"stop"},
+        ),
+        (
+            "Anthropic",
+            400,
+            {"error": {"message": "`temperature` is deprecated for this model."}},
+            {"temperature"},
+        ),
+        (
+            "transformers serve",
+            422,
+            {"detail": "Unexpected fields in the request: {'include_stop_str_in_output'}"},
+            {"include_stop_str_in_output"},
+        ),
         ("another status", 404, {"error": {"message": "unknown top_k"}}, set()),
         ("a setting not sent", 400, {"error": {"message": "Unknown parameter: 'logprobs'"}}, set()),
     ],
@@ -689,6 +823,38 @@ def test_a_setting_that_a_server_does_not_take_is_known_by_its_words(
     refusal = read_refusal(status, json.dumps(document).encode())
     assert refusal is not None
     assert refusal.unknown_settings(settings) == expected, server
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "image input is not supported - hint: you may need to provide the mmproj",  # llama.cpp
+        'Failed to parse messages: Unsupported content part type: "image_url"',  # llama.cpp, 2025
+        "facebook/opt-125m is not a multimodal model None",  # vLLM
+        "this model does not support image input",  # Ollama
+        "failed to process inputs: this model is missing data required for image input",  # Ollama
+        "No endpoints found that support image input",  # OpenRouter
+        "Invalid content type. image_url is only supported by certain models.",  # OpenAI
+        "messages[0]: unknown variant `image_url`, expected `text`",  # DeepSeek
+    ],
+)
+def test_a_model_without_images_is_known_by_each_servers_words(message: str) -> None:
+    refusal = Refusal(status=500, message=message)
+    assert refusal.says(NO_IMAGES)
+    assert not refusal.is_transient
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("This model only support stream mode, please enable the stream parameter", True),
+        ("parameter.enable_thinking must be set to false for non-streaming calls", True),
+        ("Unknown parameter: 'stream_options'.", False),
+        ("stream_options can only be used when stream is true", False),
+    ],
+)
+def test_a_server_that_only_streams_is_known_by_its_words(message: str, expected: bool) -> None:
+    assert Refusal(status=400, message=message).says(STREAM_ONLY) == expected
 
 
 def test_what_a_validation_error_repeats_of_the_input_is_no_evidence() -> None:
