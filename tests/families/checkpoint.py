@@ -138,7 +138,8 @@ def stock_model(directory: Path) -> Any:
     """The checkpoint as transformers loads it; of one that also speaks, the part that writes."""
     configuration = transformers.AutoConfig.from_pretrained(directory)
     configuration = getattr(configuration, "thinker_config", configuration)
-    return _class_for(configuration).from_pretrained(directory, config=configuration).eval()
+    with quiet():
+        return _class_for(configuration).from_pretrained(directory, config=configuration).eval()
 
 
 def _class_for(configuration: Any) -> Any:
