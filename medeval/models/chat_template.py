@@ -73,6 +73,7 @@ class ChatTemplate:
         own = [AddedToken(token, special=True, normalized=False) for token in (REPLY, WALL)]
         tokenizer.add_tokens(own, special_tokens=True)
         self.reply_id, self.wall_id = tokenizer.convert_tokens_to_ids([REPLY, WALL])
+        self._reply_mark, self._reply_mark_ids = self._found_reply_mark()
         self._renders_tools = False
         self.form = TemplateForm(as_parts=False, merges_system=False, image_place=None)
         self.form = self._found_form()
@@ -108,7 +109,8 @@ class ChatTemplate:
     ) -> str:
         """The text of a conversation whose message `n_messages - 1` is REPLY."""
         last = n_messages - 1
-        reply = replace(messages[last], content=(Text(REPLY),), native_calls=(), reasoning="")
+        mark = (Text(self._reply_mark),)
+        reply = replace(messages[last], content=mark, native_calls=(), reasoning="")
         text = self._rendered((*messages[:last], reply, *messages[n_messages:]), tools)
         if REPLY not in text:
             raise FatalModelError(
@@ -138,8 +140,10 @@ class ChatTemplate:
         return (*earlier, *ids[self.end_of_reply(ids) :])
 
     def end_of_reply(self, ids: Sequence[int]) -> int:
-        """The index after REPLY's id."""
-        return len(ids) - list(reversed(ids)).index(self.reply_id)
+        """The index after the reply's mark."""
+        end = len(ids) - list(reversed(ids)).index(self.reply_id)
+        mark = self._reply_mark_ids
+        return end + len(mark) if tuple(ids[end : end + len(mark)]) == mark else end
 
     def text_ids(self, text: str) -> list[int]:
         """The ids of a rendered text, without walls."""
@@ -274,6 +278,16 @@ class ChatTemplate:
         }
         place = max(growth, key=lambda one: growth[one])
         return replace(form, image_place=place) if growth[place] > 0 else None
+
+    def _found_reply_mark(self) -> tuple[str, tuple[int, ...]]:
+        """What stands for a reply, and the ids of it after REPLY's.
+
+        Some SentencePiece tokenizers put a space before a text that follows a special token, which
+        is not there after a reply. A newline after REPLY then takes it, as it merges with nothing.
+        """
+        made = self.text_ids(f"{REPLY}\n")
+        ids = tuple(made[made.index(self.reply_id) + 1 :])
+        return (f"{REPLY}\n", ids) if len(ids) > 1 else (REPLY, ())
 
     def _pattern_of_special_starts(self) -> "re.Pattern[str]":
         """Matches the first character of each special token that a text spells out."""

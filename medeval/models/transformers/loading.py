@@ -86,7 +86,9 @@ def load_model(
     _use_own_cpus()
     place = _device(device)
     kind = DTYPES[_dtype_name(dtype, place)]
-    model = _read(directory, auto_class(config), kind, attention, trust_remote_code)
+    # of a model that also speaks, the part that writes
+    config = getattr(config, "thinker_config", config)
+    model = _read(directory, config, kind, attention, trust_remote_code)
     try:
         model = model.to(place).eval()
     except torch.OutOfMemoryError as error:
@@ -141,11 +143,12 @@ def _dtype_name(asked: str, place: torch.device) -> str:
 
 
 def _read(
-    directory: Path, loader: Any, kind: torch.dtype, attention: str | None, trust_remote_code: bool
+    directory: Path, config: Any, kind: torch.dtype, attention: str | None, trust_remote_code: bool
 ) -> Any:
     try:
-        model, report = loader.from_pretrained(
+        model, report = auto_class(config).from_pretrained(
             directory,
+            config=config,
             dtype=kind,
             attn_implementation=attention,
             trust_remote_code=trust_remote_code,

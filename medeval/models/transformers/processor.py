@@ -231,6 +231,13 @@ class ChatProcessor:
             self.max_images = None
         except MedevalError:
             rows.append(self._probe(pictures[1:2]))
+        self.wide = any(
+            all(
+                row.images[name].ndim > 2 and row.images[name].shape[:2] == (1, len(row.ids))
+                for row in rows
+            )
+            for name in rows[0].images
+        )
         stock = self._stock_images(rows)
         self._stacks = True
         self._stacks = _are_equal(self.batch(rows), stock)
@@ -258,7 +265,6 @@ class ChatProcessor:
         self._check_places(text, len(pictures))
         made = self._stock([text], [pictures])
         ids, images = made["input_ids"][0].tolist(), _image_tensors(made)
-        self.wide |= any(one.ndim > 2 and one.shape[:2] == (1, len(ids)) for one in images.values())
         kept = [at for at, one in enumerate(ids) if one != self.template.wall_id]
         kinds = {name: row[0].tolist() for name, row in made.items() if _is_kinds(name)}
         return Prompt(
