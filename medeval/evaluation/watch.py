@@ -58,14 +58,14 @@ def watch(
 
 
 class _Watcher:
-    """Looks for new steps. It returns each once, and says once why another is not finished."""
+    """Looks for new steps. It returns each once, and says once why another is not taken yet."""
 
     def __init__(self, plan: Plan, tell: Callable[[str], None]) -> None:
         self._plan = plan
         self._tell = tell
         self._known: set[str] = set()
         self._files: dict[str, Files | None] = {}
-        self._told: set[str] = set()
+        self._told: set[tuple[str, bool]] = set()
         self._is_waiting = False
 
     @property
@@ -99,9 +99,9 @@ class _Watcher:
             self._is_waiting = True
 
     def _tell_once(self, step: Checkpoint, reason: UsageError) -> None:
-        if step.id not in self._told:
-            self._told.add(step.id)
-            is_written = isinstance(reason, UnfinishedError)
+        is_written = isinstance(reason, UnfinishedError)
+        if (step.id, is_written) not in self._told:
+            self._told.add((step.id, is_written))
             self._tell(f"{step.id} waits: {reason.message if is_written else reason}")
 
 

@@ -33,9 +33,19 @@ class UnfinishedError(UsageError):
 def model_directory(directory: Path) -> Path:
     """The folder of the whole model, or else of the LoRA adapter, in a step's folder.
 
-    Raises UnfinishedError where files are missing or cut off, and UsageError where the weights
-    are in a form that no engine loads; its hint says how to convert them.
+    Raises UnfinishedError where files are missing, cut off or cannot be read, and UsageError where
+    the weights are in a form that no engine loads; its hint says how to convert them.
     """
+    try:
+        return _model_or_adapter(directory)
+    except OSError as error:
+        raise UnfinishedError(
+            f"{str(directory)!r} cannot be read: {error.strerror}: {error.filename}",
+            hint="wait until training has written it, or copy it again",
+        ) from error
+
+
+def _model_or_adapter(directory: Path) -> Path:
     found = [(directory / inner).resolve() for inner in MODEL_FOLDERS]
     whole = next((folder for folder in found if _has_weights(folder)), None)
     adapters = [(directory / inner).resolve() for inner in ADAPTER_FOLDERS]

@@ -122,18 +122,26 @@ def test_the_baseline_does_not_wait_for_a_step(tmp_path: Path) -> None:
 def test_a_step_in_another_form_is_named_once_and_evaluated_after_its_conversion(
     tmp_path: Path,
 ) -> None:
-    step = write_shards(tmp_path / "rl" / "global_step_10")
-    (tmp_path / "rl" / "global_step_20").mkdir()
+    step = tmp_path / "rl" / "global_step_10"
+    step.mkdir(parents=True)
     plan = watching(tmp_path, steps=(10,))
-    merge = threading.Timer(4 * LOOK_EVERY_S, write_model, [step / "actor" / "huggingface"])
-    merge.start()
+
+    def train_and_merge() -> None:
+        time.sleep(4 * LOOK_EVERY_S)
+        write_shards(step)
+        time.sleep(4 * LOOK_EVERY_S)
+        write_model(step / "actor" / "huggingface")
+
+    training = threading.Thread(target=train_and_merge)
+    training.start()
     evaluate = Evaluations()
     _, messages = watched(plan, evaluate)
-    merge.join()
+    training.join()
     assert evaluate.steps == [["rl/10"]]
-    (named,) = [message for message in messages if "FSDP shards" in message]
-    assert named.startswith("rl/10 waits: ")
-    assert "hint: python -m verl.model_merger merge" in named
+    empty, shards = [message for message in messages if message.startswith("rl/10 waits: ")]
+    assert "holds no model" in empty
+    assert "FSDP shards" in shards
+    assert "hint: python -m verl.model_merger merge" in shards
 
 
 def test_fresh_deletes_the_cells_of_a_step_before_it_is_evaluated_and_not_again(

@@ -96,6 +96,14 @@ def test_a_model_that_is_still_written_is_unfinished(
     assert told.value.hint == "wait until training has written it, or copy it again"
 
 
+def test_a_file_that_cannot_be_read_leaves_a_model_unfinished(tmp_path: Path) -> None:
+    weights = write_model(tmp_path) / "model.safetensors"
+    weights.unlink()
+    weights.symlink_to(tmp_path / "gone")
+    with pytest.raises(UnfinishedError, match=rf"cannot be read: No such file .*: {weights}"):
+        model_directory(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
