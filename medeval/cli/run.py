@@ -36,6 +36,9 @@ def run_command(ctx: click.Context, /, plan: Path | None, dry_run: bool, **_: An
       medeval run --model my-model --base-url http://127.0.0.1:8000 \\
                   --benchmarks vstar
 
+    A training run while it goes on; each new step is evaluated once it is written:
+      medeval run --checkpoints runs/crop_rl --benchmarks vstar --watch
+
     To resume a run, give the same command again.
 
     \b
@@ -53,6 +56,9 @@ def run_command(ctx: click.Context, /, plan: Path | None, dry_run: bool, **_: An
     flags.pop("plan", None)
     flags.pop("dry_run", None)
     resolved = resolve(read_options(plan, flags))
+    if dry_run or not resolved.options.watch:
+        for note in resolved.notes:
+            click.echo(note, err=True)
     if dry_run:
         from medeval.cli.tables.run import plan_table
         from medeval.evaluation.run import preview
@@ -65,20 +71,42 @@ def run_command(ctx: click.Context, /, plan: Path | None, dry_run: bool, **_: An
 def run_and_report(resolved: Any) -> int:
     """Carry a resolved plan out, print its table, and return the exit code."""
     from medeval.cli.tables.run import summary_table
+    from medeval.evaluation.interrupt import Interrupt, ending_at_sigterm
+    from medeval.evaluation.watch import watch
+
+    with ending_at_sigterm(3, ProgressBar.tell):
+        interrupt = Interrupt()
+        if resolved.options.watch:
+            report = watch(resolved, _evaluate_and_show, interrupt, ProgressBar.tell)
+        else:
+            report = _evaluate(resolved, interrupt)
+    if report.summaries:
+        click.echo(summary_table(report.summaries, report.folder.record()))
+    click.echo(f"\n{report.closing_words}", err=True)
+    return report.exit_code
+
+
+def _evaluate(resolved: Any, interrupt: Any) -> Any:
+    """Carry a plan out below a progress bar; returns its report."""
     from medeval.evaluation.engines import model_opener
-    from medeval.evaluation.interrupt import ending_at_sigterm
     from medeval.evaluation.run import carry_out
 
     with ExitStack() as stack:
-        stack.enter_context(ending_at_sigterm(3, ProgressBar.tell))
-        report = carry_out(
+        return carry_out(
             resolved,
             model_opener(resolved),
             lambda n_missing: stack.enter_context(closing(ProgressBar(n_missing))),
+            interrupt,
         )
-    click.echo(summary_table(report.summaries, report.folder.record()))
-    click.echo(f"\n{report.closing_words}", err=True)
-    return report.exit_code
+
+
+def _evaluate_and_show(resolved: Any, interrupt: Any) -> Any:
+    """Carry a plan out and print its table to stderr, as stdout gets the table of all steps."""
+    from medeval.cli.tables.run import summary_table
+
+    report = _evaluate(resolved, interrupt)
+    click.echo(f"\n{summary_table(report.summaries, report.folder.record())}\n", err=True)
+    return report
 
 
 class ProgressBar:

@@ -55,7 +55,12 @@ def run(
             f"run() has no option {unknown[0]!r}; known: {', '.join(PlanFile.model_fields)}"
         )
     listed = {name: _listed(name, value) for name, value in options.items()}
-    resolved = resolve(read_options(None if plan is None else Path(plan), listed))
+    read = read_options(None if plan is None else Path(plan), listed)
+    resolved = resolve(read, has_own_models=open_model is not None)
+    if resolved.options.watch:
+        raise UsageError("run() returns when all is done; watch is for the command line")
+    for note in resolved.notes:
+        logger.warning("%s", note)
     if open_model is not None and (
         resolved.options.workers is not None or resolved.options.cluster is not None
     ):

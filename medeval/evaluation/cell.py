@@ -91,7 +91,10 @@ def cell_fields(plan: Plan, cell: Cell) -> dict[str, JsonValue]:
 
 
 def _checkpoint_fields(plan: Plan, checkpoint: Checkpoint) -> dict[str, JsonValue]:
-    """A checkpoint's weights if they are in a local folder, otherwise its name."""
+    """A checkpoint's weights if they are in a local folder, otherwise its name.
+
+    An adapter's `weights` cover its base too, whose own are `base`.
+    """
     arguments = {
         name: value
         for name, value in plan.options.model_args.items()
@@ -99,14 +102,18 @@ def _checkpoint_fields(plan: Plan, checkpoint: Checkpoint) -> dict[str, JsonValu
     }
     folder = Path(checkpoint.location)
     if plan.backend != "openai" and folder.is_dir():
-        return {"weights": _weights(folder), "arguments": arguments}
+        base = None if checkpoint.base is None else Path(checkpoint.base)
+        fields: dict[str, JsonValue] = {"weights": _weights(folder, base), "arguments": arguments}
+        if base is not None:
+            fields["base"] = _weights(base)
+        return fields
     return {"name": checkpoint.location, "arguments": arguments}
 
 
-def _weights(folder: Path) -> str | None:
+def _weights(folder: Path, base: Path | None = None) -> str | None:
     """The fingerprint of a folder's weights; None if they cannot be read."""
     try:
-        return weight_fingerprint(folder)
+        return weight_fingerprint(folder, base)
     except FatalModelError:
         return None
 

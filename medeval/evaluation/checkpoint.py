@@ -143,7 +143,7 @@ class Evaluation:
         if cell.stopped is not None:
             return
         fields = {**cell_fields(self.plan, cell), "model": dict(model.identity())}
-        recorded = {
+        recorded: dict[str, object] = {
             "backend": self.plan.backend,
             "concurrency": concurrency_of(self.plan),
             "base_url": self.plan.options.base_url,
@@ -151,6 +151,10 @@ class Evaluation:
             "samples": len(cell.samples.ids),
             "location": cell.checkpoint.location,
         }
+        if cell.checkpoint.base is not None:
+            recorded["base"] = cell.checkpoint.base
+        if cell.checkpoint.hub_commits:
+            recorded["hub_commits"] = list(cell.checkpoint.hub_commits)
         if self.plan.options.shard is not None:
             recorded["shard"] = self.plan.options.shard
         try:

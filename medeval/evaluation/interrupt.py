@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -61,6 +62,28 @@ class Interrupt:
                 signal.signal(name, earlier[name])
             if timer is not None:
                 timer.cancel()
+
+    @contextmanager
+    def between_tasks(self) -> Iterator[None]:
+        """Handle signals while no task is covered: the first asks the run to end.
+
+        A second one raises KeyboardInterrupt. Use it in the main thread, where signals arrive;
+        elsewhere it does nothing.
+        """
+
+        def handle(number: int, _: object) -> None:
+            if self.reason is not None:
+                raise KeyboardInterrupt
+            self.ask(SIGNALS[signal.Signals(number)])
+
+        is_main = threading.current_thread() is threading.main_thread()
+        names = self._listens_to if is_main else ()
+        earlier = {name: signal.signal(name, handle) for name in names}
+        try:
+            yield
+        finally:
+            for name, handler in earlier.items():
+                signal.signal(name, handler)
 
     def _listens(self, loop: asyncio.AbstractEventLoop, name: signal.Signals) -> bool:
         try:

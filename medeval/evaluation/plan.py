@@ -1,6 +1,6 @@
 """A plan: the checkpoints, benchmarks, protocols and judges that a run's options name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,14 @@ from medeval.errors import UsageError
 from medeval.evaluation.loader import load, refuse_shared_names
 from medeval.evaluation.plan_file import Backend, PlanFile
 from medeval.models.base import Sampling
-from medeval.models.checkpoints import Checkpoint, discover, located, model_directory
+from medeval.models.checkpoints import (
+    Checkpoint,
+    discover,
+    located,
+    model_beside_steps,
+    series_of,
+)
+from medeval.models.model_folder import UnfinishedError, model_directory
 from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.scoring.judge import Judge
 from medeval.scoring.judge_model import JudgeClient, open_client
@@ -47,7 +54,10 @@ class PlannedBenchmark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The resolved plan of a run: definitions are loaded, checkpoints are found."""
+    """The resolved plan of a run: definitions are loaded, checkpoints are found.
+
+    `notes` name, for people, the folders of --checkpoints that are left out, and why.
+    """
 
     options: PlanFile
     backend: Backend
@@ -58,6 +68,7 @@ class Plan:
     pairs: tuple[Loaded[Pair], ...]
     output_dir: Path
     judge_client: JudgeClient | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def all_checkpoints(self) -> tuple[Checkpoint, ...]:
@@ -79,8 +90,12 @@ def cell_key(checkpoint: Checkpoint, benchmark: str, protocol: str) -> CellKey:
     )
 
 
-def resolve(options: PlanFile) -> Plan:
-    """Load everything that the options name. Raises UsageError or DefinitionError."""
+def resolve(options: PlanFile, *, has_own_models: bool = False) -> Plan:
+    """Load everything that the options name. Raises UsageError or DefinitionError.
+
+    With `has_own_models`, the caller opens the models: their names need be neither folders nor
+    names on the hub.
+    """
     if not options.benchmarks:
         raise UsageError("no benchmark to run", hint="--benchmarks NAME[,NAME]; see medeval list")
     backend = options.backend or ("openai" if options.base_url else "transformers")
@@ -92,7 +107,9 @@ def resolve(options: PlanFile) -> Plan:
         raise UsageError(
             "the openai backend needs a server", hint="--base-url http://127.0.0.1:8000"
         )
-    checkpoints, baseline = _resolve_checkpoints(options, backend)
+    checkpoints, baseline, notes = _resolve_checkpoints(
+        options, backend, looks_up=backend != "openai" and not has_own_models
+    )
     pairs, protocols = _resolve_protocols(options)
     client = judge_client(options)
     return Plan(
@@ -106,8 +123,11 @@ def resolve(options: PlanFile) -> Plan:
         ),
         protocols=protocols,
         pairs=pairs,
-        output_dir=Path(options.output_dir or run_folder(checkpoints[0].series, options.shard)),
+        output_dir=Path(
+            options.output_dir or run_folder(_first_series(options, checkpoints), options.shard)
+        ),
         judge_client=client,
+        notes=notes,
     )
 
 
@@ -152,16 +172,98 @@ def ready_judge(judge: Loaded[Judge], client: JudgeClient | None, whose: str = "
     return client.bound(judge)
 
 
+def _first_series(options: PlanFile, checkpoints: Sequence[Checkpoint]) -> str:
+    """The series that the run folder is called after; it may have no step yet."""
+    return checkpoints[0].series if checkpoints else series_of(options.checkpoints[0])
+
+
 def _resolve_checkpoints(
-    options: PlanFile, backend: str
-) -> tuple[tuple[Checkpoint, ...], Checkpoint | None]:
-    discovered = _discovered(options.checkpoints)
-    checkpoints = [located(checkpoint) for checkpoint in _choose_steps(discovered, options.steps)]
-    checkpoints.extend(_single_checkpoint(model, backend) for model in options.model)
-    if not checkpoints:
+    options: PlanFile, backend: str, *, looks_up: bool
+) -> tuple[tuple[Checkpoint, ...], Checkpoint | None, tuple[str, ...]]:
+    """The checkpoints, the baseline, and notes on the steps that are left out.
+
+    `looks_up` says whether single models are folders or names on the hub.
+    """
+    _check_watch(options)
+    singles = [_single_checkpoint(model) for model in options.model]
+    steps = _chosen_steps(options)
+    _check_names([*steps, *singles])
+    baseline = None
+    if options.baseline is not None:
+        _refuse_step_0(steps)
+        baseline = replace(_single_checkpoint(options.baseline), series=BASELINE, step=0)
+        baseline = _located(baseline, options) if looks_up else baseline
+    found, left_out = _finished(steps, options, backend)
+    if looks_up:
+        singles = [_located(single, options) for single in singles]
+    checkpoints = (*found, *singles)
+    if not checkpoints and not options.watch:
+        if left_out:
+            raise next(iter(left_out.values()))
         raise UsageError(
             "no checkpoint to evaluate", hint="--checkpoints DIR for a series, --model for one"
         )
+    everything = (*checkpoints, *filter(None, [baseline]))
+    if options.base is not None and everything and all(one.base is None for one in everything):
+        raise UsageError(
+            "--base names the base of LoRA adapters, and no checkpoint is one",
+            hint="the model that training started from is the --baseline",
+        )
+    beside = filter(None, map(model_beside_steps, options.checkpoints))
+    notes = [
+        f"{folder} is a model itself, which is left out: its steps are evaluated; --model {folder} "
+        "evaluates it"
+        for folder in beside
+    ]
+    notes += [f"{one.id} is left out: {error.message}" for one, error in left_out.items()]
+    return checkpoints, baseline, tuple(notes)
+
+
+def finished_steps(
+    plan: Plan, known: Set[str]
+) -> tuple[list[Checkpoint], dict[Checkpoint, UsageError]]:
+    """The chosen steps of --checkpoints that can be evaluated now, and why the others cannot.
+
+    Leaves out those whose ids are `known`. Raises UsageError if a folder of --checkpoints is gone,
+    or if a step is in two folders.
+    """
+    steps = [step for step in _chosen_steps(plan.options) if step.id not in known]
+    return _finished(steps, plan.options, plan.backend)
+
+
+def _finished(
+    steps: Sequence[Checkpoint], options: PlanFile, backend: str
+) -> tuple[list[Checkpoint], dict[Checkpoint, UsageError]]:
+    """The steps that can be evaluated, and why others cannot: they are unfinished.
+
+    With --watch, also why the weights of others are in a form that no engine loads.
+    """
+    found: list[Checkpoint] = []
+    left_out: dict[Checkpoint, UsageError] = {}
+    for step in steps:
+        try:
+            if backend == "openai":
+                directory = model_directory(Path(step.location))
+                found.append(replace(step, location=str(directory)))
+            else:
+                found.append(_located(step, options))
+        except UsageError as error:
+            if not options.watch and not isinstance(error, UnfinishedError):
+                raise
+            left_out[step] = error
+    return found, left_out
+
+
+def _check_watch(options: PlanFile) -> None:
+    if options.watch and (options.model or not options.checkpoints):
+        raise UsageError(
+            "--watch evaluates the steps that training writes into folders of --checkpoints",
+            hint="--checkpoints DIR, and no --model; --baseline may be given",
+        )
+
+
+def _check_names(checkpoints: Sequence[Checkpoint]) -> None:
+    """Refuse two checkpoints of one name, and a series with the baseline's."""
     ids = [checkpoint.id for checkpoint in checkpoints]
     for identity in ids:
         if ids.count(identity) > 1:
@@ -173,25 +275,28 @@ def _resolve_checkpoints(
             f"{BASELINE!r} is the name of step 0 of every series, not of a series",
             hint="give it another name, NAME=DIR, or name that model with --baseline",
         )
-    if options.baseline is None:
-        return tuple(checkpoints), None
-    baseline = replace(_single_checkpoint(options.baseline, backend), series=BASELINE, step=0)
-    for checkpoint in checkpoints:
+
+
+def _refuse_step_0(steps: Sequence[Checkpoint]) -> None:
+    for checkpoint in steps:
         if checkpoint.step == 0:
             raise UsageError(
                 f"--baseline is step 0 of every series, and so is {checkpoint.id!r}",
                 hint="leave one out: --steps chooses the steps of a series",
             )
-    return tuple(checkpoints), baseline
 
 
-def _discovered(arguments: tuple[str, ...]) -> list[Checkpoint]:
-    """The checkpoints of all folders; two folders are one series only if both are named alike."""
+def _chosen_steps(options: PlanFile) -> list[Checkpoint]:
+    """The checkpoints of all folders, of the --steps alone if there are any.
+
+    Two folders are one series only if both are named alike.
+    """
     found: list[Checkpoint] = []
     named_by_user: dict[str, bool] = {}
-    for argument in arguments:
-        checkpoints = discover(argument)
-        series, is_named = checkpoints[0].series, "=" in argument and not Path(argument).exists()
+    for argument in options.checkpoints:
+        checkpoints = discover(argument, may_be_empty=options.watch)
+        series = checkpoints[0].series if checkpoints else series_of(argument)
+        is_named = "=" in argument and not Path(argument).exists()
         if series in named_by_user and not (is_named and named_by_user[series]):
             raise UsageError(
                 f"two folders of --checkpoints give the series {series!r}",
@@ -199,27 +304,33 @@ def _discovered(arguments: tuple[str, ...]) -> list[Checkpoint]:
             )
         named_by_user[series] = is_named
         found.extend(checkpoints)
-    return found
+    return _choose_steps(found, options.steps, may_come=options.watch)
 
 
-def _choose_steps(found: list[Checkpoint], steps: tuple[int, ...] | None) -> list[Checkpoint]:
+def _choose_steps(
+    found: list[Checkpoint], steps: tuple[int, ...] | None, *, may_come: bool
+) -> list[Checkpoint]:
     if steps is None:
         return found
     for series in dict.fromkeys(checkpoint.series for checkpoint in found):
         found_steps = [c.step for c in found if c.series == series]
         missing = [step for step in steps if step not in found_steps]
-        if missing:
+        if missing and not may_come:
             raise UsageError(f"series {series!r} has no step {missing!r}; found: {found_steps!r}")
     return [checkpoint for checkpoint in found if checkpoint.step in steps]
 
 
-def _single_checkpoint(model: str, backend: str) -> Checkpoint:
+def _single_checkpoint(model: str) -> Checkpoint:
+    """The checkpoint of `[NAME=]MODEL`: a folder, a name on the hub, or a name on a server."""
     name, separator, location = model.partition("=")
     if not separator:
         name, location = Path(model).resolve().name if Path(model).is_dir() else model, model
-    if backend != "openai" and Path(location).is_dir():
-        location = str(model_directory(Path(location).resolve()))
     return Checkpoint(series=name, step=None, location=location)
+
+
+def _located(checkpoint: Checkpoint, options: PlanFile) -> Checkpoint:
+    trusts_code = bool(options.model_args.get("trust_remote_code"))
+    return located(checkpoint, base=options.base, trusts_code=trusts_code)
 
 
 def _resolve_protocols(

@@ -64,13 +64,17 @@ class PlanFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     model: Annotated[Names, Flag("Models", "[NAME=]MODEL")] = ()
-    """A single model: a folder, or a name that the server knows. Repeatable."""
+    """A single model: a folder, a name on the hub (ORGANISATION/MODEL[@REVISION]), or a name that
+    the server knows. Repeatable.
+    """
     checkpoints: Annotated[Names, Flag("Models", "[NAME=]DIR")] = ()
-    """A training run: a folder that holds global_step_N or checkpoint-N, or one model's folder.
-    Repeatable.
+    """A training run: a folder that holds steps (global_step_N, checkpoint-N, ...), or one model's
+    folder. Models may be LoRA adapters. Repeatable.
     """
     baseline: Annotated[str | None, Flag("Models", "MODEL")] = None
     """The model that training started from: step 0 of every series, evaluated once."""
+    base: Annotated[str | None, Flag("Models", "MODEL")] = None
+    """The model that LoRA adapters belong to, if not the one that they name."""
     steps: Annotated[tuple[int, ...] | None, Flag("Models", "N,...")] = None
     """Only these steps of each series."""
     processor: Annotated[str | None, Flag("Models", "DIR")] = None
@@ -174,6 +178,10 @@ class PlanFile(BaseModel):
     """Exit with code 1 if more than N samples stay unscored."""
     time_limit: Annotated[float | None, Flag("Run", "SECONDS")] = Field(default=None, gt=0)
     """After this many seconds, finish the samples in flight and exit with code 3."""
+    watch: Annotated[bool, Flag("Run")] = False
+    """Evaluate new steps of --checkpoints as training writes them, until Ctrl-C or the last of
+    --steps.
+    """
 
 
 def read_options(path: Path | None, flags: Mapping[str, object]) -> PlanFile:

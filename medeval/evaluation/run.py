@@ -119,14 +119,19 @@ def preview(plan: Plan) -> list[CellPreview]:
     ]
 
 
-def carry_out(plan: Plan, open_model: OpenModel, open_progress: OpenProgress) -> RunReport:
+def carry_out(
+    plan: Plan,
+    open_model: OpenModel,
+    open_progress: OpenProgress,
+    interrupt: Interrupt | None = None,
+) -> RunReport:
     """Run, resume or extend a plan in its output folder.
 
-    `open_progress` is called once the number of missing trajectories is known. Raises
-    UsageError, DataError or RecordError, before any engine starts, if the plan cannot be carried
-    out in that folder; later failures are in the report.
+    `open_progress` is called once the number of missing trajectories is known. `interrupt` is one
+    that several plans share. Raises UsageError, DataError or RecordError, before any engine
+    starts, if the plan cannot be carried out in that folder; later failures are in the report.
     """
-    interrupt = Interrupt()
+    interrupt = interrupt or Interrupt()
     if plan.options.workers is not None or plan.options.gpus_per_worker is not None:
         devices_of(plan)
     samples = {planned.name: planned.samples(plan.options) for planned in plan.benchmarks}

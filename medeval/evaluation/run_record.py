@@ -28,8 +28,11 @@ from medeval.types.sample import JsonValue
 
 def record_run(folder: RunFolder, plan: Plan, samples: Mapping[str, BenchmarkSamples]) -> None:
     """Write or extend run.json, and keep a copy of every definition file."""
+    commits: list[JsonValue] = [name for one in plan.all_checkpoints for name in one.hub_commits]
+    options = plan.options.model_dump(mode="json")
+    extra: dict[str, JsonValue] = {"hub_commits": commits} if commits else {}
     record = RunRecord(
-        sessions=(session(plan.options.model_dump(mode="json"), seed=plan.options.seed),),
+        sessions=(session(options, seed=plan.options.seed, extra=extra),),
         definitions=tuple(_definition_copies(folder, plan)),
         judges={planned.name: judge_identity(planned.judges[0]) for planned in plan.benchmarks},
         benchmarks={

@@ -9,6 +9,10 @@ from medeval.errors import FatalModelError
 from medeval.types.sample import JsonValue
 
 INDEX = "model.safetensors.index.json"
+ADAPTER_CONFIGURATION = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+# Entries of adapter_config.json that say where the base is, not which one; its weights count.
+BASE_ENTRIES = ("base_model_name_or_path", "revision")
 # Where tools that quantize a checkpoint record it.
 QUANTIZATION_NAMES = ("quantization_config", "compression_config")
 QUANTIZATION_FILE = "hf_quant_config.json"
@@ -34,7 +38,7 @@ def read_configuration(directory: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise FatalModelError(
             f"{str(directory)!r} has no config.json, so it is not a checkpoint",
-            hint=_merge_hint(directory) or "give the folder that save_pretrained wrote",
+            hint="give the folder that save_pretrained wrote",
         ) from None
     except (OSError, ValueError) as error:
         raise FatalModelError(f"cannot read {str(path)!r}: {error}") from error
@@ -61,22 +65,25 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
     index = directory / INDEX
     if index.is_file():
         return _indexed_files(directory, index)
-    files = tuple(sorted(directory.glob("*.safetensors")))
+    files = sorted(path for path in directory.glob("*.safetensors") if path.name != ADAPTER_WEIGHTS)
     if not files:
         raise FatalModelError(
             f"{str(directory)!r} holds no weights: no *.safetensors file",
-            hint=_merge_hint(directory) or "copy the weights there, or save them as safetensors",
+            hint="copy the weights there, or save them as safetensors",
         )
-    return files
+    return tuple(files)
 
 
-def weight_fingerprint(directory: Path) -> str:
+def weight_fingerprint(directory: Path, base: Path | None = None) -> str:
     """The sha256, in hex, that identifies this checkpoint's weights.
 
     Covers config.json, the index, and each safetensors file's header, size and `SAMPLED_BLOCKS`
-    blocks of values; a large checkpoint takes well under a second. Raises FatalModelError where
-    the directory is not a complete checkpoint.
+    blocks of values; a large checkpoint takes well under a second. With a `base`, `directory` is
+    the folder of a LoRA adapter: then covers the base's weights, and the adapter's configuration
+    and weights. Raises FatalModelError where either is not complete.
     """
+    if base is not None:
+        return _adapter_fingerprint(directory, base)
     read_configuration(directory)
     digest = hashlib.sha256()
     for name in ("config.json", INDEX):
@@ -85,6 +92,34 @@ def weight_fingerprint(directory: Path) -> str:
         digest.update(f"{name} {len(content)}\n".encode() + content)
     for path in weight_files(directory):
         _add_weights(digest, path)
+    return digest.hexdigest()
+
+
+def read_adapter_configuration(directory: Path) -> dict[str, Any]:
+    """The adapter_config.json of a LoRA adapter. Raises FatalModelError where it is not one."""
+    path = directory / ADAPTER_CONFIGURATION
+    try:
+        configuration = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FatalModelError(f"cannot read {str(path)!r}: {error}") from error
+    if not isinstance(configuration, dict):
+        raise FatalModelError(f"{str(path)!r} holds {type(configuration).__name__}, not an object")
+    return configuration
+
+
+def _adapter_fingerprint(directory: Path, base: Path) -> str:
+    configuration = read_adapter_configuration(directory)
+    for name in BASE_ENTRIES:
+        configuration.pop(name, None)
+    described = json.dumps(configuration, sort_keys=True)
+    digest = hashlib.sha256(f"{weight_fingerprint(base)}\n{described}\n".encode())
+    weights = directory / ADAPTER_WEIGHTS
+    if not weights.is_file():
+        raise FatalModelError(
+            f"{str(directory)!r} has no {ADAPTER_WEIGHTS}",
+            hint="save the adapter again with safe_serialization=True, PEFT's default",
+        )
+    _add_weights(digest, weights)
     return digest.hexdigest()
 
 
@@ -109,10 +144,7 @@ def _add_weights(digest: "hashlib._Hash", path: Path) -> None:
     with path.open("rb") as file:
         header = 8 + int.from_bytes(file.read(8), "little")
         if not 8 < header <= size:
-            raise FatalModelError(
-                f"{str(path)!r} is not a safetensors file: its header would end at byte {header}",
-                hint="copy the checkpoint again; the file is damaged",
-            )
+            raise _not_safetensors(path, f"its header would end at byte {header}")
         file.seek(0)
         digest.update(file.read(header))
         for block in range(SAMPLED_BLOCKS):
@@ -120,12 +152,48 @@ def _add_weights(digest: "hashlib._Hash", path: Path) -> None:
             digest.update(file.read(BLOCK_BYTES))
 
 
-def _merge_hint(directory: Path) -> str | None:
-    if not any(directory.glob("model_world_size_*_rank_*.pt")):
-        return None
-    return (
-        "these are FSDP shards; merge them first: python -m verl.model_merger merge "
-        f"--backend fsdp --local_dir {directory} --target_dir {directory / 'huggingface'}"
+def tensor_names(path: Path) -> tuple[str, ...]:
+    """The names of the tensors in a safetensors file. Raises FatalModelError if it is not one."""
+    return tuple(_tensors(path))
+
+
+def missing_bytes(path: Path) -> int:
+    """How many bytes a safetensors file lacks by its header; at least 1 if the header is cut off.
+
+    0 for a whole file. Raises FatalModelError where the header is not one.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+    if size <= 8 or start > size:
+        return max(1, start - size)
+    ends = [entry["data_offsets"][1] for entry in _header(path).values()]
+    return max(0, start + max(ends, default=0) - size)
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The entry of each tensor in the header of a safetensors file, by name."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            header: dict[str, Any] = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            for entry in header.values():
+                entry["dtype"], entry["shape"], entry["data_offsets"][1]
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise _not_safetensors(path, repr(error)) from error
+    return header
+
+
+def _tensors(path: Path) -> dict[str, object]:
+    """The type and shape of each tensor in a safetensors file, by name."""
+    return {name: [entry["dtype"], entry["shape"]] for name, entry in _header(path).items()}
+
+
+def _not_safetensors(path: Path, reason: str) -> FatalModelError:
+    return FatalModelError(
+        f"{str(path)!r} is not a safetensors file: {reason}",
+        hint="copy the checkpoint again; the file is damaged",
     )
 
 
@@ -203,21 +271,3 @@ def with_processor(checkpoint: Path, processor: Path, folder: Path) -> Path:
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(path.resolve())
     return folder
-
-
-def _tensors(path: Path) -> dict[str, object]:
-    """The type and shape of each tensor in a safetensors file, by name."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        try:
-            header = json.loads(file.read(length))
-            return {
-                name: [entry["dtype"], entry["shape"]]
-                for name, entry in header.items()
-                if name != "__metadata__"
-            }
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FatalModelError(
-                f"{str(path)!r} is not a safetensors file: {error!r}",
-                hint="copy the checkpoint again; the file is damaged",
-            ) from error

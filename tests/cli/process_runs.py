@@ -14,6 +14,7 @@ from medeval.cli import group
 from medeval.models.base import Model, Request
 from medeval.models.checkpoints import Checkpoint
 from medeval.models.scripted import ScriptedModel
+from tests.model_folders import write_model
 
 # What a script does with a sample: its answer without tools, its calls, its answer with them.
 Plan = tuple[bool, Sequence[str], bool]
@@ -57,10 +58,7 @@ def evaluated(
 ) -> Run:
     """A run of a series of two checkpoints that carry out their plans."""
     for step in (0, 10):
-        folder = tmp_path / f"rl/global_step_{step}"
-        folder.mkdir(parents=True)
-        (folder / "config.json").write_text("{}")
-        (folder / "model.safetensors").write_bytes(b"")
+        write_model(tmp_path / f"rl/global_step_{step}")
     return medeval.run(
         checkpoints=[f"rl={tmp_path / 'rl'}"],
         benchmarks=list(benchmarks),

@@ -23,9 +23,14 @@ def png(width: int = 8, height: int = 6, colour: str = "red") -> bytes:
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's interface as fetching one data set repository takes."""
+    """As much of the hub's interface as fetching one repository takes.
+
+    `api` and `root` are where the repository's information and its files are.
+    """
 
     files: Mapping[str, bytes] = {}
+    api = "/api/datasets/owner/set"
+    root = "/datasets/owner/set"
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -61,9 +66,9 @@ class Hub(BaseHTTPRequestHandler):
         path = unquote(address.path)
         missing = {"X-Error-Code": "EntryNotFound"}
         if path in (
-            "/api/datasets/owner/set",
-            f"/api/datasets/owner/set/revision/{COMMIT}",
-            "/api/datasets/owner/set/revision/main",
+            self.api,
+            f"{self.api}/revision/{COMMIT}",
+            f"{self.api}/revision/main",
         ):
             siblings = [{"rfilename": name} for name in self.files]
             info = {
@@ -74,12 +79,12 @@ class Hub(BaseHTTPRequestHandler):
                 "siblings": siblings,
             }
             self._send(200, json.dumps(info).encode())
-        elif path.startswith("/api/datasets/owner/set/tree/"):
-            folder = path.removeprefix("/api/datasets/owner/set/tree/").partition("/")[2]
+        elif path.startswith(f"{self.api}/tree/"):
+            folder = path.removeprefix(f"{self.api}/tree/").partition("/")[2]
             recursive = "recursive=true" in address.query.lower()
             self._send(200, json.dumps(self._tree(folder, recursive)).encode())
-        elif path.startswith("/datasets/owner/set/resolve/"):
-            name = path.removeprefix("/datasets/owner/set/resolve/").partition("/")[2]
+        elif path.startswith(f"{self.root}/resolve/"):
+            name = path.removeprefix(f"{self.root}/resolve/").partition("/")[2]
             if name in self.files:
                 headers = {"ETag": f'"{abs(hash(name)):040x}"', "X-Repo-Commit": COMMIT}
                 self._send(200, self.files[name], headers)
@@ -111,8 +116,8 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def hub(files: Mapping[str, bytes]) -> Iterator[str]:
-    handler = type("ThisHub", (Hub,), {"files": files})
+def hub(files: Mapping[str, bytes], **places: str) -> Iterator[str]:
+    handler = type("ThisHub", (Hub,), {"files": files, **places})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -8,6 +8,7 @@ from medeval.evaluation.engines import concurrency_of, model_opener
 from medeval.evaluation.plan import Plan, resolve
 from medeval.evaluation.plan_file import read_options
 from medeval.models.openai.client import OpenAIModel
+from tests.model_folders import write_model
 from tests.small_benchmark import write_benchmark
 
 
@@ -18,15 +19,6 @@ def plan(folder: Path, **changes: Any) -> Plan:
         **changes,
     }
     return resolve(read_options(None, values))
-
-
-def model_folder(folder: Path) -> str:
-    """A folder with the files of a model, but without weights that load."""
-    model = folder / "model"
-    model.mkdir()
-    (model / "config.json").write_text("{}")
-    (model / "model.safetensors").touch()
-    return str(model)
 
 
 def test_a_server_is_asked_for_the_checkpoints_name(tmp_path: Path) -> None:
@@ -51,7 +43,8 @@ def test_a_server_is_asked_for_the_checkpoints_name(tmp_path: Path) -> None:
 def test_samples_in_flight_suit_the_backend_unless_asked_for(
     tmp_path: Path, changes: dict[str, Any], expected: int
 ) -> None:
-    assert concurrency_of(plan(tmp_path, **changes)) == expected
+    model = str(write_model(tmp_path / "model"))
+    assert concurrency_of(plan(tmp_path, model=model, **changes)) == expected
 
 
 def test_a_local_engine_gets_the_checkpoints_folder_and_its_processor(tmp_path: Path) -> None:
@@ -60,7 +53,7 @@ def test_a_local_engine_gets_the_checkpoints_folder_and_its_processor(tmp_path: 
 
     resolved = plan(
         tmp_path,
-        model=model_folder(tmp_path),
+        model=str(write_model(tmp_path / "model")),
         processor=str(tmp_path),
         model_args={"dtype": "float32"},
     )
@@ -74,12 +67,7 @@ def test_an_argument_that_an_engine_does_not_take_is_refused(
     server: dict[str, str], name: str, tmp_path: Path
 ) -> None:
     pytest.importorskip("torch")
-    model = "m" if server else model_folder(tmp_path)
+    model = "m" if server else str(write_model(tmp_path / "model"))
     resolved = plan(tmp_path, model=model, model_args={name: "x"}, **server)
     with pytest.raises(UsageError, match=f"--model-args has '{name}'"):
         model_opener(resolved)
-
-
-def test_a_local_engine_needs_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no model folder 'Qwen/Qwen3-VL'"):
-        model_opener(plan(tmp_path, model="Qwen/Qwen3-VL"))

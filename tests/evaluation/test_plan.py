@@ -8,7 +8,7 @@ import pytest
 from medeval.errors import DefinitionError, UsageError
 from medeval.evaluation.plan import Plan, cell_key, resolve
 from medeval.evaluation.plan_file import PlanFile, read_options
-from tests.models.test_checkpoints import model, shards
+from tests.model_folders import write_adapter, write_model, write_shards
 
 SERVER = {"base_url": "http://127.0.0.1:8000"}
 
@@ -17,7 +17,7 @@ SERVER = {"base_url": "http://127.0.0.1:8000"}
 def series(tmp_path: Path) -> Path:
     """Three steps of a training run."""
     for step in (0, 20, 40):
-        model(tmp_path / "rl" / f"global_step_{step}")
+        write_model(tmp_path / "rl" / f"global_step_{step}")
     return tmp_path / "rl"
 
 
@@ -132,22 +132,79 @@ def test_a_server_means_the_openai_backend() -> None:
 def test_a_model_may_be_a_folder(
     series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = model(tmp_path / "qwen" / "actor" / "huggingface").parents[1]
+    folder = write_model(tmp_path / "qwen" / "actor" / "huggingface").parents[1]
     assert plan(model=[str(folder)]).checkpoints[0].location == str(folder / "actor/huggingface")
     monkeypatch.chdir(folder)
     assert plan(model=["."]).checkpoints[0].series == "qwen"
 
 
 def test_steps_leave_out_what_is_not_asked_for_even_where_it_is_not_merged(series: Path) -> None:
-    shards(series / "global_step_60")
+    write_shards(series / "global_step_60")
     chosen = plan(checkpoints=[str(series)], steps=[20, 40]).checkpoints
     assert [checkpoint.step for checkpoint in chosen] == [20, 40]
     with pytest.raises(UsageError, match="FSDP shards"):
         plan(checkpoints=[str(series)])
 
 
+def test_unfinished_steps_are_left_out_and_named(series: Path) -> None:
+    (series / "checkpoint-60").mkdir()
+    (series / "global_step_20" / "config.json").unlink()
+    resolved = plan(checkpoints=[str(series)])
+    assert [checkpoint.step for checkpoint in resolved.checkpoints] == [0, 40]
+    assert resolved.notes == (
+        f"rl/20 is left out: '{series}/global_step_20' is not complete: it has no config.json",
+        f"rl/60 is left out: '{series}/checkpoint-60' holds no model: no config.json with "
+        "*.safetensors next to it",
+    )
+
+
+def test_a_series_without_a_finished_step_is_refused_unless_steps_may_come(series: Path) -> None:
+    for weights in series.glob("*/model.safetensors"):
+        weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(UsageError, match="lacks 1 bytes"):
+        plan(checkpoints=[str(series)])
+    watching = plan(checkpoints=[str(series)], watch=True)
+    assert (watching.checkpoints, len(watching.notes)) == ((), 3)
+    assert watching.output_dir == Path("outputs/rl")
+
+
+def test_with_watch_a_folder_may_have_no_step_yet_and_steps_may_be_in_another_form(
+    series: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert plan(checkpoints=[str(tmp_path / "empty")], watch=True).checkpoints == ()
+    write_shards(series / "global_step_60")
+    watching = plan(checkpoints=[str(series)], watch=True, steps=[40, 60, 80])
+    assert [checkpoint.step for checkpoint in watching.checkpoints] == [40]
+    assert "FSDP shards" in watching.notes[0]
+
+
+def test_a_model_beside_its_steps_is_named_as_left_out(series: Path) -> None:
+    write_model(series)
+    resolved = plan(checkpoints=[str(series)])
+    assert len(resolved.checkpoints) == 3
+    assert resolved.notes == (
+        f"{series} is a model itself, which is left out: its steps are evaluated; "
+        f"--model {series} evaluates it",
+    )
+
+
+def test_adapters_have_the_base_they_name_or_that_of_the_command_line(tmp_path: Path) -> None:
+    named, given = write_model(tmp_path / "named"), write_model(tmp_path / "given")
+    write_adapter(tmp_path / "sft" / "checkpoint-10", base=named)
+    write_adapter(tmp_path / "single", base=named)
+    models = {"checkpoints": [str(tmp_path / "sft")], "model": [str(tmp_path / "single")]}
+    for options, base in (({}, named), ({"base": str(given)}, given)):
+        resolved = plan(**models, **options)
+        assert [checkpoint.base for checkpoint in resolved.checkpoints] == [str(base)] * 2
+    asked = plan(**SERVER, checkpoints=[str(tmp_path / "sft")])
+    assert asked.checkpoints[0].base is None, "a server has its own base"
+
+
 def test_a_baseline_is_step_0_of_its_own_series_and_comes_first(series: Path) -> None:
-    resolved = plan(checkpoints=[str(series)], steps=[20, 40], baseline=str(model(series / "b")))
+    resolved = plan(
+        checkpoints=[str(series)], steps=[20, 40], baseline=str(write_model(series / "b"))
+    )
     assert resolved.baseline is not None
     assert resolved.baseline.id == "baseline/0"
     assert resolved.all_checkpoints == (resolved.baseline, *resolved.checkpoints)
@@ -173,15 +230,21 @@ REFUSED: list[tuple[Mapping[str, object], str]] = [
     ({"checkpoints": ["{rl}", "{rl}"]}, "two folders of --checkpoints give the series 'rl'"),
     ({"checkpoints": ["a={rl}", "a={rl}"]}, "two checkpoints are called 'a/0'"),
     ({"model": ["a=x", "a=y"]}, "two checkpoints are called 'a'"),
-    ({"model": ["m"], "pairs": ["crop_zoom"], "protocols": ["tool_free"]},
+    ({**SERVER, "model": ["m"], "pairs": ["crop_zoom"], "protocols": ["tool_free"]},
      "give --pairs or --protocols, not both"),
-    ({"model": ["m"], "benchmarks": ["vstar", "chartqa"], "data_dir": ["rows"]},
+    ({**SERVER, "model": ["m"], "benchmarks": ["vstar", "chartqa"], "data_dir": ["rows"]},
      "--data-dir 'rows' does not name its benchmark"),
-    ({"model": ["m"], "data_dir": ["chartqa=rows"]},
+    ({**SERVER, "model": ["m"], "data_dir": ["chartqa=rows"]},
      "--data-dir 'chartqa=rows' names no benchmark of this run: vstar"),
-    ({"model": ["m"], "data_dir": ["a", "vstar=b"]},
+    ({**SERVER, "model": ["m"], "data_dir": ["a", "vstar=b"]},
      "--data-dir names 2 folders for 'vstar': ['a', 'b']"),
-    ({"model": ["m"], "judge": ["chartqa=choice"]}, "names no benchmark of this run: vstar"),
+    ({**SERVER, "model": ["m"], "judge": ["chartqa=choice"]},
+     "names no benchmark of this run: vstar"),
+    ({"model": ["qwen"]}, "no model folder 'qwen', and no name of a model on the hub"),
+    ({"checkpoints": ["{rl}"], "base": "qwen"}, "--base names the base of LoRA adapters, and no"),
+    ({"watch": True, "model": ["m"]}, "--watch evaluates the steps that training writes"),
+    ({"watch": True, "checkpoints": ["{rl}"], "model": ["m"]}, "--watch evaluates the steps that"),
+    ({"watch": True, "checkpoints": ["{rl}/absent"]}, "no checkpoint directory"),
 ]  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 import asyncio
 import json
-import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,9 +19,11 @@ from medeval.evaluation.run import RunReport, carry_out, preview
 from medeval.models.base import Model, Request
 from medeval.models.checkpoints import Checkpoint
 from medeval.models.scripted import ScriptedModel
+from medeval.models.weights import weight_fingerprint
 from medeval.store.run_folder import RunFolder
 from medeval.types.definition import Loaded, Source
 from medeval.types.sample import ImageSource, Sample
+from tests.model_folders import write_adapter, write_model
 from tests.small_benchmark import (
     offers_tools,
     play,
@@ -87,7 +88,8 @@ def planned(folder: Path, **changes: Any) -> Plan:
         "output_dir": str(folder / "run"),
         **changes,
     }
-    return resolve(read_options(None, {k: v for k, v in values.items() if v is not None}))
+    given = {name: value for name, value in values.items() if value is not None}
+    return resolve(read_options(None, given), has_own_models=True)
 
 
 def small(folder: Path, n: int = 4, **changes: Any) -> Plan:
@@ -102,17 +104,8 @@ def carried_out(plan: Plan, open_model: Callable[[Checkpoint], Model] = scripted
 
 def series(folder: Path, name: str, *steps: int) -> str:
     for step in steps:
-        directory = folder / name / f"global_step_{step}"
-        directory.mkdir(parents=True)
-        (directory / "config.json").write_text("{}")
-        (directory / "model.safetensors").write_bytes(b"")
+        write_model(folder / name / f"global_step_{step}")
     return f"{name}={folder / name}"
-
-
-def save_weights(path: Path, *, value: float) -> None:
-    """A safetensors file of one number."""
-    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-    path.write_bytes(len(header).to_bytes(8, "little") + header + struct.pack("<f", value))
 
 
 def append_a_comment(path: Path) -> None:
@@ -439,8 +432,7 @@ def test_a_complete_cell_of_other_weights_is_refused_without_an_engine(tmp_path:
     first = series(tmp_path, "first", 20).partition("=")[2]
     carried_out(small(tmp_path, model=None, checkpoints=(f"rl={first}",)))
     other = series(tmp_path, "other", 20).partition("=")[2]
-    (weights,) = Path(other).glob("global_step_20/*.safetensors")
-    save_weights(weights, value=1.0)
+    write_model(Path(other) / "global_step_20", b"1")
     opened = Recorded()
     plan = planned(tmp_path, model=None, checkpoints=(f"rl={other}",))
     report = carried_out(plan, opened)
@@ -694,3 +686,30 @@ def test_protocols_are_recorded_with_the_run(tmp_path: Path) -> None:
     cells = RunFolder(tmp_path / "run")
     fields = [cells.cell(key).record() for key in cells.cells()]
     assert all(f is not None and json.dumps(0.5) in json.dumps(f.fields) for f in fields)
+
+
+def test_a_cell_of_an_adapter_is_known_by_adapter_and_base_and_names_what_came_from_the_hub(
+    tmp_path: Path,
+) -> None:
+    base, other = write_model(tmp_path / "base"), write_model(tmp_path / "other", b"1")
+    adapter = write_adapter(tmp_path / "sft" / "checkpoint-10", base=base)
+    series = {"model": None, "checkpoints": (str(tmp_path / "sft"),)}
+    plan = small(tmp_path, **series)
+    (step,) = plan.checkpoints
+    commits = ("owner/base@abc",)
+    carried_out(replace(plan, checkpoints=(replace(step, hub_commits=commits),)))
+    cell = json.loads((tmp_path / "run/cells/sft/10/small/free/cell.json").read_text())
+    assert cell["fields"]["checkpoint"] == {
+        "weights": weight_fingerprint(adapter, base),
+        "base": weight_fingerprint(base),
+        "arguments": {},
+    }
+    (recorded,) = cell["recorded"]
+    assert (recorded["location"], recorded["base"]) == (str(adapter), str(base))
+    assert recorded["hub_commits"] == list(commits)
+    (session,) = RunFolder(tmp_path / "run").record().sessions
+    assert session.extra["hub_commits"] == list(commits)
+
+    report = carried_out(planned(tmp_path, **series, base=str(other)))
+    assert report.exit_code == 1
+    assert "checkpoint.base: recorded" in report.stopped["sft/10 x small x free"]

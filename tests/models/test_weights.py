@@ -1,4 +1,3 @@
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,13 +7,7 @@ from hypothesis import strategies as st
 
 from medeval.errors import FatalModelError
 from medeval.models.weights import INDEX, read_configuration, weight_files, weight_fingerprint
-
-
-def safetensors(values: bytes, name: str = "weight") -> bytes:
-    header = json.dumps(
-        {name: {"dtype": "U8", "shape": [len(values)], "data_offsets": [0, len(values)]}}
-    ).encode()
-    return len(header).to_bytes(8, "little") + header + values
+from tests.model_folders import safetensors, write_adapter
 
 
 def checkpoint(folder: Path, values: bytes = bytes(100)) -> Path:
@@ -65,20 +58,36 @@ def test_an_index_names_the_files(tmp_path: Path) -> None:
     assert weight_files(tmp_path) == (tmp_path / "model.safetensors",)
 
 
+def test_an_adapter_is_known_by_its_base_its_configuration_and_its_weights(tmp_path: Path) -> None:
+    base, other = checkpoint(tmp_path / "base"), checkpoint(tmp_path / "other", b"1" * 100)
+    fingerprints = [
+        weight_fingerprint(write_adapter(tmp_path / "a"), base),
+        weight_fingerprint(write_adapter(tmp_path / "a"), other),
+        weight_fingerprint(write_adapter(tmp_path / "b", b"1" * 10), base),
+        weight_fingerprint(write_adapter(tmp_path / "c", r=16), base),
+        weight_fingerprint(base),
+    ]
+    assert len(set(fingerprints)) == len(fingerprints)
+    elsewhere = write_adapter(tmp_path / "d", base="/another/place")
+    assert weight_fingerprint(elsewhere, base) == fingerprints[0]
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_an_incomplete_adapter_has_no_fingerprint(tmp_path: Path, name: str) -> None:
+    base = checkpoint(tmp_path / "base")
+    (write_adapter(tmp_path / "a") / name).unlink()
+    with pytest.raises(FatalModelError, match=name):
+        weight_fingerprint(tmp_path / "a", base)
+
+
 def without_shard(folder: Path) -> None:
     (folder / INDEX).write_text('{"weight_map": {"a": "model.safetensors", "b": "gone"}}')
-
-
-def with_fsdp_shards(folder: Path) -> None:
-    (folder / "model.safetensors").unlink()
-    (folder / "model_world_size_2_rank_0.pt").write_bytes(b"")
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (without_shard, "lacks 1 of 2 weight files, first 'gone'"),
-        (with_fsdp_shards, "verl.model_merger merge"),
         (lambda folder: (folder / INDEX).write_text("[]"), "cannot read"),
         (lambda folder: (folder / "config.json").write_text("[]"), "holds list, not an object"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot read"),
