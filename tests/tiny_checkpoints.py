@@ -15,7 +15,7 @@ from medeval.evaluation.loader import load
 from medeval.images.picture import Picture, made_picture, prepare
 from medeval.models.base import Request, Sampling
 from medeval.rollout.protocol import EvalProtocol
-from medeval.types.sample import EncodedImage, Sample
+from medeval.types.sample import RequestImage, Sample
 from medeval.types.trajectory import ImageRef, Message, Text
 from recipes.demo_series.checkpoints import Family, build_checkpoint
 
@@ -60,7 +60,7 @@ def marker_request(index: int, protocol: EvalProtocol, **changes: Any) -> Reques
     )
 
 
-def drawn_image(seed: int, width_px: int = 90, height_px: int = 60) -> EncodedImage:
+def drawn_image(seed: int, width_px: int = 90, height_px: int = 60) -> RequestImage:
     """An image of coloured noise."""
     noise = random.Random(seed).randbytes(3 * width_px * height_px)
     return made_picture(Image.frombytes("RGB", (width_px, height_px), noise), budget=None).encoded

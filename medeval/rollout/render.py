@@ -53,7 +53,7 @@ def _describe(index: int, sample: Sample, pictures: Sequence[Picture] | None) ->
     return (
         f"<image {index}: {raw.width_px}x{raw.height_px}{turned}, "
         f"sent as {sent.width_px}x{sent.height_px} {picture.encoded.media_type}, "
-        f"{len(picture.encoded.data)} bytes, sha256 {picture.encoded.sha256[:12]}>"
+        f"{len(picture.encoded.encoded())} bytes, sha256 {picture.encoded.sha256[:12]}>"
     )
 
 

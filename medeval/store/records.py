@@ -19,7 +19,9 @@ from medeval.errors import RecordError
 from medeval.types.json import storable
 from medeval.types.trajectory import ImageRef, Trajectory
 
-SCHEMA_VERSION: Final = 1
+# Version 2: an image that a tool made is known by the hash of its pixels.
+SCHEMA_VERSION: Final = 2
+READABLE_VERSIONS: Final = (1, SCHEMA_VERSION)
 
 MAX_SHOWN_LENGTH: Final = 200
 
@@ -78,11 +80,13 @@ def _values(record: object, subject: str) -> dict[str, Any]:
 
 
 def _name_images(trajectory: Trajectory, messages: list[dict[str, Any]]) -> None:
-    """Put the hash of each image next to its index."""
+    """Put the hash of each image next to its index, under the name that it has in the record."""
     for message, values in zip(trajectory.messages, messages, strict=True):
         for part, content in zip(message.content, values["content"], strict=True):
             if isinstance(part, ImageRef):
-                content["sha256"] = trajectory.images[part.image].sha256
+                image = trajectory.images[part.image]
+                name = "sha256" if image.pixels_sha256 is None else "pixels_sha256"
+                content[name] = image.identity
 
 
 def parse_record(kind: type[T], data: bytes, where: str) -> T:
@@ -101,9 +105,9 @@ def record_of(kind: type[T], values: object, where: str) -> T:
     """A record from the values of its JSON; raises as `parse_record` does."""
     if isinstance(values, dict):
         version = values.pop("schema_version", SCHEMA_VERSION)
-        if version != SCHEMA_VERSION:
+        if version not in READABLE_VERSIONS:
             raise RecordError(
-                f"{where}: schema version {version!r}, but this medeval reads {SCHEMA_VERSION!r}",
+                f"{where}: schema version {version!r}, but this medeval reads {READABLE_VERSIONS}",
                 hint="use the medeval version that wrote it; run.json names it",
             )
         if kind is Trajectory:

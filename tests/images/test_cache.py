@@ -20,7 +20,8 @@ from PIL import Image
 
 from medeval.errors import DataError
 from medeval.images.cache import FOLDER, ImageCache, file_name
-from medeval.images.picture import Picture, prepare, sha256_of
+from medeval.images.picture import Picture, prepare
+from medeval.images.request_image import sha256_of
 from medeval.images.resize import PixelBudget
 from tests.medeval_processes import ROOT
 

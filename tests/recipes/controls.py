@@ -25,7 +25,7 @@ from medeval.rollout.observation import CallResult
 from medeval.rollout.protocol import Pair
 from medeval.tools.base import ToolContext
 from medeval.tools.calls.find import find_calls
-from medeval.types.sample import EncodedImage, Sample
+from medeval.types.sample import RequestImage, Sample
 from medeval.types.trajectory import Message, Text
 from recipes.demo_series.lessons import call_text
 from recipes.demo_series.views import cell_of
@@ -99,7 +99,7 @@ def _after(index: int, crop: Picture) -> Request:
     )
 
 
-def _with_images(request: Request, *images: EncodedImage) -> Request:
+def _with_images(request: Request, *images: RequestImage) -> Request:
     return Request(
         messages=request.messages,
         images=images,

@@ -123,4 +123,4 @@ def test_a_run_records_exactly_the_mixture_that_was_played(
         if pair == "native5" and len(played_here.calls) == 1 and trajectory.executed:
             assert shows(trajectory, table) == (int(trajectory.sample_id[1:]) % 8 == 0)
         original = prepare((TABLES / table.image).read_bytes(), name=table.image)
-        assert remade(trajectory, original) == [image.sha256 for image in trajectory.images]
+        assert remade(trajectory, original) == [image.identity for image in trajectory.images]
