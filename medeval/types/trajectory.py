@@ -33,7 +33,7 @@ class TrajectoryImage:
 
     A sample's own image is known by the SHA-256 of the bytes that are sent, `sha256`, and has their
     `media_type`. An image that a tool made is known by `pixels_sha256`, that of its mode, size and
-    pixels as they are sent; the other two are None. Up to schema version 1, such an image too had
+    pixels as they are sent; the other two are None. In schema version 1, such an image too had
     the `sha256` and `media_type` of its PNG.
     `parent` is the index of the image it was made from, None for a sample's own image; `root`
     is the index of the sample's image at the start of that chain. `operation` and `arguments`

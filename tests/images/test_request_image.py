@@ -1,7 +1,5 @@
 import hashlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,23 +17,7 @@ from medeval.images.request_image import (
     sha256_of,
 )
 from medeval.types.geometry import Size
-
-CountPngs = Callable[[], int]
-
-
-@pytest.fixture
-def n_encoded(monkeypatch: pytest.MonkeyPatch) -> CountPngs:
-    """The number of PNGs that Pillow has written in this test so far."""
-    Image.init()
-    written: list[Size] = []
-    write = Image.SAVE["PNG"]
-
-    def counted(image: Image.Image, *arguments: Any) -> None:
-        written.append(Size(*image.size))
-        write(image, *arguments)
-
-    monkeypatch.setitem(Image.SAVE, "PNG", counted)
-    return lambda: len(written)
+from tests.png_encodings import counted_encodings
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -43,25 +25,24 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.frombytes("RGB", (width, height), data)
 
 
-def test_a_made_image_is_known_by_its_mode_size_and_pixels_and_not_encoded_for_it(
-    n_encoded: CountPngs,
-) -> None:
+def test_a_made_image_is_known_by_its_mode_size_and_pixels_and_not_encoded_for_it() -> None:
     pixels = noise(7, 5)
-    image = MadeImage(pixels)
+    with counted_encodings() as written:
+        image = MadeImage(pixels)
 
     assert image.sha256 == hashlib.sha256(b"RGB 7x5\n" + pixels.tobytes()).hexdigest()
     assert (image.width_px, image.height_px) == (7, 5)
     assert image.pixels().tobytes() == pixels.tobytes()
-    assert (image.is_encoded, image.held_bytes, n_encoded()) == (False, 4 * 35, 0)
+    assert (image.is_encoded, image.held_bytes, written) == (False, 4 * 35, [])
 
 
-def test_a_made_image_is_encoded_once_and_then_held_as_its_png(n_encoded: CountPngs) -> None:
+def test_a_made_image_is_encoded_once_and_then_held_as_its_png() -> None:
     pixels = noise(40, 30)
     image = MadeImage(pixels)
-    with ThreadPoolExecutor(8) as pool:
+    with counted_encodings() as written, ThreadPoolExecutor(8) as pool:
         made = {bytes(data) for data in pool.map(lambda _: image.encoded(), range(40))}
 
-    assert n_encoded() == 1
+    assert written == [(40, 30)]
     assert made == {png_of(pixels)}
     assert image.is_encoded
     assert image.held_bytes == len(image.encoded())
@@ -78,15 +59,14 @@ def test_the_pixels_of_a_made_image_are_the_caller_s_own(is_encoded: bool) -> No
     assert image.pixels().tobytes() == noise(9, 9).tobytes()
 
 
-def test_a_file_is_known_by_its_bytes_and_sent_as_it_is(n_encoded: CountPngs) -> None:
+def test_a_file_is_known_by_its_bytes_and_sent_as_it_is() -> None:
     data = png_of(noise(6, 4))
     image = FileImage.of(data, "image/png", Size(6, 4))
-    n_before = n_encoded()
 
     assert image.sha256 == sha256_of(data)
     assert image.encoded() is data
     assert image.pixels().tobytes() == noise(6, 4).tobytes()
-    assert (image.is_encoded, image.held_bytes, n_encoded()) == (True, len(data), n_before)
+    assert (image.is_encoded, image.held_bytes) == (True, len(data))
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 3))

@@ -1,18 +1,28 @@
+import asyncio
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from medeval.errors import RecordError
+from medeval.evaluation.loader import load
 from medeval.images.picture import made_picture, prepare
 from medeval.images.request_image import png_of, sha256_of
+from medeval.models.openai.client import OpenAIModel
+from medeval.rollout.conversation import Rollout, roll_out
 from medeval.rollout.images import ConversationImages, kept_image
+from medeval.rollout.protocol import Pair
 from medeval.store.run_folder import RunFolder
 from medeval.tools.base import ToolContext
 from medeval.tools.crop import crop_and_zoom
+from medeval.types.sample import ImageSource, Sample
 from medeval.types.trajectory import TrajectoryImage
+from tests.medeval_processes import Serve
+from tests.png_encodings import counted_encodings
 from tests.small_benchmark import png
+from tests.stub_server import StubServer
 
 FILE = png((90, 30, 10))
 PARENT = prepare(FILE, name="a")
@@ -71,3 +81,28 @@ def test_a_file_of_other_bytes_is_the_same_made_image_if_its_pixels_are(tmp_path
 def test_two_images_of_the_same_pixels_are_one() -> None:
     again = made_picture(CROPPED.picture.encoded.pixels(), budget=None)
     assert again.encoded.sha256 == MADE.pixels_sha256
+
+
+def test_each_made_image_is_encoded_once_for_a_server_however_often_it_is_sent(
+    serve: Serve,
+) -> None:
+    call = {"name": "crop_and_zoom", "arguments": {"bbox_2d": [0, 0, 500, 500]}}
+    server = serve(
+        StubServer(answer="A", call=f"<tool_call>\n{json.dumps(call)}\n</tool_call>", n_calls=2)
+    )
+    image = ImageSource(name="a", read=lambda: FILE)
+    sample = Sample(id="a", question="?", images=(image,), targets=())
+    protocol = load("crop_zoom", Pair).value.available
+
+    async def converse() -> Rollout:
+        model = OpenAIModel(model="stub", base_url=server.base_url)
+        await model.start()
+        try:
+            return await roll_out(sample, (PARENT,), protocol, model)
+        finally:
+            await model.close()
+
+    with counted_encodings() as written:
+        rollout = asyncio.run(converse())
+    assert len(rollout.trajectory.turns) == 3
+    assert len(written) == len(rollout.made) == 2

@@ -203,7 +203,9 @@ def test_line_of_another_schema_version_is_refused(cell: CellFolder, reader: str
     path = cell.path / "trajectories.0.jsonl"
     path.write_bytes(path.read_bytes().replace(b'"schema_version":2', b'"schema_version":3'))
 
-    with pytest.raises(RecordError, match="line 1: schema version 3, but this medeval reads"):
+    with pytest.raises(
+        RecordError, match="line 1: schema version 3, but this medeval reads 1 and 2"
+    ):
         list(getattr(cell, reader)())
 
 

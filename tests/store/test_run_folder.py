@@ -105,7 +105,7 @@ def broken_folders(tmp_path: Path) -> dict[str, Path]:
     for name in ("empty", "garbled", "newer", "in_place"):
         folders[name].mkdir()
     (folders["garbled"] / "run.json").write_text("{")
-    newer = {**json.loads(pretty(RUN)), "schema_version": 3}
+    newer = {**json.loads(pretty(RUN)), "schema_version": 2}
     (folders["newer"] / "run.json").write_text(json.dumps(newer))
     (folders["in_place"] / "run.json").mkdir()
     return folders
@@ -117,7 +117,7 @@ def broken_folders(tmp_path: Path) -> dict[str, Path]:
         ("missing", r"is not a run folder: it has no run\.json\n\nhint: name the folder"),
         ("empty", r"is not a run folder: it has no run\.json\n\nhint: name the folder"),
         ("garbled", r"run\.json is garbled.*\n\nhint: restore"),
-        ("newer", r"schema version 3, but .* reads \(1, 2\)\n\nhint: use the medeval version"),
+        ("newer", r"schema version 2, but this medeval reads 1\n\nhint: use the medeval version"),
         ("in_place", "cannot read .*: Is a directory"),
     ],
 )
