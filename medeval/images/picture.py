@@ -39,26 +39,31 @@ if TYPE_CHECKING:
 class Picture:
     """One image of a conversation: what is sent, and the pixels that tools work on.
 
-    `encoded` is the image as it is sent, a FileImage or a MadeImage. `raw` is the upright size
+    `sent_image` is the image as it is sent, a FileImage or a MadeImage. `raw` is the upright size
     before any resize for sending. `exif_orientation` is the tag that was applied, None if there was
     none. `kept_bytes` is the size of decoded pixels that stay in memory besides it.
     """
 
-    encoded: RequestImage
+    sent_image: RequestImage
     raw: Size
     exif_orientation: int | None = None
     kept_bytes: int = 0
     read_pixels: "Callable[[], Image.Image]" = field(repr=False, compare=False)
 
     @property
+    def encoded(self) -> RequestImage:
+        """The same as `sent_image`."""
+        return self.sent_image
+
+    @property
     def held_bytes(self) -> int:
         """The memory that it takes in bytes, without the file that it was read from."""
-        return self.encoded.held_bytes + self.kept_bytes
+        return self.sent_image.held_bytes + self.kept_bytes
 
     @property
     def sent(self) -> Size:
         """The size of the image as it is sent."""
-        return Size(self.encoded.width_px, self.encoded.height_px)
+        return Size(self.sent_image.width_px, self.sent_image.height_px)
 
     @property
     def sent_to_raw(self) -> Affine:
@@ -76,7 +81,7 @@ class Picture:
 
     def sent_pixels(self) -> "Image.Image":
         """The image in RGB as it is sent; a new copy at each call."""
-        return self.encoded.pixels()
+        return self.sent_image.pixels()
 
 
 def prepare(
@@ -109,14 +114,14 @@ def prepare(
         del image  # frees its pixels, if it was decoded
     if is_own_file:
         own = FileImage.of(data, MEDIA_TYPES[file_format], raw)
-        return Picture(encoded=own, raw=raw, read_pixels=partial(decode, data, name))
+        return Picture(sent_image=own, raw=raw, read_pixels=partial(decode, data, name))
     resample: Resample = "bicubic" if budget is None else budget.resample
     make = partial(_resized_png, data, name, raw, sent, resample)
-    encoded = FileImage.of(re_encode(make) if re_encode else make(), "image/png", sent)
+    file = FileImage.of(re_encode(make) if re_encode else make(), "image/png", sent)
     # A PNG without a resize has the same pixels, so the original is not needed.
-    source = encoded.data if sent == raw else data
+    source = file.data if sent == raw else data
     return Picture(
-        encoded=encoded,
+        sent_image=file,
         raw=raw,
         exif_orientation=orientation,
         read_pixels=partial(decode, source, name),
@@ -175,15 +180,15 @@ def made_picture(
     # pixels that `again` can make need no copy, which takes 133 MB for an 8K image
     own = pixels if again and _is_bare(pixels) else to_rgb(pixels, "made by a tool")
     resample = resample or ("bicubic" if budget is None else budget.resample)
-    encoded = MadeImage(resampled(own, sent, resample))
+    made = MadeImage(resampled(own, sent, resample))
     kept_bytes = 0
     if again is not None:
         read_pixels = again
     elif sent == raw:
-        read_pixels = encoded.pixels
+        read_pixels = made.pixels
     else:
         read_pixels, kept_bytes = own.copy, DECODED_BYTES_A_PIXEL * raw.area_px
-    return Picture(encoded=encoded, raw=raw, kept_bytes=kept_bytes, read_pixels=read_pixels)
+    return Picture(sent_image=made, raw=raw, kept_bytes=kept_bytes, read_pixels=read_pixels)
 
 
 def _is_bare(pixels: "Image.Image") -> bool:

@@ -164,7 +164,7 @@ class _Conversation:
         reply = await self.model.generate(
             Request(
                 messages=tuple(self.messages),
-                images=self.images.encoded,
+                images=self.images.sent,
                 sampling=self._sampling(),
                 seed=seed,
                 tools=tuple(tool.schema for tool in self.protocol.tools) if native else (),

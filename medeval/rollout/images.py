@@ -31,9 +31,9 @@ class ConversationImages:
         return len(self.pictures)
 
     @property
-    def encoded(self) -> tuple[RequestImage, ...]:
+    def sent(self) -> tuple[RequestImage, ...]:
         """The images as they are sent."""
-        return tuple(picture.encoded for picture in self.pictures)
+        return tuple(picture.sent_image for picture in self.pictures)
 
     @property
     def largest_px(self) -> int:
@@ -59,7 +59,7 @@ class ConversationImages:
 
     def add(self, picture: Picture, made: ToolResult | None = None) -> int:
         """Add one of the sample's images, or one that a call made; returns its index."""
-        index, image = len(self.pictures), picture.encoded
+        index, image = len(self.pictures), picture.sent_image
         raw_to_root = (
             IDENTITY if made is None else self.raw_to_root[made.parent].after(made.raw_to_parent)
         )

@@ -191,7 +191,7 @@ def _blank_image(size: Size, budget: PixelBudget | None) -> RecordedImage:
         return UNKNOWN_IMAGE
     sent = size if budget is None else budget.size_of(size)
     blank = FileImage.of(png_of(_blank_pixels(sent)), "image/png", sent)
-    picture = Picture(encoded=blank, raw=size, read_pixels=partial(_blank_pixels, size))
+    picture = Picture(sent_image=blank, raw=size, read_pixels=partial(_blank_pixels, size))
     return RecordedImage(picture=picture, unknown=PIXELS_UNKNOWN)
 
 
@@ -203,7 +203,7 @@ def _blank_pixels(size: Size) -> "Image.Image":
 
 UNKNOWN_IMAGE: Final = RecordedImage(
     picture=Picture(
-        encoded=FileImage(data=b"", media_type="image/png", sha256="", width_px=1, height_px=1),
+        sent_image=FileImage(data=b"", media_type="image/png", sha256="", width_px=1, height_px=1),
         raw=Size(1, 1),
         read_pixels=partial(_blank_pixels, Size(1, 1)),
     ),

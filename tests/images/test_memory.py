@@ -199,7 +199,7 @@ TURNING = EvalProtocol(
 
 async def most_held(n: int, limit_bytes: int) -> tuple[int, int]:
     """The most bytes that conversations of four rotations held, and the bytes of one of them."""
-    budget, picture = MemoryBudget(limit_bytes), prepare(drawn_image(0).data, name="a")
+    budget, picture = MemoryBudget(limit_bytes), prepare(drawn_image(0).encoded(), name="a")
     image = ImageSource(name="a", read=lambda: b"")
     sample = Sample(id="a", question="?", images=(image,), targets=())
     seen: list[int] = []
@@ -237,17 +237,17 @@ def same(image: Image.Image) -> Image.Image:
 
 def test_pixels_that_stay_decoded_are_counted() -> None:
     small = PixelBudget(min_px=16, max_px=256, factor=4)
-    parent = prepare(drawn_image(0).data, name="a")
+    parent = prepare(drawn_image(0).encoded(), name="a")
     made = tool(same, budget=small).run({}, ToolContext(pictures=(parent,), frame="permille"))
     assert made.picture.sent != made.picture.raw
     sent_px, raw_px = made.picture.sent.area_px, parent.raw.area_px
     assert made.picture.held_bytes == 4 * sent_px + 4 * raw_px
-    png = made.picture.encoded.encoded()
+    png = made.picture.sent_image.encoded()
     assert made.picture.held_bytes == len(png) + 4 * raw_px
 
 
 def test_an_image_that_the_engine_encodes_is_counted_by_its_png_from_then_on() -> None:
-    budget, picture = MemoryBudget(10**9), prepare(drawn_image(0).data, name="a")
+    budget, picture = MemoryBudget(10**9), prepare(drawn_image(0).encoded(), name="a")
     image = ImageSource(name="a", read=lambda: b"")
     sample = Sample(id="a", question="?", images=(image,), targets=())
     held: list[int] = []

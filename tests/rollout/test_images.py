@@ -41,13 +41,13 @@ def recorded() -> tuple[TrajectoryImage, TrajectoryImage]:
 
 
 OWN, MADE = recorded()
-PNG = png_of(CROPPED.picture.encoded.pixels())
+PNG = png_of(CROPPED.picture.sent_image.pixels())
 OLDER = dataclasses.replace(MADE, pixels_sha256=None, sha256=sha256_of(PNG), media_type="image/png")
 
 
 def test_a_sample_s_image_is_known_by_its_bytes_and_a_made_one_by_its_pixels() -> None:
     assert (OWN.sha256, OWN.media_type, OWN.pixels_sha256) == (sha256_of(FILE), "image/png", None)
-    pixels = CROPPED.picture.encoded.pixels()
+    pixels = CROPPED.picture.sent_image.pixels()
     head = f"RGB {pixels.width}x{pixels.height}\n".encode()
     assert MADE.pixels_sha256 == sha256_of(head + pixels.tobytes())
     assert (MADE.sha256, MADE.media_type) == (None, None)
@@ -79,8 +79,8 @@ def test_a_file_of_other_bytes_is_the_same_made_image_if_its_pixels_are(tmp_path
 
 
 def test_two_images_of_the_same_pixels_are_one() -> None:
-    again = made_picture(CROPPED.picture.encoded.pixels(), budget=None)
-    assert again.encoded.sha256 == MADE.pixels_sha256
+    again = made_picture(CROPPED.picture.sent_image.pixels(), budget=None)
+    assert again.sent_image.sha256 == MADE.pixels_sha256
 
 
 def test_each_made_image_is_encoded_once_for_a_server_however_often_it_is_sent(

@@ -65,7 +65,7 @@ def remade(trajectory: Trajectory, original: Picture) -> list[str]:
     for image in trajectory.images[1:]:
         assert image.operation is not None and image.parent is not None
         pictures.append(remake(image.operation, image.arguments, pictures[image.parent]))
-    return [picture.encoded.sha256 for picture in pictures]
+    return [picture.sent_image.sha256 for picture in pictures]
 
 
 def shows(trajectory: Trajectory, table: Table) -> bool:
