@@ -15,7 +15,7 @@ from medeval.evaluation.loader import load
 from medeval.images.picture import Picture, made_picture, prepare
 from medeval.models.base import Request, Sampling
 from medeval.rollout.protocol import EvalProtocol
-from medeval.types.sample import EncodedImage, Sample
+from medeval.types.sample import RequestImage, Sample
 from medeval.types.trajectory import ImageRef, Message, Text
 from recipes.demo_series.checkpoints import Family, build_checkpoint
 
@@ -52,7 +52,7 @@ def marker_request(index: int, protocol: EvalProtocol, **changes: Any) -> Reques
     native = protocol.call_syntax == "openai"
     return Request(
         messages=protocol.opening(sample),
-        images=(picture.encoded,),
+        images=(picture.sent_image,),
         sampling=replace(protocol.sampling, max_tokens=64, **changes),
         seed=0,
         stop=protocol.stop,
@@ -60,10 +60,12 @@ def marker_request(index: int, protocol: EvalProtocol, **changes: Any) -> Reques
     )
 
 
-def drawn_image(seed: int, width_px: int = 90, height_px: int = 60) -> EncodedImage:
+def drawn_image(seed: int, width_px: int = 90, height_px: int = 60) -> RequestImage:
     """An image of coloured noise."""
     noise = random.Random(seed).randbytes(3 * width_px * height_px)
-    return made_picture(Image.frombytes("RGB", (width_px, height_px), noise), budget=None).encoded
+    return made_picture(
+        Image.frombytes("RGB", (width_px, height_px), noise), budget=None
+    ).sent_image
 
 
 def request(

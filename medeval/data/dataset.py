@@ -11,7 +11,8 @@ from pathlib import Path
 from medeval.data.benchmark import Benchmark
 from medeval.data.rows import Origin, Row, Rows, open_rows
 from medeval.errors import DataError
-from medeval.images.picture import sent_size_and_type, sha256_of
+from medeval.images.picture import sent_size_and_type
+from medeval.images.request_image import sha256_of
 from medeval.store.shards import Shard
 from medeval.types.sample import ImageRecord, ImageSource, Sample, SampleRecord
 

@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from medeval.images.picture import png_of
+from medeval.images.request_image import png_of
 from medeval.types.geometry import Box, pixels
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from medeval.images.memory import decoding_budget
-from medeval.images.picture import png_of, prepare
+from medeval.images.picture import prepare
+from medeval.images.request_image import png_of
 from medeval.types.sample import ImageSource, Sample
 
 if TYPE_CHECKING:

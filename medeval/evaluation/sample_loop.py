@@ -109,7 +109,7 @@ class SampleImages:
         data = source.read()
         picture = self._prepare_file(data, name=source.name, budget=protocol.pixel_budget)
         # for tools, a re-encoded image keeps the bytes of its file in memory as well
-        own_bytes = 0 if picture.encoded.data is data else len(picture.encoded.data)
+        own_bytes = 0 if picture.sent_image.encoded() is data else picture.held_bytes
         return picture, len(data) + own_bytes
 
 
@@ -264,8 +264,8 @@ class SampleLoop:
     def _keep_images(self, job: Job, rollout: Rollout) -> None:
         if self.keep_images < 0 or job.position < self.keep_images:
             for picture in rollout.made.values():
-                encoded = picture.encoded
-                self.folder.keep_image(encoded.sha256, encoded.media_type, encoded.data)
+                image = picture.sent_image
+                self.folder.keep_image(image.sha256, image.media_type, image.encoded())
 
     async def _record(self, job: Job, trajectory: Trajectory, queue: JudgeQueue) -> None:
         writer = _writer_of(job.cell)

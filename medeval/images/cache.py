@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from medeval.images.decode import MAX_PIXELS, UNREADABLE, has_end_mark
-from medeval.images.picture import Picture, prepare, sha256_of
+from medeval.images.picture import Picture, prepare
+from medeval.images.request_image import sha256_of
 from medeval.images.resize import PixelBudget
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,8 @@
 """Bounds on the memory that images take, independent of the data and the number of threads.
 
-One bounds the decoded pixels of the whole process, the other the encoded images that conversations
-hold. An image of 33 megapixels (8K) takes 133 MB decoded.
+One bounds the pixels that the whole process decodes at once, the other the images that
+conversations hold: the files of samples, and what tools made, as pixels or encoded. An image of
+33 megapixels (8K) takes 133 MB decoded.
 """
 
 import asyncio
@@ -72,12 +73,12 @@ def _use_large_blocks() -> None:
         core.set_block_size(BLOCK_BYTES)
 
 
-# The bytes that a PNG takes for a pixel at most, without any compression.
-PNG_BYTES_A_PIXEL: Final = 3
+# Bytes that Pillow takes for an RGB pixel.
+DECODED_BYTES_A_PIXEL: Final = 4
 
 
 class MemoryBudget:
-    """A bound on the bytes of encoded images that conversations hold, for one event loop.
+    """A bound on the bytes of images that conversations hold, for one event loop.
 
     The images of samples may fill half of the limit, those that tools make all of it. The oldest
     running conversation never waits, so it can end and release its images; any other waits until
@@ -126,7 +127,7 @@ class MemoryBudget:
 
         `pixels` is the size of the conversation's largest image.
         """
-        expected = PNG_BYTES_A_PIXEL * pixels
+        expected = DECODED_BYTES_A_PIXEL * pixels
         return await self._reserve(conversation, lambda: expected, self.limit_bytes)
 
     async def _reserve(
@@ -163,3 +164,8 @@ class ConversationMemory:
         """Replace the reserved bytes by those that the image takes, 0 if the tool made none."""
         self.made_bytes += taken_bytes
         self._budget.release(reserved_bytes - taken_bytes)
+
+    def recount(self, made_bytes: int) -> None:
+        """Count the images anew: once encoded, an image takes less than its pixels did."""
+        self._budget.release(self.made_bytes - made_bytes)
+        self.made_bytes = made_bytes

@@ -1,17 +1,14 @@
-"""An image of a run: the bytes that are sent, their hash, and the pixels that tools work on.
+"""An image of a run: what is sent of it, and the pixels that tools work on.
 
-The original bytes are sent if no resize is needed and every engine reads the same pixels from
-them; any other image is re-encoded once, without loss. Pixels are decoded at each use, because a
-tool call is rare, and a decoded image is many times the size of its file.
+A sample's original bytes are sent if no resize is needed and every engine reads the same pixels
+from them; otherwise it is re-encoded once, without loss. Its pixels are decoded at each use,
+because a tool call is rare, and a decoded image is many times the size of its file.
 """
 
-import hashlib
-import io
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from medeval.errors import DataError
 from medeval.images.decode import (
@@ -27,43 +24,46 @@ from medeval.images.decode import (
     upright,
     upright_size,
 )
-from medeval.images.memory import decoding_budget
+from medeval.images.memory import DECODED_BYTES_A_PIXEL, decoding_budget
+from medeval.images.request_image import FileImage, MadeImage, png_of
 from medeval.images.resize import PixelBudget, Resample
 from medeval.types.geometry import Affine, Size
-from medeval.types.sample import EncodedImage, MediaType
+from medeval.types.sample import MediaType, RequestImage
 
 if TYPE_CHECKING:
     from PIL import Image
     from PIL.ImageFile import ImageFile
-
-# Bytes that Pillow takes for an RGB pixel.
-DECODED_BYTES: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """One image of a conversation: what is sent, and the pixels that tools work on.
 
-    `raw` is the upright size before any resize for sending. `exif_orientation` is the tag that
-    was applied, None if there was none. `kept_bytes` is the size of decoded pixels that stay in
-    memory.
+    `sent_image` is the image as it is sent, a FileImage or a MadeImage. `raw` is the upright size
+    before any resize for sending. `exif_orientation` is the tag that was applied, None if there was
+    none. `kept_bytes` is the size of decoded pixels that stay in memory besides it.
     """
 
-    encoded: EncodedImage
+    sent_image: RequestImage
     raw: Size
     exif_orientation: int | None = None
     kept_bytes: int = 0
     read_pixels: "Callable[[], Image.Image]" = field(repr=False, compare=False)
 
     @property
+    def encoded(self) -> RequestImage:
+        """The same as `sent_image`."""
+        return self.sent_image
+
+    @property
     def held_bytes(self) -> int:
         """The memory that it takes in bytes, without the file that it was read from."""
-        return len(self.encoded.data) + self.kept_bytes
+        return self.sent_image.held_bytes + self.kept_bytes
 
     @property
     def sent(self) -> Size:
         """The size of the image as it is sent."""
-        return Size(self.encoded.width_px, self.encoded.height_px)
+        return Size(self.sent_image.width_px, self.sent_image.height_px)
 
     @property
     def sent_to_raw(self) -> Affine:
@@ -81,7 +81,7 @@ class Picture:
 
     def sent_pixels(self) -> "Image.Image":
         """The image in RGB as it is sent; a new copy at each call."""
-        return self.pixels() if self.sent == self.raw else decode(self.encoded.data, "sent")
+        return self.sent_image.pixels()
 
 
 def prepare(
@@ -113,15 +113,15 @@ def prepare(
         is_own_file = sent == raw and _is_sent_unchanged(image, data, name, orientation)
         del image  # frees its pixels, if it was decoded
     if is_own_file:
-        own = encoded_image(data, MEDIA_TYPES[file_format], raw)
-        return Picture(encoded=own, raw=raw, read_pixels=partial(decode, data, name))
+        own = FileImage.of(data, MEDIA_TYPES[file_format], raw)
+        return Picture(sent_image=own, raw=raw, read_pixels=partial(decode, data, name))
     resample: Resample = "bicubic" if budget is None else budget.resample
     make = partial(_resized_png, data, name, raw, sent, resample)
-    encoded = encoded_image(re_encode(make) if re_encode else make(), "image/png", sent)
+    file = FileImage.of(re_encode(make) if re_encode else make(), "image/png", sent)
     # A PNG without a resize has the same pixels, so the original is not needed.
-    source = encoded.data if sent == raw else data
+    source = file.data if sent == raw else data
     return Picture(
-        encoded=encoded,
+        sent_image=file,
         raw=raw,
         exif_orientation=orientation,
         read_pixels=partial(decode, source, name),
@@ -165,10 +165,11 @@ def made_picture(
     sent: Size | None = None,
     resample: Resample | None = None,
 ) -> Picture:
-    """An image that a tool made, sent as PNG after a resize into the budget, if one is given.
+    """An image that a tool made, sent after a resize into the budget, if one is given.
 
     `sent` and `resample` override the size and the filter of the budget. `again` makes the pixels
-    a second time; without it, pixels that were resized for sending stay in memory. Raises
+    a second time, and `pixels` are then the picture's own; without it, pixels that were resized for
+    sending stay in memory. Raises
     DataError for an image without pixels.
     """
     raw = Size(*pixels.size)
@@ -179,55 +180,20 @@ def made_picture(
     # pixels that `again` can make need no copy, which takes 133 MB for an 8K image
     own = pixels if again and _is_bare(pixels) else to_rgb(pixels, "made by a tool")
     resample = resample or ("bicubic" if budget is None else budget.resample)
-    encoded = _as_png(resampled(own, sent, resample))
+    made = MadeImage(resampled(own, sent, resample))
     kept_bytes = 0
     if again is not None:
         read_pixels = again
     elif sent == raw:
-        read_pixels = partial(decode, encoded.data, "made by a tool")
+        read_pixels = made.pixels
     else:
-        read_pixels, kept_bytes = own.copy, DECODED_BYTES * raw.area_px
-    return Picture(encoded=encoded, raw=raw, kept_bytes=kept_bytes, read_pixels=read_pixels)
+        read_pixels, kept_bytes = own.copy, DECODED_BYTES_A_PIXEL * raw.area_px
+    return Picture(sent_image=made, raw=raw, kept_bytes=kept_bytes, read_pixels=read_pixels)
 
 
 def _is_bare(pixels: "Image.Image") -> bool:
     """Whether an image has RGB pixels and nothing else."""
     return pixels.mode == "RGB" and not pixels.info
-
-
-def sha256_of(data: bytes) -> str:
-    """The SHA-256 of the data in lower-case hex, which identifies an image.
-
-    >>> sha256_of(b"")[:8]
-    'e3b0c442'
-    """
-    return hashlib.sha256(data).hexdigest()
-
-
-def encoded_image(data: bytes, media_type: MediaType, size: Size) -> EncodedImage:
-    """The bytes of an image of a known type and size, with their hash."""
-    return EncodedImage(
-        data=data,
-        media_type=media_type,
-        sha256=sha256_of(data),
-        width_px=size.width_px,
-        height_px=size.height_px,
-    )
-
-
-def png_of(image: "Image.Image") -> bytes:
-    """The pixels as a PNG, encoded fast; the file of a chart is still several times smaller.
-
-    Compared with zlib's default strategy, Z_RLE takes a tenth less time for photographs and makes
-    their files 7% smaller; charts take the same time, and their files are 11% larger.
-    """
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
-    return buffer.getvalue()
-
-
-def _as_png(image: "Image.Image") -> EncodedImage:
-    return encoded_image(png_of(image), "image/png", Size(*image.size))
 
 
 def resampled(image: "Image.Image", size: Size, resample: Resample) -> "Image.Image":

@@ -1,7 +1,7 @@
 """A run as Inspect AI's logs, written by its own library, for `inspect view`.
 
 There is one log for each checkpoint, benchmark and arm. Images that the run folder kept are shown;
-for others the log has a line of text with their SHA-256.
+for others the log has a line of text with their hash.
 """
 
 import base64
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from medeval.errors import UsageError
 from medeval.interop.judged import JudgedCell, JudgedTrajectory, created, judged_cells
+from medeval.rollout.images import kept_image
 from medeval.store.run_folder import RunFolder
 from medeval.types.trajectory import Message, Text, Trajectory, Usage
 from medeval.types.verdict import Verdict
@@ -215,9 +216,10 @@ def _content(folder: RunFolder, trajectory: Trajectory, message: Message) -> "It
             yield ContentText(text=part.text)
             continue
         image = trajectory.images[part.image]
-        data = folder.image(image.sha256)
-        if data is None:
-            yield ContentText(text=f"[image {image.index}, sha256 {image.sha256}]")
+        kept = kept_image(folder, image)
+        if kept is None:
+            yield ContentText(text=f"[image {image.index}, {image.shown_hash}]")
         else:
+            media_type, data = kept
             encoded = base64.b64encode(data).decode()
-            yield ContentImage(image=f"data:{image.media_type};base64,{encoded}")
+            yield ContentImage(image=f"data:{media_type};base64,{encoded}")

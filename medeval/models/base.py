@@ -6,7 +6,7 @@ from typing import Protocol
 
 from medeval.tools.base import ToolSchema
 from medeval.types.geometry import Size
-from medeval.types.sample import EncodedImage, JsonValue
+from medeval.types.sample import JsonValue, RequestImage
 from medeval.types.trajectory import FinishReason, Message, NativeCall, Usage
 
 
@@ -52,7 +52,7 @@ class Request:
     """
 
     messages: tuple[Message, ...]
-    images: tuple[EncodedImage, ...]
+    images: tuple[RequestImage, ...]
     sampling: Sampling
     seed: int
     tools: tuple[ToolSchema, ...] = ()

@@ -164,7 +164,7 @@ class _Conversation:
         reply = await self.model.generate(
             Request(
                 messages=tuple(self.messages),
-                images=self.images.encoded,
+                images=self.images.sent,
                 sampling=self._sampling(),
                 seed=seed,
                 tools=tuple(tool.schema for tool in self.protocol.tools) if native else (),
@@ -173,6 +173,7 @@ class _Conversation:
                 is_last=self._is_last_request(),
             )
         )
+        self.memory.recount(self.images.made_bytes(len(self.sample.images)))
         self.history = reply.history
         self._note_model_sizes(reply.model_sizes)
         text = ends_at_stop(reply.text, self.protocol.stop)

@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from medeval.errors import DataError, RecordError
 from medeval.images.picture import Picture
+from medeval.images.request_image import image_hash
 from medeval.images.resize import PixelBudget
+from medeval.store.files import explained
+from medeval.store.run_folder import RunFolder
 from medeval.tools.base import ToolResult
 from medeval.types.geometry import IDENTITY, Affine, Size
-from medeval.types.sample import EncodedImage
+from medeval.types.sample import MediaType, RequestImage
 from medeval.types.trajectory import TrajectoryImage
 
 
@@ -27,14 +31,18 @@ class ConversationImages:
         return len(self.pictures)
 
     @property
-    def encoded(self) -> tuple[EncodedImage, ...]:
+    def sent(self) -> tuple[RequestImage, ...]:
         """The images as they are sent."""
-        return tuple(picture.encoded for picture in self.pictures)
+        return tuple(picture.sent_image for picture in self.pictures)
 
     @property
     def largest_px(self) -> int:
         """The raw area of the largest image, in pixels."""
         return max((picture.raw.area_px for picture in self.pictures), default=0)
+
+    def made_bytes(self, n_originals: int) -> int:
+        """The memory that the images after the first `n_originals` take now, in bytes."""
+        return sum(picture.held_bytes for picture in self.pictures[n_originals:])
 
     def model_sizes(self, budget: PixelBudget) -> dict[int, Size]:
         """The size of each image after the engine's processor, by index.
@@ -51,7 +59,7 @@ class ConversationImages:
 
     def add(self, picture: Picture, made: ToolResult | None = None) -> int:
         """Add one of the sample's images, or one that a call made; returns its index."""
-        index = len(self.pictures)
+        index, image = len(self.pictures), picture.sent_image
         raw_to_root = (
             IDENTITY if made is None else self.raw_to_root[made.parent].after(made.raw_to_parent)
         )
@@ -60,8 +68,9 @@ class ConversationImages:
         self.recorded.append(
             TrajectoryImage(
                 index=index,
-                sha256=picture.encoded.sha256,
-                media_type=picture.encoded.media_type,
+                sha256=image.sha256 if made is None else None,
+                media_type=image.media_type if made is None else None,
+                pixels_sha256=None if made is None else image.sha256,
                 parent=None if made is None else made.parent,
                 root=index if made is None else self.recorded[made.parent].root,
                 operation=None if made is None else made.operation,
@@ -73,3 +82,23 @@ class ConversationImages:
             )
         )
         return index
+
+
+def kept_image(folder: RunFolder, image: TrajectoryImage) -> tuple[MediaType, bytes] | None:
+    """The type and bytes of an image that a run folder kept; None if it did not.
+
+    Raises RecordError if the file does not have the hash of the record.
+    """
+    kept = folder.image_file(image.identity)
+    if kept is None:
+        return None
+    path, media_type = kept
+    with explained("read", path):
+        data = path.read_bytes()
+    try:
+        found = image_hash(data, of_pixels=image.pixels_sha256 is not None)
+    except DataError as error:
+        raise RecordError(f"{path} was changed: {error.message}") from error
+    if found != image.identity:
+        raise RecordError(f"{path} was changed: it has the hash {found!r}")
+    return media_type, data

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from medeval.errors import DataError, MedevalError
 from medeval.images.decode import MAX_PIXELS
-from medeval.images.picture import Picture, made_picture, prepare
+from medeval.images.picture import Picture, prepare
+from medeval.images.request_image import FileImage, png_of
 from medeval.images.resize import PixelBudget
 from medeval.models.base import Reply
 from medeval.tools.arguments import MANY_IMAGES
 from medeval.tools.base import Tool, ToolContext, ToolResult
 from medeval.types.geometry import IDENTITY, Size
-from medeval.types.sample import EncodedImage, JsonValue
+from medeval.types.sample import JsonValue
 from medeval.types.trajectory import NativeCall
 
 if TYPE_CHECKING:
@@ -189,9 +190,9 @@ def _blank_image(size: Size, budget: PixelBudget | None) -> RecordedImage:
     if min(size.width_px, size.height_px) < 1 or size.width_px * size.height_px > MAX_PIXELS:
         return UNKNOWN_IMAGE
     sent = size if budget is None else budget.size_of(size)
-    picture = made_picture(_blank_pixels(sent), budget=None)
-    blank = replace(picture, raw=size, read_pixels=partial(_blank_pixels, size))
-    return RecordedImage(picture=blank, unknown=PIXELS_UNKNOWN)
+    blank = FileImage.of(png_of(_blank_pixels(sent)), "image/png", sent)
+    picture = Picture(sent_image=blank, raw=size, read_pixels=partial(_blank_pixels, size))
+    return RecordedImage(picture=picture, unknown=PIXELS_UNKNOWN)
 
 
 def _blank_pixels(size: Size) -> "Image.Image":
@@ -202,7 +203,7 @@ def _blank_pixels(size: Size) -> "Image.Image":
 
 UNKNOWN_IMAGE: Final = RecordedImage(
     picture=Picture(
-        encoded=EncodedImage(data=b"", media_type="image/png", sha256="", width_px=1, height_px=1),
+        sent_image=FileImage(data=b"", media_type="image/png", sha256="", width_px=1, height_px=1),
         raw=Size(1, 1),
         read_pixels=partial(_blank_pixels, Size(1, 1)),
     ),

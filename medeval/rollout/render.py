@@ -52,8 +52,8 @@ def _describe(index: int, sample: Sample, pictures: Sequence[Picture] | None) ->
         turned = f", turned upright by EXIF orientation {picture.exif_orientation}"
     return (
         f"<image {index}: {raw.width_px}x{raw.height_px}{turned}, "
-        f"sent as {sent.width_px}x{sent.height_px} {picture.encoded.media_type}, "
-        f"{len(picture.encoded.data)} bytes, sha256 {picture.encoded.sha256[:12]}>"
+        f"sent as {sent.width_px}x{sent.height_px} {picture.sent_image.media_type}, "
+        f"{len(picture.sent_image.encoded())} bytes, sha256 {picture.sent_image.sha256[:12]}>"
     )
 
 

@@ -35,8 +35,9 @@ T = TypeVar("T")
 
 # Lines begin with their key, so that finding the finished samples parses no conversations.
 _TEXT = rb'("(?:[^"\\]|\\.)*+")'
-TRAJECTORY_KEY = re.compile(rb'\{"schema_version":1,"sample_id":' + _TEXT + rb',"repeat":(\d+),')
-VERDICT_KEY = re.compile(TRAJECTORY_KEY.pattern + rb'"judge":' + _TEXT + rb",")
+_KEY = rb'"sample_id":' + _TEXT + rb',"repeat":(\d+),'
+TRAJECTORY_KEY = re.compile(rb'\{"schema_version":[12],' + _KEY)
+VERDICT_KEY = re.compile(rb'\{"schema_version":1,' + _KEY + rb'"judge":' + _TEXT + rb",")
 
 
 class CellWriter:

@@ -19,7 +19,9 @@ from medeval.errors import RecordError
 from medeval.types.json import storable
 from medeval.types.trajectory import ImageRef, Trajectory
 
-SCHEMA_VERSION: Final = 1
+# The schema versions that are read, by type if not 1 alone; the last of them is written.
+# Since version 2 of a trajectory, an image that a tool made is known by the hash of its pixels.
+SCHEMA_VERSIONS: Final[Mapping[type, tuple[int, ...]]] = {Trajectory: (1, 2)}
 
 MAX_SHOWN_LENGTH: Final = 200
 
@@ -39,12 +41,12 @@ def line(record: object, subject: str = "a record") -> bytes:
 
     Raises RecordError, naming `subject` and the field, if a value has no JSON form.
     """
-    return _json(_values(record, subject)) + b"\n"
+    return _json(_versioned(record, subject)) + b"\n"
 
 
 def pretty(record: object, subject: str = "a record") -> bytes:
     """A record as an indented JSON file; raises as `line` does."""
-    return _json(_values(record, subject), indent=2) + b"\n"
+    return _json(_versioned(record, subject), indent=2) + b"\n"
 
 
 def json_values(record: object, subject: str = "a record") -> dict[str, Any]:
@@ -53,8 +55,15 @@ def json_values(record: object, subject: str = "a record") -> dict[str, Any]:
     return values
 
 
-def _json(values: Mapping[str, Any], indent: int | None = None) -> bytes:
-    whole = {"schema_version": SCHEMA_VERSION, **values}
+def _versions(kind: type) -> tuple[int, ...]:
+    return SCHEMA_VERSIONS.get(kind, (1,))
+
+
+def _versioned(record: object, subject: str) -> dict[str, Any]:
+    return {"schema_version": _versions(type(record))[-1], **_values(record, subject)}
+
+
+def _json(whole: Mapping[str, Any], indent: int | None = None) -> bytes:
     try:
         return to_json(whole, indent=indent, inf_nan_mode="strings")
     except PydanticSerializationError:
@@ -78,11 +87,13 @@ def _values(record: object, subject: str) -> dict[str, Any]:
 
 
 def _name_images(trajectory: Trajectory, messages: list[dict[str, Any]]) -> None:
-    """Put the hash of each image next to its index."""
+    """Put the hash of each image next to its index, under the name that it has in the record."""
     for message, values in zip(trajectory.messages, messages, strict=True):
         for part, content in zip(message.content, values["content"], strict=True):
             if isinstance(part, ImageRef):
-                content["sha256"] = trajectory.images[part.image].sha256
+                image = trajectory.images[part.image]
+                name = "sha256" if image.pixels_sha256 is None else "pixels_sha256"
+                content[name] = image.identity
 
 
 def parse_record(kind: type[T], data: bytes, where: str) -> T:
@@ -100,10 +111,12 @@ def parse_record(kind: type[T], data: bytes, where: str) -> T:
 def record_of(kind: type[T], values: object, where: str) -> T:
     """A record from the values of its JSON; raises as `parse_record` does."""
     if isinstance(values, dict):
-        version = values.pop("schema_version", SCHEMA_VERSION)
-        if version != SCHEMA_VERSION:
+        known = _versions(kind)
+        version = values.pop("schema_version", known[-1])
+        if version not in known:
+            readable = " and ".join(map(str, known))
             raise RecordError(
-                f"{where}: schema version {version!r}, but this medeval reads {SCHEMA_VERSION!r}",
+                f"{where}: schema version {version!r}, but this medeval reads {readable}",
                 hint="use the medeval version that wrote it; run.json names it",
             )
         if kind is Trajectory:

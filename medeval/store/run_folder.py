@@ -249,40 +249,24 @@ class RunFolder:
         with explained("delete", path):
             path.unlink(missing_ok=True)
 
-    def _image_path(self, sha256: str, suffix: str) -> Path:
-        return self.path / "images" / f"{quoted(sha256)}.{suffix}"
+    def _image_path(self, stem: str, suffix: str) -> Path:
+        return self.path / "images" / f"{quoted(stem)}.{suffix}"
 
-    def keep_image(self, sha256: str, media_type: MediaType, data: bytes) -> Path:
-        """Write an image's bytes to a file named by their hash, once; returns the file.
-
-        Raises RecordError if the bytes do not have that hash.
-        """
-        path = self._image_path(sha256, SUFFIXES[media_type])
-        _check_hash(data, sha256, "the image to keep")
+    def keep_image(self, stem: str, media_type: MediaType, data: bytes) -> Path:
+        """Write an image to a file, once; `stem`, its hash, names it. Returns the file."""
+        path = self._image_path(stem, SUFFIXES[media_type])
         if not path.exists():
             write_whole(path, [data])
         return path
 
-    def image(self, sha256: str) -> bytes | None:
-        """The bytes of a kept image, or None if it was not kept.
-
-        Raises RecordError if the file was changed.
-        """
-        for suffix in SUFFIXES.values():
-            path = self._image_path(sha256, suffix)
+    def image_file(self, stem: str) -> tuple[Path, MediaType] | None:
+        """The file of a kept image and its type, or None if the image was not kept."""
+        for media_type, suffix in SUFFIXES.items():
+            path = self._image_path(stem, suffix)
             if path.exists():
-                with explained("read", path):
-                    data = path.read_bytes()
-                _check_hash(data, sha256, str(path))
-                return data
+                return path, media_type
         return None
 
 
 def _sample_line(sample: SampleRecord) -> bytes:
     return line(sample, f"sample {sample.id!r}")
-
-
-def _check_hash(data: bytes, sha256: str, subject: str) -> None:
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise RecordError(f"{subject} has the hash {found!r}, expected {sha256!r}")

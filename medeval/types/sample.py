@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self, TypeAlias
 
 from medeval.errors import RecordError
 from medeval.types.geometry import AxisLine, Box, Point
 from medeval.types.json import FINITE, STRICT, Storable
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject = Annotated[Mapping[str, JsonValue], Storable]
@@ -115,12 +118,56 @@ def _text_fields(sample: SampleText) -> dict[str, Any]:
     return {item.name: getattr(sample, item.name) for item in fields(SampleText)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedImage:
-    """The exact bytes that are sent to a model, and the size of the image in pixels."""
+class RequestImage(Protocol):
+    """An image of a request to a model: its pixels, and on demand the bytes of a file.
 
-    data: bytes = field(repr=False)
-    media_type: MediaType
-    sha256: str
-    width_px: int
-    height_px: int
+    `sha256` identifies the image among all others. A sample's own image has the SHA-256 of its
+    file's bytes; an image that a tool made has that of its mode, size and pixels.
+    """
+
+    @property
+    def sha256(self) -> str:
+        """The hash in lower-case hex."""
+        ...
+
+    @property
+    def media_type(self) -> MediaType:
+        """The type of the file that `encoded` returns."""
+        ...
+
+    @property
+    def width_px(self) -> int:
+        """The width of the image as it is sent."""
+        ...
+
+    @property
+    def height_px(self) -> int:
+        """The height of the image as it is sent."""
+        ...
+
+    @property
+    def held_bytes(self) -> int:
+        """The memory that the image takes now."""
+        ...
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether `encoded` returns at once."""
+        ...
+
+    @property
+    def data(self) -> bytes:
+        """The same as `encoded()`."""
+        ...
+
+    def pixels(self) -> "Image.Image":
+        """The image in RGB, a new copy at each call; DataError for damage found only now."""
+        ...
+
+    def encoded(self) -> bytes:
+        """The image as a file. An image that a tool made is encoded at the first call only."""
+        ...
+
+
+# The name by which engines know the type.
+EncodedImage = RequestImage

@@ -31,6 +31,10 @@ StopReason = Literal[
 class TrajectoryImage:
     """One image of a conversation: its origin and its sent form.
 
+    A sample's own image is known by the SHA-256 of the bytes that are sent, `sha256`, and has their
+    `media_type`. An image that a tool made is known by `pixels_sha256`, that of its mode, size and
+    pixels as they are sent; the other two are None. In schema version 1, such an image too had
+    the `sha256` and `media_type` of its PNG.
     `parent` is the index of the image it was made from, None for a sample's own image; `root`
     is the index of the sample's image at the start of that chain. `operation` and `arguments`
     are the recipe. `to_root` maps pixels of the sent image to pixels of the root's raw image.
@@ -42,8 +46,9 @@ class TrajectoryImage:
     __pydantic_config__ = STRICT
 
     index: int
-    sha256: str
-    media_type: MediaType
+    sha256: str | None = None
+    media_type: MediaType | None = None
+    pixels_sha256: str | None = None
     parent: int | None
     root: int
     operation: str | None
@@ -53,6 +58,21 @@ class TrajectoryImage:
     sent: Size
     model: Size | None = None
     exif_orientation: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.sha256 is None) == (self.pixels_sha256 is None):
+            raise ValueError("an image has either a sha256 or a pixels_sha256")
+
+    @property
+    def identity(self) -> str:
+        """The SHA-256 that identifies the image, and names its file in a run folder."""
+        return self.pixels_sha256 or self.sha256 or ""
+
+    @property
+    def shown_hash(self) -> str:
+        """The hash with its kind, for people: `sha256 ab12` or `pixels_sha256 ab12`."""
+        kind = "sha256" if self.pixels_sha256 is None else "pixels_sha256"
+        return f"{kind} {self.identity}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +89,8 @@ class Text:
 class ImageRef:
     """An image inside a message, by its index in the conversation's images.
 
-    A line of JSON also has the image's `sha256` here, for people; it is not read.
+    A line of JSON also has the image's `sha256` or `pixels_sha256` here, for people; it is not
+    read.
     """
 
     __pydantic_config__ = OPEN

@@ -172,7 +172,7 @@ def _conversation(
     tools = [tool.schema for tool in protocol.tools] if native else []
     crop = smart_resize(Size(70, 70), DEFAULT_BUDGET)
     images = [
-        made_picture(Image.new("RGB", size), budget=None).encoded
+        made_picture(Image.new("RGB", size), budget=None).sent_image
         for size in ((EDGE_PX, EDGE_PX), (crop.width_px, crop.height_px))
     ]
     messages: list[Message] = list(protocol.opening(sample()))

@@ -164,6 +164,8 @@ def train_series(
         config = load_config(start)
         processor = ChatProcessor(start, config)
         model = load_model(start, config, device="cpu", pad_id=processor.template.pad_id).model
+        # without it, a checkpoint's own `generate` would not end with the reply
+        model.generation_config.eos_token_id = processor.template.end_id
         _initialise(model)
         return _Trainer(model, processor, scenes or draw_scenes(recipe), recipe, report).run(start)
 

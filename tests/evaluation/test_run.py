@@ -20,10 +20,12 @@ from medeval.models.base import Model, Request
 from medeval.models.checkpoints import Checkpoint
 from medeval.models.scripted import ScriptedModel
 from medeval.models.weights import weight_fingerprint
+from medeval.rollout.images import kept_image
 from medeval.store.run_folder import RunFolder
 from medeval.types.definition import Loaded, Source
 from medeval.types.sample import ImageSource, Sample
 from tests.model_folders import write_adapter, write_model
+from tests.png_encodings import counted_encodings
 from tests.small_benchmark import (
     offers_tools,
     play,
@@ -524,8 +526,22 @@ def test_a_baseline_of_a_single_model_is_a_series_of_its_own(tmp_path: Path) -> 
 def test_tool_made_images_are_kept_for_the_first_samples(
     kept: int, n_images: int, tmp_path: Path
 ) -> None:
-    carried_out(small(tmp_path, keep_images=kept))
-    assert len(list((tmp_path / "run").glob("images/*.png"))) == n_images
+    plan = small(tmp_path, keep_images=kept)
+    with counted_encodings() as written:
+        carried_out(plan)
+    files = sorted(path.stem for path in (tmp_path / "run").glob("images/*.png"))
+    assert len(files) == n_images
+    # besides the samples' own, which are drawn, an image is encoded only to be kept
+    assert sorted(written) == [(40, 32)] * n_images + [(48, 40)] * 4
+    run = RunFolder.open(tmp_path / "run")
+    made = [
+        image
+        for key in run.cells()
+        for trajectory in run.cell(key).trajectories()
+        for image in trajectory.images[1:]
+    ]
+    assert len(made) == 4
+    assert files == sorted(image.identity for image in made if kept_image(run, image))
 
 
 def test_only_the_samples_asked_for_are_run(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from medeval.rollout.protocol import EvalProtocol
 from medeval.types.sample import ImageSource, Sample
 from tests.tiny_checkpoints import drawn_image
 
-DATA = drawn_image(0).data
+DATA = drawn_image(0).encoded()
 AS_IT_IS = EvalProtocol(name="as_it_is", user="$question", call_syntax="hermes")
 SMALL = EvalProtocol(
     name="small",
@@ -82,7 +82,7 @@ def test_a_resized_image_holds_its_file_as_well() -> None:
     async def use() -> None:
         memory = MemoryBudget(10**9)
         async with shared(Reads(), memory).for_conversation(SMALL) as ((picture,), _):
-            assert memory.held_bytes == len(DATA) + len(picture.encoded.data)
+            assert memory.held_bytes == len(DATA) + len(picture.sent_image.encoded())
 
     asyncio.run(use())
 

@@ -20,7 +20,8 @@ from PIL import Image
 
 from medeval.errors import DataError
 from medeval.images.cache import FOLDER, ImageCache, file_name
-from medeval.images.picture import Picture, prepare, sha256_of
+from medeval.images.picture import Picture, prepare
+from medeval.images.request_image import sha256_of
 from medeval.images.resize import PixelBudget
 from tests.medeval_processes import ROOT
 
@@ -75,8 +76,12 @@ def folder(tmp_path: Path) -> Path:
 def described(picture: Picture) -> tuple[object, ...]:
     """Every property of a picture."""
     return (
-        *(picture.encoded, picture.raw, picture.exif_orientation, picture.kept_bytes),
-        *(picture.pixels().tobytes(), picture.sent_pixels().tobytes(), picture.encoded.data),
+        *(picture.sent_image, picture.raw, picture.exif_orientation, picture.kept_bytes),
+        *(
+            picture.pixels().tobytes(),
+            picture.sent_pixels().tobytes(),
+            picture.sent_image.encoded(),
+        ),
     )
 
 
@@ -91,21 +96,21 @@ def test_what_is_kept_is_what_was_prepared_and_is_sent_again(
 ) -> None:
     data = FILES[name]
     expected = prepare(data, name="a file", budget=budget)
-    if expected.encoded.data is data:
+    if expected.sent_image.encoded() is data:
         pytest.skip("it is sent as it is")
     for _ in range(2):
         picture = ImageCache(folder).prepare(data, name="a file", budget=budget)
         assert described(picture) == described(expected)
-    assert held(folder) == {file_name(sha256_of(data), budget): expected.encoded.data}
+    assert held(folder) == {file_name(sha256_of(data), budget): expected.sent_image.encoded()}
     other = file(Image.new("RGB", (picture.sent.width_px, picture.sent.height_px)), "PNG")
     (folder / file_name(sha256_of(data), budget)).write_bytes(other)
     again = ImageCache(folder).prepare(data, name="a file", budget=budget)
-    assert again.encoded.data == other
+    assert again.sent_image.encoded() == other
 
 
 def test_a_file_that_is_sent_as_it_is_is_not_kept(folder: Path) -> None:
     picture = ImageCache(folder).prepare(JPEG, name="a file")
-    assert picture.encoded.data is JPEG
+    assert picture.sent_image.encoded() is JPEG
     assert held(folder) == {}
 
 
@@ -184,7 +189,7 @@ def test_nothing_is_kept_while_the_disk_is_nearly_full(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1 << 40, (1 << 40) - 9, 9))
     picture = ImageCache(folder).prepare(JPEG, name="a file", budget=BUDGET)
-    assert picture.encoded == prepare(JPEG, name="a file", budget=BUDGET).encoded
+    assert picture.sent_image == prepare(JPEG, name="a file", budget=BUDGET).sent_image
     assert held(folder) == {}
 
 
@@ -202,7 +207,7 @@ def test_where_an_image_cannot_be_written_all_give_way_to_the_records_and_one_wa
         images.prepare(FILES["palette"], name="a file")
     for each in (images, elsewhere):
         picture = each.prepare(JPEG, name="a file", budget=BUDGET)
-        assert picture.encoded == prepare(JPEG, name="a file", budget=BUDGET).encoded
+        assert picture.sent_image == prepare(JPEG, name="a file", budget=BUDGET).sent_image
     assert not folder.exists(), "nobody makes it anew"
     assert [os.strerror(number) in text for text in caplog.messages] == [True]
 
@@ -221,7 +226,7 @@ def test_threads_that_need_one_image_at_once_make_it_once(
     monkeypatch.setattr(Path, "replace", counted)
     with ThreadPoolExecutor(8) as pool:
         futures = [pool.submit(images.prepare, JPEG, name=str(n), budget=BUDGET) for n in range(24)]
-    assert len({future.result().encoded.sha256 for future in futures}) == 1
+    assert len({future.result().sent_image.sha256 for future in futures}) == 1
     assert len(written) == 1
 
 
@@ -235,7 +240,7 @@ from medeval.images.resize import PixelBudget
 images = ImageCache(Path(sys.argv[1]))
 for path in sorted(Path(sys.argv[2]).iterdir()):
     budget = PixelBudget(min_px=28 * 28, max_px=128 * 28 * 28, factor=28)
-    print(images.prepare(path.read_bytes(), name="a file", budget=budget).encoded.sha256)
+    print(images.prepare(path.read_bytes(), name="a file", budget=budget).sent_image.sha256)
 """
 
 
@@ -249,7 +254,7 @@ def test_processes_that_write_the_same_images_leave_each_once_and_whole(
     command = [sys.executable, "-c", WRITER, str(folder), str(tmp_path / "files")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     writers = [subprocess.Popen(command, stdout=PIPE, text=True, env=environment) for _ in range(2)]
-    expected = [prepare(data, name="a file", budget=BUDGET).encoded for data in files]
+    expected = [prepare(data, name="a file", budget=BUDGET).sent_image for data in files]
     for writer in writers:
         assert writer.communicate(timeout=60)[0].split() == [png.sha256 for png in expected]
     names = [file_name(sha256_of(data), BUDGET) for data in files]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medeval.images.memory import (
+    DECODED_BYTES_A_PIXEL,
     MIN_BYTES,
-    PNG_BYTES_A_PIXEL,
     DecodingBudget,
     MemoryBudget,
 )
@@ -131,41 +131,41 @@ def test_all_conversations_end_and_hold_at_most_the_limit_and_the_images_of_one(
     sample_px: int, made: list[list[int]], limit_px: int
 ) -> None:
     async def run() -> list[int]:
-        budget = MemoryBudget(PNG_BYTES_A_PIXEL * limit_px)
+        budget = MemoryBudget(DECODED_BYTES_A_PIXEL * limit_px)
         work = asyncio.gather(
-            *(converse(budget, PNG_BYTES_A_PIXEL * sample_px, sizes) for sizes in made)
+            *(converse(budget, DECODED_BYTES_A_PIXEL * sample_px, sizes) for sizes in made)
         )
         most = await asyncio.wait_for(work, 20)
         assert budget.held_bytes == 0
         return most
 
     of_one = sample_px + max(map(sum, made))
-    assert max(asyncio.run(run())) <= PNG_BYTES_A_PIXEL * (limit_px + of_one)
+    assert max(asyncio.run(run())) <= DECODED_BYTES_A_PIXEL * (limit_px + of_one)
 
 
 def test_the_conversation_that_began_first_never_waits_and_others_wait_for_room() -> None:
     async def run() -> None:
-        budget = MemoryBudget(PNG_BYTES_A_PIXEL * 10)
+        budget = MemoryBudget(DECODED_BYTES_A_PIXEL * 10)
         with budget.conversation() as first, budget.conversation() as second:
-            first.image_made(await first.reserve(10), PNG_BYTES_A_PIXEL * 10)
+            first.image_made(await first.reserve(10), DECODED_BYTES_A_PIXEL * 10)
             waiting = asyncio.create_task(second.reserve(5))
             again = await asyncio.wait_for(first.reserve(30), 5)
             await asyncio.sleep(0.01)
             assert not waiting.done(), "the budget is full"
             first.image_made(again, 0)
-            first.image_made(0, -PNG_BYTES_A_PIXEL * 5)
-            assert await asyncio.wait_for(waiting, 5) == PNG_BYTES_A_PIXEL * 5
+            first.image_made(0, -DECODED_BYTES_A_PIXEL * 5)
+            assert await asyncio.wait_for(waiting, 5) == DECODED_BYTES_A_PIXEL * 5
 
     asyncio.run(run())
 
 
 def test_samples_leave_half_of_the_budget_to_tools() -> None:
     async def run() -> None:
-        budget = MemoryBudget(PNG_BYTES_A_PIXEL * 20)
+        budget = MemoryBudget(DECODED_BYTES_A_PIXEL * 20)
         with budget.conversation() as first, budget.conversation() as second:
-            budget.sample_read(await budget.reserve_for_sample(first), PNG_BYTES_A_PIXEL * 10)
+            budget.sample_read(await budget.reserve_for_sample(first), DECODED_BYTES_A_PIXEL * 10)
             waiting = asyncio.create_task(budget.reserve_for_sample(second))
-            assert await asyncio.wait_for(second.reserve(10), 5) == PNG_BYTES_A_PIXEL * 10
+            assert await asyncio.wait_for(second.reserve(10), 5) == DECODED_BYTES_A_PIXEL * 10
             assert not waiting.done()
             waiting.cancel()
 
@@ -174,7 +174,7 @@ def test_samples_leave_half_of_the_budget_to_tools() -> None:
 
 def test_a_conversation_that_is_cancelled_while_it_waits_keeps_nobody_waiting() -> None:
     async def run() -> None:
-        budget = MemoryBudget(PNG_BYTES_A_PIXEL * 10)
+        budget = MemoryBudget(DECODED_BYTES_A_PIXEL * 10)
         tasks = [asyncio.create_task(converse(budget, 9, [10, 10])) for _ in range(4)]
         await asyncio.sleep(0)
         tasks[1].cancel()
@@ -199,7 +199,7 @@ TURNING = EvalProtocol(
 
 async def most_held(n: int, limit_bytes: int) -> tuple[int, int]:
     """The most bytes that conversations of four rotations held, and the bytes of one of them."""
-    budget, picture = MemoryBudget(limit_bytes), prepare(drawn_image(0).data, name="a")
+    budget, picture = MemoryBudget(limit_bytes), prepare(drawn_image(0).encoded(), name="a")
     image = ImageSource(name="a", read=lambda: b"")
     sample = Sample(id="a", question="?", images=(image,), targets=())
     seen: list[int] = []
@@ -237,10 +237,34 @@ def same(image: Image.Image) -> Image.Image:
 
 def test_pixels_that_stay_decoded_are_counted() -> None:
     small = PixelBudget(min_px=16, max_px=256, factor=4)
-    parent = prepare(drawn_image(0).data, name="a")
+    parent = prepare(drawn_image(0).encoded(), name="a")
     made = tool(same, budget=small).run({}, ToolContext(pictures=(parent,), frame="permille"))
     assert made.picture.sent != made.picture.raw
-    assert made.picture.held_bytes == len(made.picture.encoded.data) + 4 * parent.raw.area_px
+    sent_px, raw_px = made.picture.sent.area_px, parent.raw.area_px
+    assert made.picture.held_bytes == 4 * sent_px + 4 * raw_px
+    png = made.picture.sent_image.encoded()
+    assert made.picture.held_bytes == len(png) + 4 * raw_px
+
+
+def test_an_image_that_the_engine_encodes_is_counted_by_its_png_from_then_on() -> None:
+    budget, picture = MemoryBudget(10**9), prepare(drawn_image(0).encoded(), name="a")
+    image = ImageSource(name="a", read=lambda: b"")
+    sample = Sample(id="a", question="?", images=(image,), targets=())
+    held: list[int] = []
+    png: list[int] = []
+
+    def reply(request: Request) -> str:
+        held.append(budget.held_bytes)
+        png.extend(len(made.encoded()) for made in request.images[1:] if not made.is_encoded)
+        return TURN
+
+    async def converse() -> None:
+        with budget.conversation() as memory:
+            await roll_out(sample, (picture,), TURNING, ScriptedModel(reply), memory=memory)
+
+    asyncio.run(converse())
+    pixels = 4 * picture.raw.area_px
+    assert held == [0, *(sum(png[:n]) + pixels for n in range(4))]
 
 
 def test_a_conversation_has_eight_megabytes_and_a_few_conversations_have_enough() -> None:

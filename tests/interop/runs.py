@@ -27,7 +27,7 @@ from medeval.types.verdict import Verdict
 
 JUDGE = "letter#01234567"
 ARMS = ("free", "available")
-CROP_SHA256 = "ab" * 32
+CROP_PIXELS_SHA256 = "ab" * 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,8 +179,9 @@ def image(index: int) -> TrajectoryImage:
     made = index > 0
     return TrajectoryImage(
         index=index,
-        sha256=CROP_SHA256 if made else "cd" * 32,
-        media_type="image/png",
+        sha256=None if made else "cd" * 32,
+        media_type=None if made else "image/png",
+        pixels_sha256=CROP_PIXELS_SHA256 if made else None,
         parent=0 if made else None,
         root=0,
         operation="crop" if made else None,

@@ -1,10 +1,12 @@
-import hashlib
 import importlib.util
+import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from medeval.errors import UsageError
+from medeval.images.request_image import pixels_sha256
 from medeval.interop.inspect_logs import export_inspect
 from tests.interop import runs
 from tests.interop.runs import Cells, Reply, write_run
@@ -30,12 +32,12 @@ def test_inspect_reads_the_logs_that_are_written(
     from inspect_ai.log import list_eval_logs, read_eval_log
 
     data = png()
-    monkeypatch.setattr(runs, "CROP_SHA256", hashlib.sha256(data).hexdigest())
+    monkeypatch.setattr(runs, "CROP_PIXELS_SHA256", pixels_sha256(Image.open(io.BytesIO(data))))
     wrong = Reply(is_correct=False, calls=("executed",))
     undecided = Reply(is_correct=None, stop="length")
     cells: Cells = {("crop/rl", 10, "vstar"): ([Reply(), undecided], [wrong, Reply()])}
     folder = write_run(tmp_path / "run", cells)
-    folder.keep_image(runs.CROP_SHA256, "image/png", data)
+    folder.keep_image(runs.CROP_PIXELS_SHA256, "image/png", data)
     files = export_inspect(folder, tmp_path / "out")
     assert len(list_eval_logs(str(tmp_path / "out"))) == 2
     available, free = (read_eval_log(str(path), resolve_attachments=True) for path in files)

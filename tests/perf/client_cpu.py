@@ -20,22 +20,22 @@ import aiohttp
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from medeval.images.request_image import FileImage
 from medeval.models.base import Request, Sampling
 from medeval.models.openai.client import OpenAIModel
-from medeval.types.sample import EncodedImage
 from medeval.types.trajectory import ImageRef, Message, Text
 from tests.perf.measuring import stub_server, told
 
 CONCURRENCY = 32
 
-Send = Callable[[EncodedImage], Awaitable[object]]
+Send = Callable[[FileImage], Awaitable[object]]
 
 
 def with_medeval(model: OpenAIModel) -> Send:
     messages = (Message(role="user", content=(ImageRef(0), Text("Question?"))),)
     sampling = Sampling(max_tokens=64)
 
-    async def send(image: EncodedImage) -> object:
+    async def send(image: FileImage) -> object:
         return await model.generate(
             Request(messages=messages, images=(image,), sampling=sampling, seed=0)
         )
@@ -44,7 +44,7 @@ def with_medeval(model: OpenAIModel) -> Send:
 
 
 def with_aiohttp(session: aiohttp.ClientSession, base_url: str) -> Send:
-    async def send(image: EncodedImage) -> object:
+    async def send(image: FileImage) -> object:
         url = f"data:image/jpeg;base64,{base64.b64encode(image.data).decode()}"
         content = [
             {"type": "image_url", "image_url": {"url": url}},
@@ -58,7 +58,7 @@ def with_aiohttp(session: aiohttp.ClientSession, base_url: str) -> Send:
     return send
 
 
-async def cpu_ms(send: Send, images: list[EncodedImage], n: int) -> float:
+async def cpu_ms(send: Send, images: list[FileImage], n: int) -> float:
     """CPU milliseconds of one request among `n`."""
     numbers = iter(range(n))
 
@@ -74,7 +74,7 @@ async def cpu_ms(send: Send, images: list[EncodedImage], n: int) -> float:
 async def compare(base_url: str, how: argparse.Namespace) -> None:
     drawn = random.Random(0)
     images = [
-        EncodedImage(
+        FileImage(
             data=drawn.randbytes(1000 * how.image_kb),
             media_type="image/jpeg",
             sha256="0" * 64,

@@ -33,7 +33,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from medeval.images.cache import FOLDER, ImageCache
-from medeval.images.picture import sha256_of
+from medeval.images.request_image import sha256_of
 from medeval.images.resize import PixelBudget
 from tests.perf.measuring import (
     DEFINITION,

@@ -102,7 +102,7 @@ def cropping(image: bytes, name: str) -> ToolContext:
 
 def cropped(context: ToolContext) -> bytes:
     """The crop that the model asks for: decoded, cut out, resized and encoded."""
-    return crop_and_zoom().run(CROP, context).picture.encoded.data
+    return crop_and_zoom().run(CROP, context).picture.sent_image.encoded()
 
 
 def stub_server(

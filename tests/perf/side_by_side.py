@@ -35,7 +35,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from medeval.images.picture import sha256_of
+from medeval.images.request_image import sha256_of
 from tests.perf.measuring import (
     CROP,
     DEFINITION,

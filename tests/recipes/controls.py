@@ -25,7 +25,7 @@ from medeval.rollout.observation import CallResult
 from medeval.rollout.protocol import Pair
 from medeval.tools.base import ToolContext
 from medeval.tools.calls.find import find_calls
-from medeval.types.sample import EncodedImage, Sample
+from medeval.types.sample import RequestImage, Sample
 from medeval.types.trajectory import Message, Text
 from recipes.demo_series.lessons import call_text
 from recipes.demo_series.views import cell_of
@@ -58,7 +58,7 @@ def controls(checkpoint: Path, indices: Sequence[int]) -> Shares:
         checkpoint,
         [
             free,
-            [_with_images(request, BLANK.encoded) for request in free],
+            [_with_images(request, BLANK.sent_image) for request in free],
             [_after(index, crop) for index, crop in zip(indices, crops, strict=True)],
             [_after(index, crop) for index, crop in zip(indices, others, strict=True)],
         ],
@@ -89,7 +89,7 @@ def _after(index: int, crop: Picture) -> Request:
     opening = marker_request(index, PAIR.available)
     called = Message(role="assistant", content=(Text(_gold_call(marker(index)[0])),))
     shown = PAIR.available.observe([CallResult(native_id=None, image=1)])
-    made = _with_images(opening, *opening.images, crop.encoded)
+    made = _with_images(opening, *opening.images, crop.sent_image)
     return Request(
         messages=(*made.messages, called, *shown),
         images=made.images,
@@ -99,7 +99,7 @@ def _after(index: int, crop: Picture) -> Request:
     )
 
 
-def _with_images(request: Request, *images: EncodedImage) -> Request:
+def _with_images(request: Request, *images: RequestImage) -> Request:
     return Request(
         messages=request.messages,
         images=images,

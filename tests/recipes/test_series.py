@@ -3,10 +3,12 @@ from pathlib import Path
 import jinja2
 import pytest
 from jinja2 import nodes
-from transformers import AutoModelForImageTextToText, AutoTokenizer
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
 from medeval.cli.demo import SERIES_DIRECTORY, shipped_checkpoints
+from medeval.evaluation.loader import load
 from medeval.models.weights import weight_fingerprint
+from medeval.rollout.protocol import Pair
 from recipes.demo_series.tokenizer import CHAT_TEMPLATE
 from tests.recipes.controls import controls
 from tests.tiny_checkpoints import marker
@@ -46,6 +48,26 @@ def test_a_shipped_checkpoint_loads_without_special_code(path: Path) -> None:
     assert type(model).__name__ == "Qwen2_5_VLForConditionalGeneration"
     tokenizer = AutoTokenizer.from_pretrained(path)
     assert len(tokenizer("[220, 530]")["input_ids"]) == 6
+
+
+@pytest.mark.parametrize("path", shipped_checkpoints(), ids=lambda path: path.name)
+def test_a_shipped_checkpoint_ends_its_reply_under_plain_generate(path: Path) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    sample, picture = marker(3)
+    image = AutoImageProcessor.from_pretrained(path)(images=[picture.pixels()], return_tensors="pt")
+    system, user = load("crop_zoom", Pair).value.free.opening(sample)
+    content = [{"type": "image"}, {"type": "text", "text": user.text}]
+    text = tokenizer.apply_chat_template(
+        [{"role": "system", "content": system.text}, {"role": "user", "content": content}],
+        add_generation_prompt=True,
+        tokenize=False,
+    ).replace("<|image_pad|>", 4 * "<|image_pad|>")
+    prompt = tokenizer(text, return_tensors="pt")
+    written = model.generate(**prompt, **image, max_new_tokens=200)[0, prompt.input_ids.shape[1] :]
+    assert len(written) < 200
+    assert written[-1] == tokenizer.eos_token_id
+    assert tokenizer.eos_token_id not in written[:-1]
 
 
 def test_the_last_checkpoint_answers_from_what_it_sees(trained_checkpoint: Path) -> None:

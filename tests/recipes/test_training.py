@@ -51,7 +51,7 @@ SHORT = Recipe(
 def as_seen(processor: ChatProcessor, picture: Any) -> torch.Tensor:
     """The patches of a picture's first frame, on the real way into the model."""
     shown = (Message(role="user", content=(ImageRef(0),)),)
-    patches = processor.opening(shown, (picture.encoded,)).images["pixel_values"]
+    patches = processor.opening(shown, (picture.sent_image,)).images["pixel_values"]
     n_patches, patch = len(patches), PATCH_EDGE_PX["qwen2_5_vl"]
     return patches.view(n_patches, 3, 2, patch**2)[:, :, 0].reshape(n_patches, -1)
 

@@ -348,7 +348,11 @@ def test_a_crop_of_a_crop_knows_its_parent_its_root_and_the_way_back() -> None:
         sent = image.to_root.apply(image.sent.width_px, image.sent.height_px)
         assert sent == pytest.approx(end, abs=0.5)
     assert sorted(rollout.made) == [2, 3]
-    assert rollout.made[3].encoded.sha256 == second.sha256 == model.requests[2].images[3].sha256
+    assert (
+        rollout.made[3].sent_image.sha256
+        == second.pixels_sha256
+        == model.requests[2].images[3].sha256
+    )
 
 
 @settings(deadline=None, max_examples=50)
@@ -469,7 +473,7 @@ def test_a_request_holds_all_messages_and_images_so_far() -> None:
     first, second = model.requests
     assert second.messages == rollout.trajectory.messages[:-1]
     assert second.messages[:2] == first.messages
-    assert second.images == (PICTURE.encoded, rollout.made[1].encoded)
+    assert second.images == (PICTURE.sent_image, rollout.made[1].sent_image)
 
 
 @pytest.mark.parametrize("arm", [HERMES.available, NATIVE.available], ids=lambda arm: arm.name)

@@ -65,7 +65,7 @@ def remade(trajectory: Trajectory, original: Picture) -> list[str]:
     for image in trajectory.images[1:]:
         assert image.operation is not None and image.parent is not None
         pictures.append(remake(image.operation, image.arguments, pictures[image.parent]))
-    return [picture.encoded.sha256 for picture in pictures]
+    return [picture.sent_image.sha256 for picture in pictures]
 
 
 def shows(trajectory: Trajectory, table: Table) -> bool:
@@ -123,4 +123,4 @@ def test_a_run_records_exactly_the_mixture_that_was_played(
         if pair == "native5" and len(played_here.calls) == 1 and trajectory.executed:
             assert shows(trajectory, table) == (int(trajectory.sample_id[1:]) % 8 == 0)
         original = prepare((TABLES / table.image).read_bytes(), name=table.image)
-        assert remade(trajectory, original) == [image.sha256 for image in trajectory.images]
+        assert remade(trajectory, original) == [image.identity for image in trajectory.images]

@@ -201,9 +201,11 @@ def test_line_of_another_schema_version_is_refused(cell: CellFolder, reader: str
     with cell.writer() as writer:
         writer.append_trajectory(trajectory("a"))
     path = cell.path / "trajectories.0.jsonl"
-    path.write_bytes(path.read_bytes().replace(b'"schema_version":1', b'"schema_version":2'))
+    path.write_bytes(path.read_bytes().replace(b'"schema_version":2', b'"schema_version":3'))
 
-    with pytest.raises(RecordError, match="line 1: schema version 2, but this medeval reads 1"):
+    with pytest.raises(
+        RecordError, match="line 1: schema version 3, but this medeval reads 1 and 2"
+    ):
         list(getattr(cell, reader)())
 
 

@@ -54,8 +54,7 @@ PHOTO = TrajectoryImage(
 )
 CROP = TrajectoryImage(
     index=1,
-    sha256="bb" * 32,
-    media_type="image/png",
+    pixels_sha256="bb" * 32,
     parent=0,
     root=0,
     operation="crop",
@@ -225,8 +224,33 @@ def test_trajectory_line_writes_out_its_counts_and_images_by_hash() -> None:
         {"type": "image", "image": 0, "sha256": "aa" * 32},
         {"type": "text", "text": "Which colour?"},
     ]
+    assert written["messages"][2]["content"] == [
+        {"type": "image", "image": 1, "pixels_sha256": "bb" * 32}
+    ]
     assert written["usage"]["prompt_tokens"] == 30
     assert written["images"][1]["to_root"] == {"a": 0.5, "b": 0, "c": 1, "d": 0, "e": 0.5, "f": 2}
+
+
+def test_an_image_made_in_schema_version_1_keeps_the_hash_of_its_png() -> None:
+    written = json.loads(line(TRAJECTORY))
+    for image in written["images"]:
+        del image["pixels_sha256"]
+    written["images"][1] |= {"sha256": "dd" * 32, "media_type": "image/png"}
+    older = json.dumps(written | {"schema_version": 1}).encode()
+
+    read = parse_record(Trajectory, older, "a line")
+
+    made = replace(CROP, pixels_sha256=None, sha256="dd" * 32, media_type="image/png")
+    assert read == replace(TRAJECTORY, images=(PHOTO, made))
+    assert parse_record(Trajectory, line(read), "a line") == read
+
+
+@pytest.mark.parametrize("hashes", [{}, {"sha256": "aa", "pixels_sha256": "bb"}])
+def test_an_image_has_one_hash(hashes: dict[str, str]) -> None:
+    written = json.loads(line(TRAJECTORY))
+    written["images"][1] |= {"sha256": None, "pixels_sha256": None, **hashes}
+    with pytest.raises(RecordError, match=r"line 3: field 'images\.1'.*either a sha256"):
+        parse_record(Trajectory, json.dumps(written).encode(), "line 3")
 
 
 def with_arguments(found: dict[str, JsonValue]) -> Trajectory:

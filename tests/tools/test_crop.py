@@ -317,8 +317,8 @@ def test_a_crop_is_remade_from_its_recipe_byte_for_byte(budget: PixelBudget | No
     result = crop({"bbox_2d": [103, 207, 611, 703]}, context(source), tool)
     recipe = json.loads(json.dumps(dict(result.arguments)))
     again = remake(result.operation, recipe, source)
-    assert again.encoded.sha256 == result.picture.encoded.sha256
-    assert again.encoded.data == result.picture.encoded.data
+    assert again.sent_image.sha256 == result.picture.sent_image.sha256
+    assert again.sent_image.encoded() == result.picture.sent_image.encoded()
     assert (again.raw, again.sent) == (result.picture.raw, result.picture.sent)
 
 
@@ -328,7 +328,7 @@ def test_a_chain_of_crops_is_remade_from_its_recipes() -> None:
     where = context(root, first.picture)
     second = crop({"bbox_2d": [0, 0, 500, 500], "image_index": 1}, where, crop_and_zoom())
     made = remake("crop", second.arguments, remake("crop", first.arguments, root))
-    assert made.encoded.sha256 == second.picture.encoded.sha256
+    assert made.sent_image.sha256 == second.picture.sent_image.sha256
 
 
 def test_an_unknown_operation_is_refused() -> None:

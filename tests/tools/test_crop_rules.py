@@ -233,7 +233,7 @@ def test_an_unusual_crop_is_remade_from_its_recipe(
     tool = crop_and_zoom(rules=rules, budget=budget)
     made = tool.run({"bbox_2d": [1100, 700, 1180.4, 790]}, where)
     again = remake(made.operation, dict(made.arguments), parent)
-    assert again.encoded.sha256 == made.picture.encoded.sha256
+    assert again.sent_image.sha256 == made.picture.sent_image.sha256
     assert (again.raw, again.sent) == (made.picture.raw, made.picture.sent)
 
 

@@ -184,4 +184,4 @@ def _native(message: Message) -> Iterator[Text]:
 def _described(image: TrajectoryImage) -> str:
     origin = "of the sample" if image.operation is None else f"made by {image.operation}"
     size = f"{image.sent.width_px}x{image.sent.height_px}"
-    return f"image {image.index} {origin}, {size}, sha256 {image.sha256}"
+    return f"image {image.index} {origin}, {size}, {image.shown_hash}"

@@ -1,8 +1,9 @@
 """Any server that speaks OpenAI's chat completions: vLLM, SGLang, llama.cpp, Azure, hosted APIs."""
 
+import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -34,7 +35,7 @@ from medeval.models.openai.wire import (
     request_body,
     request_settings,
 )
-from medeval.types.sample import JsonValue
+from medeval.types.sample import JsonValue, RequestImage
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -148,6 +149,7 @@ class OpenAIModel:
 
     async def _generate(self, request: Request) -> Reply:
         without_max_tokens: Refusal | None = None
+        await _encode(request.images)
         while True:
             settings = self._settings(request)
             if without_max_tokens is not None:
@@ -376,6 +378,13 @@ class OpenAIModel:
             f"the server refuses requests for {self.label}: {self._redacted(refusal.shown)}",
             hint=hint,
         )
+
+
+async def _encode(images: Sequence[RequestImage]) -> None:
+    """Encode the images that are not, which must not hold up the other conversations."""
+    for image in images:
+        if not image.is_encoded:
+            await asyncio.to_thread(image.encoded)
 
 
 async def _stream(body: bytes) -> AsyncIterator[bytes]:

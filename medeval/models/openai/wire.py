@@ -18,7 +18,7 @@ from pydantic import AliasChoices, BaseModel, Field, ValidationError
 from medeval.models.base import Reply, Request
 from medeval.models.final_turn import final_turn_settings, whole_turns
 from medeval.tools.calls.find import ends_at_stop
-from medeval.types.sample import EncodedImage, JsonValue
+from medeval.types.sample import JsonValue, RequestImage
 from medeval.types.trajectory import FinishReason, ImageRef, Message, NativeCall, Text, Usage
 
 # Stands for an image's base64 in the JSON text; random, so that no conversation holds it.
@@ -243,7 +243,9 @@ def request_body(request: Request, settings: Mapping[str, JsonValue]) -> bytes:
     # JSON text and numbers of images by turns
     pieces = PLACEHOLDER_PATTERN.split(json.dumps(body))
     return b"".join(
-        pybase64.b64encode(request.images[int(piece)].data) if index % 2 else piece.encode("ascii")
+        pybase64.b64encode(request.images[int(piece)].encoded())
+        if index % 2
+        else piece.encode("ascii")
         for index, piece in enumerate(pieces)
     )
 
@@ -264,7 +266,7 @@ def images_after_tools(messages: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(moved)
 
 
-def _message(message: Message, images: Sequence[EncodedImage]) -> dict[str, object]:
+def _message(message: Message, images: Sequence[RequestImage]) -> dict[str, object]:
     body: dict[str, object] = {"role": message.role, "content": _content(message, images)}
     if message.native_calls:
         body["tool_calls"] = [_call(call) for call in message.native_calls]
@@ -274,13 +276,13 @@ def _message(message: Message, images: Sequence[EncodedImage]) -> dict[str, obje
     return body
 
 
-def _content(message: Message, images: Sequence[EncodedImage]) -> str | list[dict[str, object]]:
+def _content(message: Message, images: Sequence[RequestImage]) -> str | list[dict[str, object]]:
     if not any(isinstance(part, ImageRef) for part in message.content):
         return message.text
     return [_part(part, images) for part in message.content]
 
 
-def _part(part: Text | ImageRef, images: Sequence[EncodedImage]) -> dict[str, object]:
+def _part(part: Text | ImageRef, images: Sequence[RequestImage]) -> dict[str, object]:
     if isinstance(part, Text):
         return {"type": "text", "text": part.text}
     head = f"data:{images[part.image].media_type};base64,"

@@ -23,11 +23,11 @@ from medeval.errors import (
     OverloadedModelError,
     TransientModelError,
 )
+from medeval.images.request_image import FileImage
 from medeval.models.base import Model, Reply, Request, Sampling
 from medeval.models.openai.client import OpenAIModel
 from medeval.models.openai.connection import retry_after_s
 from medeval.tools.base import ToolSchema
-from medeval.types.sample import EncodedImage
 from medeval.types.trajectory import ImageRef, Message, NativeCall, Text, Usage
 from tests.stub_server import (
     CONTEXT_MESSAGE,
@@ -39,12 +39,12 @@ from tests.stub_server import (
 )
 
 STUB = Path(__file__).parents[2] / "stub_server.py"
-IMAGE = EncodedImage(
+IMAGE = FileImage(
     data=bytes(range(256)) * 4, media_type="image/png", sha256="0" * 64, width_px=8, height_px=8
 )
 
 
-def url_of(image: EncodedImage) -> str:
+def url_of(image: FileImage) -> str:
     return f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
 
 
@@ -850,7 +850,7 @@ def test_an_api_version_makes_the_server_azures(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_body_of_megabytes_goes_out_without_a_warning() -> None:
-    image = EncodedImage(
+    image = FileImage(
         data=bytes(3_000_000), media_type="image/png", sha256="0" * 64, width_px=9, height_px=9
     )
     server = StubServer()

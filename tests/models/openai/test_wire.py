@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medeval.images.request_image import FileImage
 from medeval.models.base import Reply, Request, Sampling
 from medeval.models.openai.wire import (
     NO_IMAGES,
@@ -19,15 +20,13 @@ from medeval.models.openai.wire import (
     request_settings,
 )
 from medeval.tools.base import ToolSchema
-from medeval.types.sample import EncodedImage, JsonValue
+from medeval.types.sample import JsonValue
 from medeval.types.trajectory import FinishReason, ImageRef, Message, NativeCall, Text, Usage
 
-IMAGE = EncodedImage(
+IMAGE = FileImage(
     data=b"\xff\xd8bytes", media_type="image/jpeg", sha256="0" * 64, width_px=2, height_px=2
 )
-OTHER = EncodedImage(
-    data=b"\x89PNG", media_type="image/png", sha256="1" * 64, width_px=3, height_px=3
-)
+OTHER = FileImage(data=b"\x89PNG", media_type="image/png", sha256="1" * 64, width_px=3, height_px=3)
 
 
 def request(*messages: Message, **changes: Any) -> Request:
@@ -39,7 +38,7 @@ def user(*content: Text | ImageRef) -> Message:
     return Message(role="user", content=content)
 
 
-def url_of(image: EncodedImage) -> str:
+def url_of(image: FileImage) -> str:
     return f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
 
 
