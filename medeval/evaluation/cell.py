@@ -99,14 +99,15 @@ def _checkpoint_fields(plan: Plan, checkpoint: Checkpoint) -> dict[str, JsonValu
     }
     folder = Path(checkpoint.location)
     if plan.backend != "openai" and folder.is_dir():
-        return {"weights": _weights(folder), "arguments": arguments}
+        return {"weights": _weights(checkpoint), "arguments": arguments}
     return {"name": checkpoint.location, "arguments": arguments}
 
 
-def _weights(folder: Path) -> str | None:
-    """The fingerprint of a folder's weights; None if they cannot be read."""
+def _weights(checkpoint: Checkpoint) -> str | None:
+    """The fingerprint of a local checkpoint's weights; None if they cannot be read."""
+    base = None if checkpoint.base is None else Path(checkpoint.base)
     try:
-        return weight_fingerprint(folder)
+        return weight_fingerprint(Path(checkpoint.location), base)
     except FatalModelError:
         return None
 

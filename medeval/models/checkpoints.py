@@ -17,12 +17,14 @@ class Checkpoint:
     """One model to evaluate: a step of a series, or a single model whose step is None.
 
     `location` is a directory, or the model's name on a server. `discover` returns the step's own
-    folder; `located` replaces it by the folder of the model inside.
+    folder; `located` replaces it by the folder of the model inside. `base` is the folder of the
+    base model where `location` is the folder of a LoRA adapter, None for a whole model.
     """
 
     series: str
     step: int | None
     location: str
+    base: str | None = None
 
     @property
     def id(self) -> str:

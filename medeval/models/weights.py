@@ -9,6 +9,10 @@ from medeval.errors import FatalModelError
 from medeval.types.sample import JsonValue
 
 INDEX = "model.safetensors.index.json"
+ADAPTER_CONFIGURATION = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+# Entries of adapter_config.json that say where the base is, not which one; its weights count.
+BASE_ENTRIES = ("base_model_name_or_path", "revision")
 # Where tools that quantize a checkpoint record it.
 QUANTIZATION_NAMES = ("quantization_config", "compression_config")
 QUANTIZATION_FILE = "hf_quant_config.json"
@@ -70,13 +74,16 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
     return files
 
 
-def weight_fingerprint(directory: Path) -> str:
+def weight_fingerprint(directory: Path, base: Path | None = None) -> str:
     """The sha256, in hex, that identifies this checkpoint's weights.
 
     Covers config.json, the index, and each safetensors file's header, size and `SAMPLED_BLOCKS`
-    blocks of values; a large checkpoint takes well under a second. Raises FatalModelError where
-    the directory is not a complete checkpoint.
+    blocks of values; a large checkpoint takes well under a second. With a `base`, `directory` is
+    the folder of a LoRA adapter: then covers the base's weights, and the adapter's configuration
+    and weights. Raises FatalModelError where either is not complete.
     """
+    if base is not None:
+        return _adapter_fingerprint(directory, base)
     read_configuration(directory)
     digest = hashlib.sha256()
     for name in ("config.json", INDEX):
@@ -85,6 +92,34 @@ def weight_fingerprint(directory: Path) -> str:
         digest.update(f"{name} {len(content)}\n".encode() + content)
     for path in weight_files(directory):
         _add_weights(digest, path)
+    return digest.hexdigest()
+
+
+def read_adapter_configuration(directory: Path) -> dict[str, Any]:
+    """The adapter_config.json of a LoRA adapter. Raises FatalModelError where it is not one."""
+    path = directory / ADAPTER_CONFIGURATION
+    try:
+        configuration = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FatalModelError(f"cannot read {str(path)!r}: {error}") from error
+    if not isinstance(configuration, dict):
+        raise FatalModelError(f"{str(path)!r} holds {type(configuration).__name__}, not an object")
+    return configuration
+
+
+def _adapter_fingerprint(directory: Path, base: Path) -> str:
+    configuration = read_adapter_configuration(directory)
+    for name in BASE_ENTRIES:
+        configuration.pop(name, None)
+    described = json.dumps(configuration, sort_keys=True)
+    digest = hashlib.sha256(f"{weight_fingerprint(base)}\n{described}\n".encode())
+    weights = directory / ADAPTER_WEIGHTS
+    if not weights.is_file():
+        raise FatalModelError(
+            f"{str(directory)!r} has no {ADAPTER_WEIGHTS}",
+            hint="save the adapter again with safe_serialization=True, PEFT's default",
+        )
+    _add_weights(digest, weights)
     return digest.hexdigest()
 
 

@@ -65,6 +65,36 @@ def test_an_index_names_the_files(tmp_path: Path) -> None:
     assert weight_files(tmp_path) == (tmp_path / "model.safetensors",)
 
 
+def adapter(folder: Path, values: bytes = bytes(10), rank: int = 8, base: str = "x") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration = {"peft_type": "LORA", "r": rank, "base_model_name_or_path": base}
+    (folder / "adapter_config.json").write_text(json.dumps(configuration))
+    (folder / "adapter_model.safetensors").write_bytes(safetensors(values))
+    return folder
+
+
+def test_an_adapter_is_known_by_its_base_its_configuration_and_its_weights(tmp_path: Path) -> None:
+    base, other = checkpoint(tmp_path / "base"), checkpoint(tmp_path / "other", b"1" * 100)
+    fingerprints = [
+        weight_fingerprint(adapter(tmp_path / "a"), base),
+        weight_fingerprint(adapter(tmp_path / "a"), other),
+        weight_fingerprint(adapter(tmp_path / "b", b"1" * 10), base),
+        weight_fingerprint(adapter(tmp_path / "c", rank=16), base),
+        weight_fingerprint(base),
+    ]
+    assert len(set(fingerprints)) == len(fingerprints)
+    elsewhere = adapter(tmp_path / "d", base="/another/place")
+    assert weight_fingerprint(elsewhere, base) == fingerprints[0]
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_an_incomplete_adapter_has_no_fingerprint(tmp_path: Path, name: str) -> None:
+    base = checkpoint(tmp_path / "base")
+    (adapter(tmp_path / "a") / name).unlink()
+    with pytest.raises(FatalModelError, match=name):
+        weight_fingerprint(tmp_path / "a", base)
+
+
 def without_shard(folder: Path) -> None:
     (folder / INDEX).write_text('{"weight_map": {"a": "model.safetensors", "b": "gone"}}')
 
