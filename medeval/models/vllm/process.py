@@ -65,7 +65,7 @@ CAUSES = (
     ),
     Cause(
         r"error: (?:unrecognized arguments|argument |ambiguous option|the following arguments)"
-        r"|ValidationError|ValueError: |invalid choice",
+        r"|ValidationError|invalid choice",
         "it refuses an argument",
         "see the log, and vLLM's own help for what --model-args may hold in this version",
     ),

@@ -46,8 +46,14 @@ class WeightCheck:
     def medeval_unused_adapter_weights(self, number: int) -> list[str]:
         """The modules of a loaded LoRA adapter that vLLM leaves as they are in the base model."""
         adapters = self.model_runner.lora_manager._adapter_manager  # type: ignore[attr-defined]
-        given = {name.removesuffix(".base_layer") for name in adapters.get_adapter(number).loras}
-        return sorted(given - adapters.modules.keys())
+        adapter, modules = adapters.get_adapter(number), adapters.modules
+        used = {id(adapters._get_lora_layer_weights(adapter, name)) for name in modules}
+        return sorted(
+            name
+            for name, weights in adapter.loras.items()
+            # the first half of an expert layer's weights is used with the second
+            if id(weights) not in used and name.removesuffix(".base_layer") not in modules
+        )
 
     def medeval_compare_weights(self, new: str, old: str) -> dict[str, int]:
         """Compare rows of the weights in memory with a checkpoint's files.
