@@ -51,6 +51,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--host")
+    parser.add_argument("--middleware")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--served-model-name", required=True)
     parser.add_argument("--model", type=Path, required=True)

@@ -1,10 +1,10 @@
 """A vLLM server that a run starts, watches and ends; requests go through the OpenAI client.
 
 It listens on a port of the loopback interface, which every user of the machine and any page in
-their browsers can reach. Requests for replies therefore need a key, random and known only to the
-environments of this process and of the server. vLLM's development mode, whose requests call any
-method of the workers without a key, is off, and so are requests that load adapters. So each whole
-checkpoint has a server of its own; adapters of one base share a server, which is started with all.
+their browsers can reach. All requests but /health therefore need a key, random and known only to
+the environments of this process and of the server. vLLM's development mode, whose requests call any
+method of the workers, is off, and so are requests that load adapters. So each whole checkpoint has
+a server of its own; adapters of one base share a server, which is started with all.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from medeval.models.openai.client import OpenAIModel
 from medeval.models.vllm.arguments import EngineArguments
 from medeval.models.vllm.lora import ModelFolder, adapters_on, changes_vision, lora_arguments
 from medeval.models.vllm.process import EngineDiedError, ServerProcess
+from medeval.models.vllm.reload import with_worker
 from medeval.models.vllm.supervisor import EngineSlot, Following
 from medeval.models.weights import kept_file_hashes, weight_fingerprint
 from medeval.types.sample import JsonValue
@@ -39,6 +40,8 @@ WARM_UP_EDGE_PX = 256
 CONTENT_FORMAT = "chat_template_content_format"
 # Where this process keeps the key of the servers that it starts.
 KEY_VARIABLE = "MEDEVAL_SERVER_KEY"
+# The server's check of it.
+KEY_CHECK = "medeval_vllm_key.KeyForAll"
 # vLLM's switches for requests that nobody sends.
 SWITCHED_OFF = {"VLLM_SERVER_DEV_MODE": "0", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0"}
 
@@ -77,7 +80,12 @@ class ServerPlan:
     def environment(self) -> dict[str, str]:
         """The environment variables of the server."""
         os.environ.setdefault(KEY_VARIABLE, secrets.token_urlsafe())
-        return {**os.environ, **SWITCHED_OFF, "VLLM_API_KEY": os.environ[KEY_VARIABLE]}
+        return {
+            **os.environ,
+            **SWITCHED_OFF,
+            "VLLM_API_KEY": os.environ[KEY_VARIABLE],
+            "PYTHONPATH": with_worker(os.environ.get("PYTHONPATH", "")),
+        }
 
     def served_names(self, folder: ModelFolder) -> dict[Path, str]:
         """The name on the server of a checkpoint's whole model, and of each adapter of it."""
@@ -96,7 +104,7 @@ class ServerPlan:
             )
         # last, so that other arguments cannot override model and address
         own = ["--model", str(folder.loaded), "--served-model-name", SERVED_NAME]
-        own += ["--host", "127.0.0.1", "--port", str(port)]
+        own += ["--host", "127.0.0.1", "--port", str(port), "--middleware", KEY_CHECK]
         return [
             python, "-m", SERVER_MODULE, *self._adapter_flags(folder), *self.engine.flags(), *own
         ]  # fmt: skip
