@@ -133,6 +133,7 @@ class VLLMEngine:
         output = await self._generate(inputs, self._sampling(request))
         if output is None:
             return Reply(text="", finish="context")
+        self._living()
         return await loop.run_in_executor(self._preparer, self._reply, request, ids, output)
 
     def _prepare(self, request: Request) -> "tuple[tuple[int, ...], list[Image.Image]]":
@@ -257,7 +258,8 @@ class VLLMEngine:
             raise FatalModelError(
                 f"vLLM does not take the adapter {name!r}: {error}", hint=MERGE_HINT
             ) from error
-        if names := sorted({module for one in unused for module in one}):
+        # a worker has the layers of its own stage alone
+        if names := sorted(set.intersection(*map(set, unused))):
             raise FatalModelError(
                 f"vLLM leaves {len(names)} modules of the adapter {name!r} out, first {names[0]!r}",
                 hint=MERGE_HINT,
