@@ -38,7 +38,7 @@ class Cause(NamedTuple):
 
 
 # An error's name and message in a log, without the prefix that vLLM gives every line.
-ERROR_LINE = re.compile(r"\b[A-Z]\w*(?:Error|Exception|Interrupt)\b: .+|\berror: .+")
+ERROR_LINE = re.compile(r"\b[A-Z]\w*(?:Error|Exception|Interrupt)\b: .+|\b(?:Value )?error[:,] .+")
 # What vLLM says in lines that only point to an earlier one.
 ECHO = "root cause"
 # The first pattern that matches decides.

@@ -180,6 +180,7 @@ def test_a_server_that_does_not_start_again_stops_the_checkpoint(
             "OSError: no head",
             "log",
         ),
+        ("ValidationError: 1 error\n  Value error, too long", "argument: Value error, too", "log"),
         ("Segmentation fault", "exit code 1", "log"),
     ],
 )
