@@ -32,12 +32,23 @@ def write_checkpoint(folder: Path, *, shape: int = 1, value: int = 0) -> Path:
     """A folder that looks like a checkpoint's to those who read its headers alone."""
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
-    header = json.dumps(
-        {"weight": {"dtype": "U8", "shape": [shape], "data_offsets": [0, shape]}}
-    ).encode()
-    data = len(header).to_bytes(8, "little") + header + bytes([value] * shape)
-    (folder / "model.safetensors").write_bytes(data)
+    _write_weights(folder / "model.safetensors", "weight", shape, value)
     return folder
+
+
+def write_adapter(folder: Path, *, value: int = 0, rank: int = 8, part: str = "layers.0") -> Path:
+    """A folder that looks like a LoRA adapter's, on some `part` of a model."""
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": rank}))
+    name = f"base_model.model.model.{part}.q_proj.lora_A.weight"
+    _write_weights(folder / "adapter_model.safetensors", name, 1, value)
+    return folder
+
+
+def _write_weights(file: Path, name: str, shape: int, value: int) -> None:
+    header = json.dumps({name: {"dtype": "U8", "shape": [shape], "data_offsets": [0, shape]}})
+    length = len(header).to_bytes(8, "little")
+    file.write_bytes(length + header.encode() + bytes([value] * shape))
 
 
 def lives(folder: Path) -> int:
@@ -59,7 +70,7 @@ def flag(folder: Path, life: int, name: str) -> str:
 
 def server_pid(folder: Path, *, guard: bool = False) -> int:
     """The process of the last of them, or of its guard."""
-    wanted = flag(folder, lives(folder) - 1, "--uds")
+    wanted = f"--port\0{flag(folder, lives(folder) - 1, '--port')}\0"
     for place in Path("/proc").glob("[0-9]*/cmdline"):
         text = place.read_bytes().decode(errors="replace")
         if wanted in text and ("guard.py" in text) == guard:

@@ -17,7 +17,8 @@ from medeval.models.checkpoints import Checkpoint
 from medeval.store.keys import LOGS
 
 if TYPE_CHECKING:
-    from medeval.models.vllm.supervisor import EngineSlot
+    from medeval.models.vllm.lora import ModelFolder
+    from medeval.models.vllm.supervisor import EngineSlot, Following
 
 # Arguments of engines that have their own flags.
 OWN_FLAGS = frozenset({"model", "base_url", "path", "processor_path", "name"})
@@ -131,55 +132,76 @@ def _vllm_server(plan: Plan) -> SharedEngines:
     from medeval.models.vllm.server import server_plan, server_slot
 
     _refuse_missing_folders(plan)
-    server = server_plan(plan.options.model_args, plan.output_dir / LOGS)
-    return _supervised(plan, lambda following: server_slot(server, following))
+    return _supervised(
+        plan,
+        lambda folders, following: server_slot(
+            server_plan(plan.options.model_args, plan.output_dir / LOGS, folders=folders), following
+        ),
+    )
 
 
 def _vllm(plan: Plan) -> SharedEngines:
     from medeval.models.vllm.engine import engine_plan, engine_slot
 
     _refuse_missing_folders(plan)
-    engine = engine_plan(plan.options.model_args, plan.output_dir / LOGS)
-    return _supervised(plan, lambda following: engine_slot(engine, following))
+    return _supervised(
+        plan,
+        lambda folders, following: engine_slot(
+            engine_plan(plan.options.model_args, plan.output_dir / LOGS, folders), following
+        ),
+    )
 
 
-def _supervised(plan: Plan, slot: Callable[[Mapping[Path, Path]], "EngineSlot"]) -> SharedEngines:
+def _supervised(
+    plan: Plan, slot: Callable[[Sequence["ModelFolder"], "Following"], "EngineSlot"]
+) -> SharedEngines:
     """The models of a plan, one after the other on the same engine."""
     from medeval.models.vllm.supervisor import SupervisedModel
 
     folders = _Folders(plan)
-    shared = slot(dict(pairwise(folders.of(one) for one in plan.all_checkpoints)))
+    all_folders = [folders.of(one) for one in plan.all_checkpoints]
+    shared = slot(all_folders, dict(pairwise(all_folders)))
 
     async def end() -> None:
         await shared.aclose()
         folders.clear()
 
-    return SharedEngines(lambda checkpoint: SupervisedModel(folders.of(checkpoint), shared), end)
+    def open_model(checkpoint: Checkpoint) -> Model:
+        folder = folders.of(checkpoint)
+        return SupervisedModel(folder.path, shared, folder.base)
+
+    return SharedEngines(open_model, end)
 
 
 class _Folders:
-    """The folder of each checkpoint, or links to it and to a processor in another folder."""
+    """The folder of each checkpoint; with --processor, links to the files of both."""
 
     def __init__(self, plan: Plan) -> None:
         processor = plan.options.processor
-        self._links: Path | None = None
-        self._folders = {one.id: Path(one.location) for one in plan.all_checkpoints}
-        if processor is not None:
-            self._link(Path(processor))
+        self._processor = None if processor is None else Path(processor)
+        self._links: dict[Path, Path] = {}
 
-    def _link(self, processor: Path) -> None:
+    def of(self, checkpoint: Checkpoint) -> "ModelFolder":
+        from medeval.models.vllm.lora import ModelFolder
+
+        path = Path(checkpoint.location)
+        if checkpoint.base is None:
+            return ModelFolder(self._linked(path))
+        return ModelFolder(path, self._linked(Path(checkpoint.base)))
+
+    def _linked(self, folder: Path) -> Path:
         from medeval.models.weights import with_processor
 
-        self._links = Path(tempfile.mkdtemp(prefix="medeval-"))
-        for index, (name, folder) in enumerate(self._folders.items()):
-            self._folders[name] = with_processor(folder, processor, self._links / str(index))
-
-    def of(self, checkpoint: Checkpoint) -> Path:
-        return self._folders[checkpoint.id]
+        if self._processor is None:
+            return folder
+        if folder not in self._links:
+            links = Path(tempfile.mkdtemp(prefix="medeval-"))
+            self._links[folder] = with_processor(folder, self._processor, links)
+        return self._links[folder]
 
     def clear(self) -> None:
-        if self._links is not None:
-            shutil.rmtree(self._links, ignore_errors=True)
+        for links in self._links.values():
+            shutil.rmtree(links, ignore_errors=True)
 
 
 def _parameters(engine: Callable[..., Model]) -> list[str]:

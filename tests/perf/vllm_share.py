@@ -1,13 +1,12 @@
 """`medeval run --backend vllm` beside a bare AsyncLLM.generate loop over the same token prompts.
 
     PYTHON_WITH_VLLM tests/perf/vllm_share.py share [--samples 32]
-    PYTHON_WITH_VLLM tests/perf/vllm_share.py sweep [--samples 8] [--backend vllm-server]
+    PYTHON_WITH_VLLM tests/perf/vllm_share.py sweep [--samples 8]
 
 The checkpoint is drawn here: random weights, 50 million parameters or more. It writes noise, so
 the first turn of the arm with the tool is replaced by a call once it was generated; the second
 turn then follows as it would. `share` alternates passes of both in one process and on one engine,
-each from empty caches. `sweep` takes three checkpoints with and without reloading weights, in
-process and on a managed server.
+each from empty caches. `sweep` takes three checkpoints with and without reloading weights.
 """
 
 import argparse
@@ -16,10 +15,9 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -31,6 +29,7 @@ from medeval.evaluation.run import carry_out
 from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.checkpoints import Checkpoint
 from medeval.models.vllm.engine import EnginePlan, VLLMEngine, engine_plan
+from medeval.models.vllm.lora import ModelFolder
 from medeval.models.vllm.supervisor import EngineSlot, SupervisedModel
 from recipes.demo_series.checkpoints import Architecture, build_checkpoint
 
@@ -42,7 +41,6 @@ CALL = """<tool_call>
 CONCURRENCY = 16
 MAX_TOKENS = 16
 N_PASSES = 3
-BACKENDS = ("vllm", "vllm-server")
 ENGINE = {"dtype": "float32", "enforce_eager": True, "max_num_seqs": CONCURRENCY}
 
 DEFINITION = """
@@ -194,8 +192,8 @@ class Scripted:
 def _as_call(engine: VLLMEngine, request: Request, reply: Reply, tool: str) -> Reply:
     """The reply with its text, and its ids, replaced by a call."""
     assert reply.history is not None
-    prompt = engine._prompts.opening(request.messages, request.images).ids
-    ids = (*prompt, *engine._prompts.encode(tool))
+    prompt = engine._template.opening_ids(request.messages)
+    ids = (*prompt, *engine._template.text_ids(tool))
     return replace(
         reply, text=tool, finish="stop", history=TokenHistory(ids, reply.history.n_messages)
     )
@@ -209,7 +207,8 @@ class Recording(VLLMEngine):
     async def _generate(self, inputs: dict[str, Any], sampling: Any) -> Any:
         if self.bench.is_recording:
             # an arm is known by how long its text before the image is
-            begin = list(inputs["prompt_token_ids"]).index(self._prompts.image_id)
+            ids = inputs["prompt_token_ids"]
+            begin = next(n for n, one in enumerate(ids) if one in self._template.placeholder_ids)
             key = (inputs["multi_modal_uuids"]["image"][0], begin)
             turns = self.bench.conversations.setdefault(key, [])
             decoded = [image.copy() for image in inputs["multi_modal_data"]["image"]]
@@ -239,7 +238,6 @@ def plan(
     n: int,
     run: str,
     models: list[Path],
-    backend: str = "vllm",
     *,
     reload_weights: bool = True,
 ) -> Plan:
@@ -254,7 +252,7 @@ def plan(
         "model": tuple(f"m{index}={path}" for index, path in enumerate(models)),
         "benchmarks": (str(definition),),
         "pairs": ("crop_zoom",),
-        "backend": backend,
+        "backend": "vllm",
         "model_args": {**ENGINE, "reload_weights": reload_weights},
         "concurrency": CONCURRENCY,
         "max_tokens": MAX_TOKENS,
@@ -266,8 +264,8 @@ def plan(
 def opener(
     engine: EnginePlan, bench: Bench, kind: type[VLLMEngine], wrap: Callable[[SupervisedModel], Any]
 ) -> SharedEngines:
-    async def launch(path: Path) -> VLLMEngine:
-        return await kind.launch(path, engine)
+    async def launch(folder: ModelFolder) -> VLLMEngine:
+        return await kind.launch(folder, engine)
 
     slot = EngineSlot(launch, keep=engine.reload_weights)
 
@@ -322,11 +320,11 @@ class Timed:
         return getattr(self._model, name)
 
 
-def sweep(folder: Path, n_samples: int, backends: Sequence[str]) -> None:
+def sweep(folder: Path, n_samples: int) -> None:
     models = checkpoints(folder / "models", 3)
-    for backend, reload_weights in product(backends, (True, False)):
-        name = f"{backend}-{'reloaded' if reload_weights else 'cold'}"
-        planned = plan(folder, n_samples, name, models, backend, reload_weights=reload_weights)
+    for reload_weights in (True, False):
+        name = "reloaded" if reload_weights else "cold"
+        planned = plan(folder, n_samples, name, models, reload_weights=reload_weights)
         opened, waits = model_opener(planned), list[float]()
         assert isinstance(opened, SharedEngines)
         begin = time.perf_counter()
@@ -337,7 +335,7 @@ def sweep(folder: Path, n_samples: int, backends: Sequence[str]) -> None:
         assert not report.unscored, report.closing_words
         told = ", ".join(f"{wait:.1f}" for wait in waits)
         how = "weights reloaded" if reload_weights else "cold starts"
-        print(f"{backend}, {how}: ready after {told} s; {total_s:.1f} s in all", flush=True)
+        print(f"{how}: ready after {told} s; {total_s:.1f} s in all", flush=True)
 
 
 def _timed(opened: SharedEngines, waits: list[float], checkpoint: Checkpoint) -> Any:
@@ -348,14 +346,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["share", "sweep"])
     parser.add_argument("--samples", type=int, default=None)
-    parser.add_argument("--backend", action="append", choices=BACKENDS, help="of the sweep")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if options.what == "share":
             share(folder, options.samples or 32)
         else:
-            sweep(folder, options.samples or 8, options.backend or BACKENDS)
+            sweep(folder, options.samples or 8)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,11 @@ import transformers
 from PIL import Image
 
 from medeval.errors import FatalModelError, MedevalError, ModelError
-from medeval.images.picture import prepare
 from medeval.models.chat_template import ChatTemplate, placeholder_ids, saved_template
 from medeval.models.transformers.image_settings import with_image_settings
 from medeval.tools.base import ToolSchema
 from medeval.types.geometry import Size
-from medeval.types.sample import EncodedImage, JsonValue
+from medeval.types.sample import JsonValue, RequestImage
 from medeval.types.trajectory import ImageRef, Message, Text
 
 # The files that determine a prompt, besides the chat template.
@@ -113,7 +112,7 @@ class ChatProcessor:
     def opening(
         self,
         messages: Sequence[Message],
-        images: Sequence[EncodedImage],
+        images: Sequence[RequestImage],
         tools: Sequence[ToolSchema] = (),
     ) -> Prompt:
         """The prompt for the next reply to the messages, or for more of the last turn.
@@ -128,7 +127,7 @@ class ChatProcessor:
         earlier: Prompt,
         n_messages: int,
         messages: Sequence[Message],
-        images: Sequence[EncodedImage],
+        images: Sequence[RequestImage],
         tools: Sequence[ToolSchema] = (),
     ) -> Prompt:
         """The prompt that begins with `earlier`, which holds the first `n_messages` messages.
@@ -308,10 +307,10 @@ class ChatProcessor:
         return {name: torch.as_tensor(value) for name, value in made.items() if value is not None}
 
 
-def shown(messages: Sequence[Message], images: Sequence[EncodedImage]) -> list[Image.Image]:
+def shown(messages: Sequence[Message], images: Sequence[RequestImage]) -> list[Image.Image]:
     """The images in the order in which the messages show them, decoded."""
     return [
-        prepare(images[part.image].data, name=images[part.image].sha256[:8]).pixels()
+        images[part.image].pixels()
         for message in messages
         for part in message.content
         if isinstance(part, ImageRef)

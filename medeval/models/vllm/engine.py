@@ -1,16 +1,18 @@
 """vLLM's asynchronous engine, driven from this process with token ids and images.
 
-The chat template is applied here, once per turn; a later turn extends the ids of the last, so that
-its prefix is in the engine's cache. The engine identifies images by their hash, and prepares and
+The chat template is applied here, once per turn, with the placeholders as it writes them, which
+vLLM's processor for the model replaces. A later turn extends the ids of the last, so that its
+prefix is in the engine's cache. The engine identifies images by their hash, and prepares and
 encodes each one once for all turns, arms and benchmarks.
 """
 
 import asyncio
 import gc
+import io
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -20,30 +22,39 @@ from typing import TYPE_CHECKING, Any
 from medeval.errors import FatalModelError, ModelError, UsageError
 from medeval.models.base import Reply, Request, Sampling, TokenHistory
 from medeval.models.generation import generation_defaults, split_native_calls
+from medeval.models.openai.wire import CONTEXT_PATTERN
 from medeval.models.vllm.arguments import SERVER_ALONE, EngineArguments
+from medeval.models.vllm.lora import ModelFolder, adapters_on, lora_arguments
 from medeval.models.vllm.process import EngineDiedError, explained
 from medeval.models.vllm.reload import WORKER_EXTENSION, WORKER_FOLDER, LoadedWeights, with_worker
 from medeval.models.vllm.server import warm_up_request
-from medeval.models.vllm.supervisor import EngineSlot
+from medeval.models.vllm.supervisor import EngineSlot, Following
 from medeval.models.weights import kept_file_hashes, read_configuration, weight_fingerprint
 from medeval.tools.calls.find import ends_at_stop
-from medeval.types.sample import JsonValue
-from medeval.types.trajectory import FinishReason, NativeCall, Usage
+from medeval.types.sample import EncodedImage, JsonValue
+from medeval.types.trajectory import FinishReason, ImageRef, NativeCall, Usage
 
 if TYPE_CHECKING:
-    from medeval.models.vllm.prompts import PlacedPrompt, TokenPrompts
+    from PIL import Image
+
+    from medeval.models.chat_template import ChatTemplate
 
 INSTALL_HINT = "pip install 'medeval[vllm]', or --backend vllm-server with the Python that has it"
+MERGE_HINT = "merge the adapter into its base, or use --backend transformers"
 # Engine processes are spawned: a fork of a process with threads may hang.
 SETTINGS = {"VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn", "VLLM_NO_USAGE_STATS": "1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnginePlan:
-    """How to start an engine: its arguments, its log, and whether it reloads weights."""
+    """How to start an engine: its arguments, its log, and whether it reloads weights.
+
+    `folders` are all checkpoints that the engine may be given, the adapters among them.
+    """
 
     engine: EngineArguments
     log_folder: Path
+    folders: tuple[ModelFolder, ...] = ()
     start_timeout_s: float = 1800.0
     reload_weights: bool = True
 
@@ -52,30 +63,39 @@ class EnginePlan:
         """The log file of this process's engines."""
         return self.log_folder / f"vllm.{os.getpid()}.log"
 
+    def adapters(self, folder: ModelFolder) -> tuple[Path, ...]:
+        """The adapters of the base that a checkpoint is, or is for."""
+        return adapters_on(folder.loaded, (*self.folders, folder))
+
 
 class VLLMEngine:
     """One running vLLM engine, with one checkpoint's weights at a time."""
 
-    def __init__(self, path: Path, plan: EnginePlan, engine: Any, prompts: "TokenPrompts") -> None:
-        self._weights = LoadedWeights(path)
+    def __init__(
+        self, folder: ModelFolder, plan: EnginePlan, engine: Any, template: "ChatTemplate"
+    ) -> None:
+        self._folder = folder
+        self._weights = LoadedWeights(folder.loaded)
         self._plan = plan
         self._engine = engine
-        self._prompts = prompts
-        self._defaults = generation_defaults(path)
-        self._max_model_len = int(engine.model_config.max_model_len)
+        self._template = template
+        self._adapter: Any = None
+        self._defaults = generation_defaults(folder.loaded)
+        # the template is not for several threads at once
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="medeval-prepare")
-        self._numbers = count()
+        self._numbers = count(1)
+        self._encodes_anew = False
 
     @classmethod
-    async def launch(cls, path: Path, plan: EnginePlan) -> "VLLMEngine":
+    async def launch(cls, folder: ModelFolder, plan: EnginePlan) -> "VLLMEngine":
         """Start an engine and check that it answers; raises FatalModelError where it does not."""
         _prepare_environment(plan.log)
         log_start = plan.log.stat().st_size
         try:
             # vLLM keeps import errors, whose frames would keep alive what their thread returns
-            model_type = await asyncio.to_thread(_checked_type, path)
+            await asyncio.to_thread(_check_checkpoint, folder.loaded)
             # starting it blocks
-            started = await asyncio.to_thread(_load, path, model_type, plan)
+            started = await asyncio.to_thread(_load, folder, plan)
         except FatalModelError:
             raise
         except Exception as error:
@@ -83,55 +103,58 @@ class VLLMEngine:
             cause = f"{type(error).__name__}: {error}"
             _append(plan.log, cause)
             raise explained(what, plan.log, log_start, otherwise=cause) from error
-        engine = cls(path, plan, *started)
+        engine = cls(folder, plan, *started)
         try:
             async with asyncio.timeout(plan.start_timeout_s):
                 await engine._engine.collective_rpc("medeval_end_with", args=(os.getpid(),))
-                await engine.generate(warm_up_request())
-        except (ModelError, TimeoutError) as error:
+                await engine._take_adapter(folder)
+                sees_pictures = bool(engine._engine.model_config.is_multimodal_model)
+                await engine.generate(warm_up_request(sees_pictures=sees_pictures))
+        except BaseException as error:
             await engine.close()
+            if isinstance(error, FatalModelError) or not isinstance(
+                error, (ModelError, TimeoutError)
+            ):
+                raise
             cause = f"{type(error).__name__}: {error}"
             what = "the engine started, but does not answer"
             raise explained(what, plan.log, log_start, otherwise=cause) from error
-        except BaseException:
-            await engine.close()
-            raise
         return engine
 
     async def generate(self, request: Request) -> Reply:
         """Generate one turn; raises EngineDiedError where the engine has died."""
         self._living()
         loop = asyncio.get_running_loop()
-        prompt, images = await loop.run_in_executor(self._preparer, self._prepare, request)
-        room = self._max_model_len - prompt.n_tokens
-        if room < 1:
-            usage = Usage(prompt_tokens=prompt.n_tokens, completion_tokens=0)
-            return Reply(text="", finish="context", usage=usage)
-        inputs: dict[str, Any] = {"prompt_token_ids": list(prompt.ids)}
+        ids, images = await loop.run_in_executor(self._preparer, self._prepare, request)
+        inputs: dict[str, Any] = {"prompt_token_ids": list(ids)}
         if images:
             inputs["multi_modal_data"] = {"image": images}
             inputs["multi_modal_uuids"] = {"image": [one.sha256 for one in _shown(request)]}
-        output = await self._generate(inputs, self._sampling(request, room))
-        return self._reply(request, prompt, output)
+        output = await self._generate(inputs, self._sampling(request))
+        if output is None:
+            return Reply(text="", finish="context")
+        self._living()
+        return await loop.run_in_executor(self._preparer, self._reply, request, ids, output)
 
-    def _prepare(self, request: Request) -> "tuple[PlacedPrompt, list[Any]]":
-        from medeval.models.vllm.prompts import lazy_picture
-
-        prompts, history = self._prompts, request.history
+    def _prepare(self, request: Request) -> "tuple[tuple[int, ...], list[Image.Image]]":
+        history = request.history
         if history is None:
-            prompt = prompts.opening(request.messages, request.images, request.tools)
+            ids = self._template.opening_ids(request.messages, request.tools)
         else:
-            prompt = prompts.extension(
-                history.ids, history.n_messages, request.messages, request.images, request.tools
+            ids = self._template.extension_ids(
+                history.ids, history.n_messages, request.messages, request.tools
             )
-        return prompts.placed(prompt), [lazy_picture(image) for image in _shown(request)]
+        return ids, [_engine_image(image) for image in _shown(request)]
 
     async def _generate(self, inputs: dict[str, Any], sampling: Any) -> Any:
+        """The output; None where the prompt does not fit the context."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
         engine, outputs = self._living(), list[Any]()
         try:
-            replies = engine.generate(inputs, sampling, str(next(self._numbers)))
+            replies = engine.generate(
+                inputs, sampling, str(next(self._numbers)), lora_request=self._adapter
+            )
             async for output in replies:
                 outputs.append(output)
         except EngineDeadError as error:
@@ -140,6 +163,8 @@ class VLLMEngine:
             if engine.errored:
                 raise EngineDiedError("vLLM's engine died", hint=self._log_hint) from error
             cause = error.__cause__ or error
+            if CONTEXT_PATTERN.search(str(cause)):
+                return None
             raise ModelError(f"vLLM refuses a request: {type(cause).__name__}: {cause}") from error
         if not outputs:
             raise EngineDiedError("vLLM's engine gave no reply", hint=self._log_hint)
@@ -155,7 +180,7 @@ class VLLMEngine:
     def _log_hint(self) -> str:
         return f"see its log, {str(self._plan.log)!r}"
 
-    def _sampling(self, request: Request, room: int) -> Any:
+    def _sampling(self, request: Request) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -167,44 +192,79 @@ class VLLMEngine:
             presence_penalty=asked.presence_penalty or 0.0,
             # a greedy reply needs no seed, and seeds slow a batch down
             seed=request.seed if asked.temperature else None,
-            max_tokens=min(asked.max_tokens, room),
+            max_tokens=asked.max_tokens,
             stop=list(request.stop),
             include_stop_str_in_output=True,
             output_kind=RequestOutputKind.FINAL_ONLY,
             **(self._defaults | chosen),
         )
 
-    def _reply(self, request: Request, prompt: "PlacedPrompt", output: Any) -> Reply:
+    def _reply(self, request: Request, prompt_ids: Sequence[int], output: Any) -> Reply:
         written = output.outputs[0]
         ids = list(written.token_ids)
         by_token = written.finish_reason == "stop" and not isinstance(written.stop_reason, str)
         said = ids[:-1] if by_token and ids else ids
-        text = ends_at_stop(self._prompts.decode(said), request.stop)
+        text = ends_at_stop(self._template.decode(said), request.stop)
         calls: tuple[NativeCall, ...] = ()
         if request.tools:
             text, calls = split_native_calls(text, len(request.messages))
-        # a placeholder that the model wrote has no image, so it is left out of the ids
-        kept = [token for token in said if token not in self._prompts.placeholder_ids]
         finish: FinishReason = "length" if written.finish_reason == "length" else "stop"
+        read_ids = output.prompt_token_ids or ()
+        asked_ids = self._template.without_placeholders(prompt_ids)
+        self._encodes_anew |= not _are_in_order(asked_ids, read_ids)
         return Reply(
             text=text,
             finish="tool_calls" if calls else finish,
             native_calls=calls,
             usage=Usage(
-                prompt_tokens=len(output.prompt_token_ids or ()),
+                prompt_tokens=len(read_ids),
                 completion_tokens=len(ids),
                 cached_tokens=output.num_cached_tokens,
             ),
-            history=TokenHistory(ids=(*prompt.ids, *kept), n_messages=len(request.messages) + 1),
-            model_sizes=prompt.sizes,
+            history=TokenHistory(
+                ids=(*prompt_ids, *self._template.without_placeholders(said)),
+                n_messages=len(request.messages) + 1,
+            ),
         )
 
-    async def swap(self, path: Path) -> None:
-        """Load and verify another checkpoint's weights; raises ModelError where that fails."""
-        hindrance = self._plan.engine.hindrance()
-        if hindrance or not self._plan.reload_weights:
-            raise ModelError(hindrance or "weights are not reloaded in this engine")
-        await self._weights.replace(path, self._engine)
+    async def swap(self, folder: ModelFolder) -> None:
+        """Take another checkpoint's weights or adapter; raises ModelError where that fails."""
+        if folder.loaded != self._folder.loaded:
+            if self._plan.adapters(self._folder) or self._plan.adapters(folder):
+                raise ModelError("weights are not reloaded in an engine for adapters")
+            hindrance = self._plan.engine.hindrance()
+            if hindrance or not self._plan.reload_weights:
+                raise ModelError(hindrance or "weights are not reloaded in this engine")
+            await self._weights.replace(folder.path, self._engine)
+        await self._take_adapter(folder)
+        self._folder = folder
+
+    async def _take_adapter(self, folder: ModelFolder) -> None:
+        """Load an adapter, or none; raises FatalModelError where vLLM does not apply all of it."""
+        self._adapter = None
+        if folder.base is None:
+            return
+        from vllm.lora.request import LoRARequest
+
+        # the name is part of the keys of vLLM's caches
+        name = str(folder.path.resolve())
+        adapter = LoRARequest(name, next(self._numbers), name)
+        try:
+            await self._engine.add_lora(adapter)
+            unused = await self._engine.collective_rpc(
+                "medeval_unused_adapter_weights", args=(adapter.lora_int_id,)
+            )
+        except Exception as error:
+            raise FatalModelError(
+                f"vLLM does not take the adapter {name!r}: {error}", hint=MERGE_HINT
+            ) from error
+        # a worker has the layers of its own stage alone
+        if names := sorted(set.intersection(*map(set, unused))):
+            raise FatalModelError(
+                f"vLLM leaves {len(names)} modules of the adapter {name!r} out, first {names[0]!r}",
+                hint=MERGE_HINT,
+            )
+        self._adapter = adapter
 
     async def close(self) -> None:
         """End the engine."""
@@ -227,35 +287,39 @@ class VLLMEngine:
             "engine": "vllm",
             "engine_version": vllm.__version__,
             "dtype": str(self._engine.model_config.dtype).removeprefix("torch."),
-            "max_model_len": self._max_model_len,
-            "weights": weight_fingerprint(self._weights.path),
-            "files": kept_file_hashes(self._weights.path),
+            "max_model_len": int(self._engine.model_config.max_model_len),
+            "weights": weight_fingerprint(self._folder.path, self._folder.base),
+            "files": kept_file_hashes(self._folder.loaded),
             "generation_defaults": dict(self._defaults),
             "arguments": shaping,
-            **self._prompts.identity(),
+            "template_form": self._template.identity(),
         }
 
     def notes(self) -> tuple[str, ...]:
-        """The settings taken from generation_config.json, to report once."""
-        if not self._defaults:
-            return ()
-        shown = ", ".join(f"{name}={value!r}" for name, value in self._defaults.items())
-        return (f"from generation_config.json, where the protocol is silent: {shown}",)
+        """The settings taken from generation_config.json, and what becomes of messages."""
+        notes = list(self._template.notes())
+        if self._defaults:
+            shown = ", ".join(f"{name}={value!r}" for name, value in self._defaults.items())
+            notes.append(f"from generation_config.json, where the protocol is silent: {shown}")
+        if self._encodes_anew:
+            notes.append(
+                "vLLM's processor for this model encodes prompts anew: later turns may begin with "
+                "other token ids than those generated"
+            )
+        return tuple(notes)
 
 
-def engine_slot(plan: EnginePlan, following: Mapping[Path, Path] | None = None) -> EngineSlot:
+def engine_slot(plan: EnginePlan, following: Following | None = None) -> EngineSlot:
     """A slot with one engine for all checkpoints, one after the other."""
 
-    async def launch(path: Path) -> VLLMEngine:
-        return await VLLMEngine.launch(path, plan)
+    async def launch(folder: ModelFolder) -> VLLMEngine:
+        return await VLLMEngine.launch(folder, plan)
 
     return EngineSlot(launch, keep=plan.reload_weights, following=following)
 
 
-def _shown(request: Request) -> list[Any]:
+def _shown(request: Request) -> list[EncodedImage]:
     """The images of a request in the order in which its messages show them."""
-    from medeval.types.trajectory import ImageRef
-
     return [
         request.images[part.image]
         for message in request.messages
@@ -264,44 +328,44 @@ def _shown(request: Request) -> list[Any]:
     ]
 
 
-def _checked_type(path: Path) -> str:
-    """The model's type; imports vLLM. Raises FatalModelError where either is unsupported."""
-    model_type = str(read_configuration(path).get("model_type"))
+def _engine_image(image: EncodedImage) -> "Image.Image":
+    """The image as vLLM takes it; it is decoded only where the engine has not cached it."""
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(image.data))
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _are_in_order(expected: Sequence[int], ids: Sequence[int]) -> bool:
+    """Whether the ids hold the expected ones in their order, with any others between them."""
+    remaining = iter(ids)
+    return all(one in remaining for one in expected)
+
+
+def _check_checkpoint(path: Path) -> None:
+    """Raise FatalModelError where there is no checkpoint, or where vLLM cannot be imported."""
+    read_configuration(path)
     try:
         import vllm.engine.arg_utils
         import vllm.v1.engine.async_llm  # noqa: F401
 
-        import medeval.models.vllm.prompts  # noqa: F401
-        from medeval.models.processor import PROCESSORS
+        import medeval.models.chat_template  # noqa: F401
     except ImportError as error:
         raise FatalModelError(f"vLLM cannot be imported: {error}", hint=INSTALL_HINT) from error
-    if model_type not in PROCESSORS:
-        raise FatalModelError(
-            f"{str(path)!r} is a {model_type!r}; the vllm backend runs {', '.join(PROCESSORS)}",
-            hint="--backend vllm-server runs all that vLLM does",
-        )
-    return model_type
 
 
-def _load(path: Path, model_type: str, plan: EnginePlan) -> "tuple[Any, TokenPrompts]":
+def _load(folder: ModelFolder, plan: EnginePlan) -> "tuple[Any, ChatTemplate]":
     import vllm.engine.arg_utils
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from medeval.models.vllm.prompts import TokenPrompts
+    from medeval.models.chat_template import ChatTemplate
 
-    prompts = TokenPrompts(
-        path,
-        model_type,
-        min_pixels=plan.engine.min_pixels,
-        max_pixels=plan.engine.max_pixels,
-        trust_remote_code=bool(plan.engine.trust_remote_code),
-    )
     arguments: dict[str, Any] = {
         "worker_extension_cls": WORKER_EXTENSION,
-        "disable_log_stats": True,
         "use_tqdm_on_load": False,
+        **lora_arguments(plan.adapters(folder)),
         **plan.engine.keywords(),
-        "model": str(path),
+        "model": str(folder.loaded),
     }
     try:
         chosen = vllm.engine.arg_utils.AsyncEngineArgs(**arguments)
@@ -309,7 +373,14 @@ def _load(path: Path, model_type: str, plan: EnginePlan) -> "tuple[Any, TokenPro
         raise FatalModelError(
             f"vLLM does not take an argument: {error}", hint="see engine_args in --model-args"
         ) from error
-    return _letting_go(AsyncLLM).from_engine_args(chosen), prompts
+    configuration = chosen.create_engine_config()
+    template = ChatTemplate.from_folder(
+        folder.loaded,
+        configuration.model_config.hf_config,
+        trust_remote_code=bool(plan.engine.trust_remote_code),
+    )
+    engine = _letting_go(AsyncLLM).from_vllm_config(configuration, disable_log_stats=True)
+    return engine, template
 
 
 def _letting_go(engine: Any) -> Any:
@@ -366,7 +437,9 @@ def _append(log: Path, line: str) -> None:
         file.write(f"{line}\n")
 
 
-def engine_plan(given: Mapping[str, Any], log_folder: Path) -> EnginePlan:
+def engine_plan(
+    given: Mapping[str, Any], log_folder: Path, folders: Sequence[ModelFolder] = ()
+) -> EnginePlan:
     """The plan of `--model-args`; raises UsageError for an unknown argument."""
     own = ("start_timeout_s", "reload_weights")
     known = [name for name in EngineArguments.names() if name not in SERVER_ALONE]
@@ -378,4 +451,9 @@ def engine_plan(given: Mapping[str, Any], log_folder: Path) -> EnginePlan:
             )
     of_run = {name: value for name, value in given.items() if name in own}
     of_engine = {name: value for name, value in given.items() if name not in own}
-    return EnginePlan(engine=EngineArguments(**of_engine), log_folder=log_folder, **of_run)
+    return EnginePlan(
+        engine=EngineArguments(**of_engine),
+        log_folder=log_folder,
+        folders=tuple(folders),
+        **of_run,
+    )

@@ -1,9 +1,8 @@
-"""Runs a server for as long as its parent lives: `python guard.py SOCKET COMMAND...`.
+"""Runs a server for as long as its parent lives: `python guard.py COMMAND...`.
 
 A separate program that uses only the standard library. Its standard input is a pipe from the
 parent: when the pipe closes, because the parent closed it or was killed, the guard ends the server.
-When the server ends, the guard kills the processes that it left, and removes its socket and the
-socket's folder; an empty SOCKET means that there is none.
+When the server ends, the guard kills the processes that it left.
 """
 
 import contextlib
@@ -13,13 +12,12 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 GRACE_S = 10.0
 SET_DEATH_SIGNAL = 1
 
 
-def main(socket: str, command: list[str]) -> int:
+def main(command: list[str]) -> int:
     """Run the command; return its exit code, or 128 plus the signal that ended it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = subprocess.Popen(
@@ -33,7 +31,6 @@ def main(socket: str, command: list[str]) -> int:
     threading.Thread(target=_end_with_parent, args=(server,), daemon=True).start()
     code = server.wait()
     _kill_group(server)
-    _remove(socket)
     return code if code >= 0 else 128 - code
 
 
@@ -59,13 +56,5 @@ def _kill_group(server: "subprocess.Popen[bytes]") -> None:
         os.killpg(server.pid, signal.SIGKILL)
 
 
-def _remove(socket: str) -> None:
-    # the parent may have removed it, and a server that failed early has none
-    if socket:
-        Path(socket).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            Path(socket).parent.rmdir()
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    sys.exit(main(sys.argv[1:]))

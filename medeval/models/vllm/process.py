@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,9 +12,7 @@ from typing import NamedTuple
 import aiohttp
 
 from medeval.errors import FatalModelError, TransientModelError
-from medeval.models.openai.connection import root_url
 from medeval.models.vllm import guard
-from medeval.models.vllm.address import ServerAddress, connector_to
 
 POLL_S = 0.25
 QUESTION_TIMEOUT_S = 10.0
@@ -21,18 +20,13 @@ QUESTION_TIMEOUT_S = 10.0
 END_TIMEOUT_S = guard.GRACE_S + 10.0
 LOG_TAIL_BYTES = 64 * 2**10
 SHOWN_LINES = 12
+# Linux's tables of connections, and their code for a socket that listens.
+LISTENERS = ("/proc/net/tcp", "/proc/net/tcp6")
+LISTENS = "0A"
 
 
 class EngineDiedError(TransientModelError):
     """The engine died; requests without a reply may be sent to another."""
-
-
-class PortTakenError(FatalModelError):
-    """Another program listens on the server's port."""
-
-
-class OldServerError(FatalModelError):
-    """A vLLM that is too old to load another checkpoint's weights securely."""
 
 
 class Cause(NamedTuple):
@@ -41,9 +35,12 @@ class Cause(NamedTuple):
     pattern: str
     cause: str
     hint: str
-    kind: type[FatalModelError] = FatalModelError
 
 
+# An error's name and message in a log, without the prefix that vLLM gives every line.
+ERROR_LINE = re.compile(r"\b[A-Z]\w*(?:Error|Exception|Interrupt)\b: .+|\b(?:Value )?error[:,] .+")
+# What vLLM says in lines that only point to an earlier one.
+ECHO = "root cause"
 # The first pattern that matches decides.
 CAUSES = (
     Cause(
@@ -55,8 +52,7 @@ CAUSES = (
     Cause(
         r"Address already in use|Errno 98\b|EADDRINUSE",
         "its port is taken",
-        "leave port out of --model-args: a free one is chosen",
-        PortTakenError,
+        "another program took it while the server started; run the command again",
     ),
     Cause(
         r"out of memory|OutOfMemoryError|No available memory for the cache blocks"
@@ -68,15 +64,8 @@ CAUSES = (
         "in --model-args",
     ),
     Cause(
-        r"unrecognized arguments:.*--(?:uds|worker-extension-cls)\b"
-        r"|No module named '?medeval_vllm_worker",
-        "it does not know a flag of newer versions",
-        "with --model-args port=PORT it is started without",
-        OldServerError,
-    ),
-    Cause(
         r"error: (?:unrecognized arguments|argument |ambiguous option|the following arguments)"
-        r"|ValidationError|ValueError: |invalid choice",
+        r"|ValidationError|invalid choice",
         "it refuses an argument",
         "see the log, and vLLM's own help for what --model-args may hold in this version",
     ),
@@ -91,12 +80,12 @@ class ServerProcess:
     """
 
     def __init__(
-        self, process: asyncio.subprocess.Process, address: ServerAddress, log: Path, log_start: int
+        self, process: asyncio.subprocess.Process, port: int, log: Path, log_start: int
     ) -> None:
         self._process = process
-        self._address = address
+        self._port = port
         self._log_start = log_start
-        self.url = address.url
+        self.url = f"http://127.0.0.1:{port}"
         self.log = log
         self.ended: asyncio.Task[int] = asyncio.create_task(process.wait())
 
@@ -105,11 +94,11 @@ class ServerProcess:
         cls,
         command: Sequence[str],
         *,
-        address: ServerAddress,
+        port: int,
         log: Path,
         environment: Mapping[str, str],
     ) -> "ServerProcess":
-        """Start a command, without waiting until the server is ready."""
+        """Start a command that will listen on the port, without waiting until it is ready."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             log_start = output.tell()
@@ -117,7 +106,6 @@ class ServerProcess:
                 sys.executable,
                 "-I",
                 guard.__file__,
-                "" if address.socket is None else str(address.socket),
                 *command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=output,
@@ -125,7 +113,7 @@ class ServerProcess:
                 start_new_session=True,
                 env=dict(environment),
             )
-        return cls(process, address, log, log_start)
+        return cls(process, port, log, log_start)
 
     @property
     def is_running(self) -> bool:
@@ -154,15 +142,12 @@ class ServerProcess:
             return await self._answers(session)
 
     def _session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=connector_to(self.url),
-            timeout=aiohttp.ClientTimeout(total=QUESTION_TIMEOUT_S),
-        )
+        return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=QUESTION_TIMEOUT_S))
 
     async def _answers(self, session: aiohttp.ClientSession) -> bool:
         try:
-            async with session.get(f"{root_url(self.url)}/health") as response:
-                return response.status == 200
+            async with session.get(f"{self.url}/health") as response:
+                return response.status == 200 and is_own_port(self._port)
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
 
@@ -181,8 +166,20 @@ class ServerProcess:
         if self.is_running:
             self._process.kill()
             await self.ended
-        # a guard that was killed did not remove the socket
-        self._address.clear()
+
+
+def is_own_port(port: int) -> bool:
+    """Whether nobody but this user listens on a port, as far as the system reports it.
+
+    A server listens only once it has loaded its model. Until then another user of the machine could
+    listen there, and answer in its place.
+    """
+    tables = [path for path in map(Path, LISTENERS) if path.is_file()]
+    lines = [line.split() for path in tables for line in path.read_text().splitlines()[1:]]
+    owners = {
+        int(line[7]) for line in lines if line[1].endswith(f":{port:04X}") and line[3] == LISTENS
+    }
+    return not tables or owners == {os.getuid()}
 
 
 def explained(what: str, log: Path, log_start: int, *, otherwise: str) -> FatalModelError:
@@ -190,10 +187,12 @@ def explained(what: str, log: Path, log_start: int, *, otherwise: str) -> FatalM
     tail = _tail(log, log_start)
     lines = [line for line in tail.splitlines() if line.strip()][-SHOWN_LINES:]
     shown = "".join(f"\n  {line}" for line in lines) + f"\n  (log: {log})"
+    errors = [line for line in ERROR_LINE.findall(tail) if ECHO not in line]
+    said = errors[-1] if errors else otherwise
     for known in CAUSES:
         if re.search(known.pattern, tail):
-            return known.kind(f"{what}: {known.cause}{shown}", hint=known.hint)
-    return FatalModelError(f"{what} ({otherwise}){shown}", hint="see its log")
+            return FatalModelError(f"{what}: {known.cause}: {said}{shown}", hint=known.hint)
+    return FatalModelError(f"{what}: {said}{shown}", hint="see its log")
 
 
 def _tail(log: Path, start: int) -> str:

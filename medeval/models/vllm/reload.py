@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from medeval.errors import ModelError
 from medeval.models.vllm.arguments import QUANTIZED
@@ -13,31 +13,6 @@ WORKER_FOLDER = Path(__file__).parent / "worker"
 WORKER_EXTENSION = "medeval_vllm_worker.WeightCheck"
 
 
-class Controls(Protocol):
-    """The control methods of an engine, as vLLM's own engine has them."""
-
-    async def collective_rpc(
-        self, method: str, *, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> list[Any]:
-        """Call a method on each worker; return the results."""
-        ...
-
-    async def reset_mm_cache(self) -> None:
-        """Clear the cache of prepared images."""
-        ...
-
-    async def reset_encoder_cache(self) -> None:
-        """Clear the cache of encoded images."""
-        ...
-
-    async def reset_prefix_cache(self, *, reset_connector: bool) -> bool:
-        """Clear the cache of earlier prompts; False where some entries remain.
-
-        `reset_connector` also clears what was moved out of the engine's own cache.
-        """
-        ...
-
-
 class LoadedWeights:
     """The checkpoint whose weights an engine holds, with its `architecture_hash`."""
 
@@ -45,10 +20,11 @@ class LoadedWeights:
         self.path = path
         self._kind = architecture_hash(path)
 
-    async def replace(self, path: Path, controls: Controls) -> None:
+    async def replace(self, path: Path, engine: Any) -> None:
         """Load another checkpoint's weights, compare them with its files, and clear the caches.
 
-        Raises ModelError where that fails, or where the weights differ from the files'.
+        `engine` is vLLM's asynchronous engine. Raises ModelError where that fails, or where the
+        weights differ from the files'.
         """
         if architecture_hash(path) != self._kind:
             raise ModelError("the next checkpoint differs in more than its weights' values")
@@ -56,15 +32,15 @@ class LoadedWeights:
             raise ModelError(QUANTIZED)
         new, old = str(path.resolve()), str(self.path.resolve())
         try:
-            await controls.collective_rpc(
+            await engine.collective_rpc(
                 "reload_weights", kwargs={"weights_path": new, "is_checkpoint_format": True}
             )
-            await controls.collective_rpc("medeval_pack_weights")
-            found = await controls.collective_rpc("medeval_compare_weights", args=(new, old))
-            await controls.reset_mm_cache()
-            await controls.reset_encoder_cache()
+            await engine.collective_rpc("medeval_pack_weights")
+            found = await engine.collective_rpc("medeval_compare_weights", args=(new, old))
+            await engine.reset_mm_cache()
+            await engine.reset_encoder_cache()
             # cached blocks do not record their weights; an older vLLM refuses the argument
-            is_reset = await controls.reset_prefix_cache(reset_connector=True)
+            is_reset = await engine.reset_prefix_cache(reset_connector=True)
         except Exception as error:
             raise ModelError(f"weights cannot be reloaded: {error}") from error
         is_same = weight_fingerprint(path) == weight_fingerprint(self.path)

@@ -1,18 +1,21 @@
 """A vLLM server that a run starts, watches and ends; requests go through the OpenAI client.
 
-It listens on a Unix socket in a folder of mode 0700. vLLM reloads weights only in its developers'
-mode, whose `/collective_rpc` calls any method of the workers without a key; on a loopback port,
-every user of the machine and any page in their browsers could call it. The socket's folder keeps
-them out, without a secret in command lines or logs. A server on a port, because one is requested
-or because this vLLM has no `--uds`, runs without that mode and starts anew for each checkpoint.
+It listens on a port of the loopback interface, which every user of the machine and any page in
+their browsers can reach. All requests but /health therefore need a key, random and known only to
+the environments of this process and of the server. vLLM's development mode, whose requests call any
+method of the workers, is off, and so are requests that load adapters. So each whole checkpoint has
+a server of its own; adapters of one base share a server, which is started with all.
 """
 
 import asyncio
+import json
 import os
+import secrets
 import shutil
+import socket
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +23,11 @@ from medeval.errors import FatalModelError, ModelError, TransientModelError, Usa
 from medeval.images.picture import made_picture
 from medeval.models.base import Reply, Request, Sampling
 from medeval.models.openai.client import OpenAIModel
-from medeval.models.vllm.address import ServerAddress
 from medeval.models.vllm.arguments import EngineArguments
-from medeval.models.vllm.controls import ServerControls
-from medeval.models.vllm.process import (
-    EngineDiedError,
-    OldServerError,
-    PortTakenError,
-    ServerProcess,
-)
-from medeval.models.vllm.reload import WORKER_EXTENSION, LoadedWeights, with_worker
-from medeval.models.vllm.supervisor import EngineSlot
+from medeval.models.vllm.lora import ModelFolder, adapters_on, changes_vision, lora_arguments
+from medeval.models.vllm.process import EngineDiedError, ServerProcess
+from medeval.models.vllm.reload import with_worker
+from medeval.models.vllm.supervisor import EngineSlot, Following
 from medeval.models.weights import kept_file_hashes, weight_fingerprint
 from medeval.types.sample import JsonValue
 from medeval.types.trajectory import ImageRef, Message, Text
@@ -39,14 +36,14 @@ PYTHON_VARIABLE = "MEDEVAL_VLLM_PYTHON"
 SERVER_MODULE = "vllm.entrypoints.openai.api_server"
 # The model's name on the server, whatever its folder is called.
 SERVED_NAME = "model"
-# Another program may take a free port before the server does.
-PORT_TRIES = 3
 WARM_UP_EDGE_PX = 256
 CONTENT_FORMAT = "chat_template_content_format"
-# The environment variable that enables a server's control requests.
-DEVELOPERS_MODE = "VLLM_SERVER_DEV_MODE"
-OLD_SERVER = "this vLLM is too old to reload weights over a private socket"
-ON_A_PORT = "a server on a port, which others can reach, does not reload weights"
+# Where this process keeps the key of the servers that it starts.
+KEY_VARIABLE = "MEDEVAL_SERVER_KEY"
+# The server's check of it.
+KEY_CHECK = "medeval_vllm_key.KeyForAll"
+# vLLM's switches for requests that nobody sends.
+SWITCHED_OFF = {"VLLM_SERVER_DEV_MODE": "0", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,15 +51,12 @@ class ServerArguments:
     """How a server is started and called.
 
     `python` is a Python that has vLLM, None for the one in MEDEVAL_VLLM_PYTHON, or else our own.
-    `port` None listens on a private socket, where `reload_weights` uses one server for all
-    checkpoints. A server that is not ready, or has not loaded weights, after `start_timeout_s`
-    seconds is given up. The other arguments are those of any OpenAI-compatible server.
+    A server that is not ready after `start_timeout_s` seconds is given up. The other arguments are
+    those of any OpenAI-compatible server.
     """
 
     python: str | None = None
-    port: int | None = None
     start_timeout_s: float = 1800.0
-    reload_weights: bool = True
     timeout_s: float = 3600.0
     max_retries: int = 5
     retry_wait_s: float = 0.5
@@ -76,43 +70,30 @@ class ServerArguments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerPlan:
-    """How to start a server: its arguments, its log, and whether its first request has an image.
-
-    With `is_kept`, the server also serves the next checkpoint; `hindrance` says why its weights
-    cannot be replaced, or is None. With `is_private`, it listens on a private socket.
-    """
+    """How to start a server: its arguments, its log, and all checkpoints that it may be given."""
 
     engine: EngineArguments
     server: ServerArguments
     log_folder: Path
-    sees_pictures: bool = True
-    is_kept: bool = False
-    is_private: bool = True
-    hindrance: str | None = None
-
-    @property
-    def takes_weights(self) -> bool:
-        """Whether the server can load the next checkpoint's weights."""
-        return self.is_kept and self.hindrance is None
-
-    def on_port(self, hindrance: str) -> "ServerPlan":
-        """The same plan on a port, without reloading weights, for the reason `hindrance`."""
-        return replace(self, is_private=False, hindrance=hindrance)
-
-    def address(self) -> ServerAddress:
-        """A new address for a server."""
-        return (
-            ServerAddress.private() if self.is_private else ServerAddress.on_port(self.server.port)
-        )
+    folders: tuple[ModelFolder, ...] = ()
 
     def environment(self) -> dict[str, str]:
         """The environment variables of the server."""
-        if not self.takes_weights:
-            return {**os.environ, DEVELOPERS_MODE: "0"}
-        path = with_worker(os.environ.get("PYTHONPATH", ""))
-        return {**os.environ, DEVELOPERS_MODE: "1", "PYTHONPATH": path}
+        os.environ.setdefault(KEY_VARIABLE, secrets.token_urlsafe())
+        return {
+            **os.environ,
+            **SWITCHED_OFF,
+            "VLLM_API_KEY": os.environ[KEY_VARIABLE],
+            "PYTHONPATH": with_worker(os.environ.get("PYTHONPATH", "")),
+        }
 
-    def command(self, path: Path, address: ServerAddress) -> list[str]:
+    def served_names(self, folder: ModelFolder) -> dict[Path, str]:
+        """The name on the server of a checkpoint's whole model, and of each adapter of it."""
+        adapters = adapters_on(folder.loaded, (*self.folders, folder))
+        names = {path: f"{SERVED_NAME}-{index}" for index, path in enumerate(adapters, start=1)}
+        return {folder.loaded: SERVED_NAME, **names}
+
+    def command(self, folder: ModelFolder, port: int) -> list[str]:
         """The command line that serves a checkpoint. Raises FatalModelError without a Python."""
         asked = self.server.python or os.environ.get(PYTHON_VARIABLE) or sys.executable
         python = shutil.which(asked)
@@ -121,59 +102,57 @@ class ServerPlan:
                 f"no Python {asked!r} to run vLLM with",
                 hint=f"name one that has vLLM: --model-args python=PATH or {PYTHON_VARIABLE}",
             )
-        extension = ["--worker-extension-cls", WORKER_EXTENSION] if self.takes_weights else []
         # last, so that other arguments cannot override model and address
-        own = ["--model", str(path), "--served-model-name", SERVED_NAME]
-        if address.socket is None:
-            own += ["--host", "127.0.0.1", "--port", str(address.port)]
-        else:
-            own += ["--uds", str(address.socket)]
-        return [python, "-m", SERVER_MODULE, *extension, *self.engine.flags(), *own]
+        own = ["--model", str(folder.loaded), "--served-model-name", SERVED_NAME]
+        own += ["--host", "127.0.0.1", "--port", str(port), "--middleware", KEY_CHECK]
+        return [
+            python, "-m", SERVER_MODULE, *self._adapter_flags(folder), *self.engine.flags(), *own
+        ]  # fmt: skip
+
+    def _adapter_flags(self, folder: ModelFolder) -> list[str]:
+        names = self.served_names(folder)
+        adapters = [path for path in names if path != folder.loaded]
+        if not adapters:
+            return []
+        for path in filter(changes_vision, adapters):
+            raise FatalModelError(
+                f"the adapter {str(path)!r} changes more than the language model, of which vLLM's "
+                "server may leave parts out without an error",
+                hint="--backend vllm checks what is left out; --backend transformers takes all",
+            )
+        rank = lora_arguments(adapters)["max_lora_rank"]
+        modules = [json.dumps({"name": names[path], "path": str(path)}) for path in adapters]
+        return ["--enable-lora", "--max-lora-rank", str(rank), "--lora-modules", *modules]
 
 
 class VLLMServer:
     """One running vLLM server, and its client."""
 
     def __init__(
-        self, path: Path, process: ServerProcess, client: OpenAIModel, plan: ServerPlan
+        self, folder: ModelFolder, process: ServerProcess, client: OpenAIModel, plan: ServerPlan
     ) -> None:
-        self._weights = LoadedWeights(path)
         self._process = process
         self._client = client
         self._plan = plan
-        self._identity = _identity(path, client, plan)
+        self._names = plan.served_names(folder)
+        self._identity = _identity(folder, client, plan)
         self._is_closed = False
 
     @classmethod
-    async def launch(cls, path: Path, plan: ServerPlan) -> "VLLMServer":
+    async def launch(cls, folder: ModelFolder, plan: ServerPlan) -> "VLLMServer":
         """Start a server and check that it answers; raises FatalModelError where it does not."""
-        tries = PORT_TRIES if plan.server.port is None and not plan.is_private else 1
-        for remaining in reversed(range(tries)):
-            try:
-                return await cls._launch(path, plan)
-            except PortTakenError:
-                if not remaining:
-                    raise
-        raise AssertionError("the last try returns or raises")
-
-    @classmethod
-    async def _launch(cls, path: Path, plan: ServerPlan) -> "VLLMServer":
-        address = plan.address()
-        try:
-            process = await ServerProcess.start(
-                plan.command(path, address),
-                address=address,
-                log=_log(plan, path),
-                environment=plan.environment(),
-            )
-        except BaseException:
-            address.clear()
-            raise
-        client = _client(process.url, plan)
+        port = _free_port()
+        process = await ServerProcess.start(
+            plan.command(folder, port),
+            port=port,
+            log=_log(plan, folder),
+            environment=plan.environment(),
+        )
+        client = _client(process.url, folder, plan)
         try:
             await process.await_health(plan.server.start_timeout_s)
             await client.start()
-            server = cls(path, process, client, plan)
+            server = cls(folder, process, client, plan)
             await server._warm_up()
         except BaseException:
             await client.close()
@@ -182,9 +161,14 @@ class VLLMServer:
         return server
 
     async def _warm_up(self) -> None:
-        """Send a first request, which takes longer than later ones."""
+        """Send a first request, which takes longer than later ones; without an image if refused."""
         try:
-            await self.generate(warm_up_request(sees_pictures=self._plan.sees_pictures))
+            try:
+                await self.generate(warm_up_request())
+            except TransientModelError:
+                raise
+            except ModelError:
+                await self.generate(warm_up_request(sees_pictures=False))
         except EngineDiedError:
             raise self._process.failure("ended at its first request") from None
         except TransientModelError as error:
@@ -222,18 +206,16 @@ class VLLMServer:
         failure = self._process.failure("ended during a request")
         return EngineDiedError(failure.message, hint=failure.hint)
 
-    async def swap(self, path: Path) -> None:
-        """Load and verify another checkpoint's weights; raises ModelError where that fails."""
-        if not self._plan.takes_weights:
-            raise ModelError(self._plan.hindrance or "weights are not reloaded on this server")
-        controls = ServerControls(self._process.url, timeout_s=self._plan.server.start_timeout_s)
-        await self._weights.replace(path, controls)
+    async def swap(self, folder: ModelFolder) -> None:
+        """Ask for another checkpoint that is served; raises ModelError where it is not."""
+        if folder.path not in self._names or not await self._process.is_healthy():
+            raise ModelError("the server does not have the checkpoint, or has ended")
         # the last checkpoint's client holds notes that do not concern this one
-        client = _client(self._process.url, self._plan)
+        client = _client(self._process.url, folder, self._plan)
         await client.start()
         await self._client.close()
         self._client = client
-        self._identity = _identity(path, client, self._plan)
+        self._identity = _identity(folder, client, self._plan)
 
     async def close(self) -> None:
         """End the server."""
@@ -250,29 +232,30 @@ class VLLMServer:
         return self._client.notes()
 
 
-def server_slot(plan: ServerPlan, following: Mapping[Path, Path] | None = None) -> EngineSlot:
-    """A slot with one server for all checkpoints, or with one server for each."""
+def server_slot(plan: ServerPlan, following: Following | None = None) -> EngineSlot:
+    """A slot with one server for each whole checkpoint, and for all adapters of a base."""
 
-    async def launch(path: Path) -> VLLMServer:
-        nonlocal plan
-        try:
-            return await VLLMServer.launch(path, plan)
-        except OldServerError:
-            if not plan.is_private:
-                raise
-            plan = plan.on_port(OLD_SERVER)
-            return await VLLMServer.launch(path, plan)
+    async def launch(folder: ModelFolder) -> VLLMServer:
+        return await VLLMServer.launch(folder, plan)
 
-    return EngineSlot(launch, keep=plan.is_kept, following=following)
+    has_adapters = any(folder.base is not None for folder in plan.folders)
+    return EngineSlot(launch, keep=has_adapters, following=following)
 
 
-def _client(url: str, plan: ServerPlan) -> OpenAIModel:
+def _free_port() -> int:
+    """A port of the loopback interface on which nobody listens now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _client(url: str, folder: ModelFolder, plan: ServerPlan) -> OpenAIModel:
     server = plan.server
     return OpenAIModel(
-        model=SERVED_NAME,
+        model=plan.served_names(folder)[folder.path],
         base_url=url,
-        # the server needs no key, and must not receive that of a hosted one
-        api_key_variable="MEDEVAL_NO_KEY",
+        # a hosted server's key must not be sent to this one
+        api_key_variable=KEY_VARIABLE,
         timeout_s=server.timeout_s,
         max_retries=server.max_retries,
         retry_wait_s=server.retry_wait_s,
@@ -280,21 +263,21 @@ def _client(url: str, plan: ServerPlan) -> OpenAIModel:
     )
 
 
-def _log(plan: ServerPlan, path: Path) -> Path:
+def _log(plan: ServerPlan, folder: ModelFolder) -> Path:
     """The log file of a checkpoint's servers, one per checkpoint and process of medeval."""
-    name = "-".join(path.resolve().parts[-3:]).strip("/")
+    name = "-".join(folder.path.resolve().parts[-3:]).strip("/")
     return plan.log_folder / f"vllm-{name}.{os.getpid()}.log"
 
 
-def _identity(path: Path, client: OpenAIModel, plan: ServerPlan) -> dict[str, JsonValue]:
+def _identity(folder: ModelFolder, client: OpenAIModel, plan: ServerPlan) -> dict[str, JsonValue]:
     told = client.identity()
     return {
         "engine": "vllm-server",
         "engine_version": told["server_version"],
         "max_model_len": told["max_model_len"],
         "extra_body": told["extra_body"],
-        "weights": weight_fingerprint(path),
-        "files": kept_file_hashes(path),
+        "weights": weight_fingerprint(folder.path, folder.base),
+        "files": kept_file_hashes(folder.loaded),
         "arguments": plan.engine.shaping(),
     }
 
@@ -315,7 +298,12 @@ def warm_up_request(*, sees_pictures: bool = True) -> Request:
 
 
 def server_plan(
-    given: Mapping[str, Any], log_folder: Path, *, flag: str = "--model-args", judges: bool = False
+    given: Mapping[str, Any],
+    log_folder: Path,
+    *,
+    folders: Sequence[ModelFolder] = (),
+    flag: str = "--model-args",
+    judges: bool = False,
 ) -> ServerPlan:
     """The plan of the arguments in `flag`; raises UsageError for an unknown one.
 
@@ -324,8 +312,6 @@ def server_plan(
     it joins them with line breaks, which no model was trained with.
     """
     known = [*EngineArguments.names(), *ServerArguments.names()]
-    if judges:
-        known.remove("reload_weights")
     for name in given:
         if name not in known:
             raise UsageError(
@@ -336,13 +322,9 @@ def server_plan(
     of_engine = {name: value for name, value in given.items() if name not in of_server}
     if not judges and CONTENT_FORMAT not in of_engine.get("engine_args", {}):
         of_engine.setdefault(CONTENT_FORMAT, "openai")
-    engine = EngineArguments(**of_engine)
-    plan = ServerPlan(
-        engine=engine,
+    return ServerPlan(
+        engine=EngineArguments(**of_engine),
         server=ServerArguments(**of_server),
         log_folder=log_folder,
-        sees_pictures=not judges,
-        is_kept=not judges and of_server.get("reload_weights", True),
-        hindrance=engine.hindrance(),
+        folders=tuple(folders),
     )
-    return plan if plan.server.port is None else plan.on_port(ON_A_PORT)

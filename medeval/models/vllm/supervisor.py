@@ -9,6 +9,7 @@ from typing import Protocol
 
 from medeval.errors import FatalModelError, ModelError, TransientModelError
 from medeval.models.base import Reply, Request
+from medeval.models.vllm.lora import ModelFolder
 from medeval.models.vllm.process import EngineDiedError
 from medeval.types.sample import JsonValue
 
@@ -25,8 +26,8 @@ class Engine(Protocol):
         """Generate one turn; raises EngineDiedError where the engine has died."""
         ...
 
-    async def swap(self, path: Path) -> None:
-        """Load and verify another checkpoint's weights; raises ModelError where that fails."""
+    async def swap(self, folder: ModelFolder) -> None:
+        """Take another checkpoint's weights or adapter; raises ModelError where that fails."""
         ...
 
     async def close(self) -> None:
@@ -42,7 +43,8 @@ class Engine(Protocol):
         ...
 
 
-Launch = Callable[[Path], Awaitable[Engine]]
+Launch = Callable[[ModelFolder], Awaitable[Engine]]
+Following = Mapping[ModelFolder, ModelFolder]
 
 
 class EngineSlot:
@@ -52,20 +54,20 @@ class EngineSlot:
     """
 
     def __init__(
-        self, launch: Launch, *, keep: bool = False, following: Mapping[Path, Path] | None = None
+        self, launch: Launch, *, keep: bool = False, following: Following | None = None
     ) -> None:
         self._launch = launch
         self._keep = keep
         self._following = dict(following or {})
         self._waiting: Engine | None = None
 
-    async def take(self, path: Path) -> tuple[Engine, str | None]:
+    async def take(self, folder: ModelFolder) -> tuple[Engine, str | None]:
         """An engine with a checkpoint's weights, and a note to report, or None."""
         waiting, self._waiting = self._waiting, None
         note = None
         if waiting is not None:
             try:
-                await waiting.swap(path)
+                await waiting.swap(folder)
             except ModelError as error:
                 note = f"the engine was started anew: {error.message}"
                 await waiting.close()
@@ -73,15 +75,15 @@ class EngineSlot:
                 await waiting.close()
                 raise
             else:
-                self._prepare_next(path)
+                self._prepare_next(folder)
                 return waiting, None
-        engine = await self._launch(path)
-        self._prepare_next(path)
+        engine = await self._launch(folder)
+        self._prepare_next(folder)
         return engine, note
 
-    def _prepare_next(self, path: Path) -> None:
-        if path in self._following:
-            read_ahead(self._following[path])
+    def _prepare_next(self, folder: ModelFolder) -> None:
+        if folder in self._following:
+            read_ahead(self._following[folder].path)
 
     async def give(self, engine: Engine) -> None:
         """Take back an engine whose checkpoint is done, to keep it or to close it."""
@@ -100,12 +102,13 @@ class EngineSlot:
 class SupervisedModel:
     """A checkpoint on an engine that may die: requests in flight are sent to the next engine.
 
+    `base` is the base model's folder where `path` is that of a LoRA adapter.
     Gives up on a request that was in flight at `MAX_DEATHS_OF_A_REQUEST` deaths, and on the
     checkpoint after `MAX_DEATHS_IN_A_ROW` without a reply between them.
     """
 
-    def __init__(self, path: Path, slot: EngineSlot) -> None:
-        self._path = path
+    def __init__(self, path: Path, slot: EngineSlot, base: Path | None = None) -> None:
+        self._folder = ModelFolder(path, base)
         self._slot = slot
         self._engine: Engine | None = None
         self._reviving = asyncio.Lock()
@@ -118,7 +121,7 @@ class SupervisedModel:
     async def start(self) -> None:
         """Start an engine, or load the weights into the last checkpoint's."""
         if self._engine is None:
-            self._engine, note = await self._slot.take(self._path)
+            self._engine, note = await self._slot.take(self._folder)
             self._identity = dict(self._engine.identity())
             self._told += [] if note is None else [note]
 
@@ -145,7 +148,7 @@ class SupervisedModel:
                 raise self._broken
             if self._engine is None:
                 raise FatalModelError(
-                    f"the model {str(self._path)!r} was not started, or is closed"
+                    f"the model {str(self._folder.path)!r} was not started, or is closed"
                 )
             return self._engine
 
@@ -165,7 +168,7 @@ class SupervisedModel:
                 )
                 return
             try:
-                self._engine, _ = await self._slot.take(self._path)
+                self._engine, _ = await self._slot.take(self._folder)
             except ModelError as failure:
                 self._broken = FatalModelError(
                     f"the engine died and did not start again: {failure.message}",

@@ -34,12 +34,12 @@ pytestmark = [
 
 
 def arguments(
-    output: Path, backend: str, *more: object, n: int = N_SAMPLES, reload: str = "true"
+    output: Path, backend: str, *more: object, n: int = N_SAMPLES, engine: str = ""
 ) -> list[str]:
     given: list[object] = [
         VLLM_PYTHON, "-m", "medeval", "run", "--backend", backend, "--benchmarks", "markers",
         "--limit", n, "--max-tokens", 64, "--output-dir", output, *more,
-        "--model-args", f"dtype=float32,enforce_eager=true,reload_weights={reload}",
+        "--model-args", f"dtype=float32,enforce_eager=true{engine}",
     ]  # fmt: skip
     return list(map(str, given))
 
@@ -139,24 +139,23 @@ def test_native_calls_in_process_are_those_of_transformers(
     assert results(tmp_path / "vllm") == results(tmp_path / "local")
 
 
-@pytest.mark.parametrize("backend", ["vllm", "vllm-server"])
 def test_reloaded_weights_answer_as_a_cold_start_does(
-    backend: str, trained_checkpoint: Path, tmp_path: Path
+    trained_checkpoint: Path, tmp_path: Path
 ) -> None:
     warm, cold = tmp_path / "warm", tmp_path / "cold"
     series = ("--checkpoints", f"m={trained_checkpoint.parent}", "--steps")
-    told = finished(arguments(warm, backend, *series, "20,400,760"))
+    told = finished(arguments(warm, "vllm", *series, "20,400,760"))
     assert "started anew" not in told
     (log,) = (warm / "logs").glob("*.log")
     assert log.read_text().count("Initializing a V1 LLM engine") == 1
-    finished(arguments(cold, backend, *series, "400,760", reload="false"))
+    finished(arguments(cold, "vllm", *series, "400,760", engine=",reload_weights=false"))
     for step in (400, 760):
         assert results(warm, step=step) == results(cold, step=step)
     assert results(warm, step=400) != results(warm, step=760)
     assert fingerprints(cold).items() <= fingerprints(warm).items()
 
 
-def test_a_server_that_is_killed_after_a_reload_comes_back_with_the_same_checkpoint(
+def test_a_server_that_is_killed_comes_back_with_the_same_checkpoint(
     trained_checkpoint: Path, medeval_main: MedevalMain, tmp_path: Path
 ) -> None:
     n, run = 100, tmp_path / "run"

@@ -19,13 +19,14 @@ from medeval.evaluation.engines import SharedEngines, end_engines, model_opener
 from medeval.evaluation.plan import resolve
 from medeval.evaluation.plan_file import read_options
 from medeval.models.base import Reply
-from medeval.models.processor import ChatProcessor
+from medeval.models.chat_template import ChatTemplate
 from medeval.models.vllm.engine import engine_plan, engine_slot
+from medeval.models.vllm.lora import ModelFolder
 from medeval.models.vllm.supervisor import EngineSlot, SupervisedModel
-from medeval.models.weights import read_configuration
 from medeval.tools.base import ToolSchema
 from medeval.types.trajectory import Message, Text
 from tests.engine_stand_in import Orders, install
+from tests.managed_servers import write_adapter
 from tests.small_benchmark import write_benchmark
 from tests.tiny_checkpoints import random_checkpoint, request
 
@@ -38,13 +39,22 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def processor(checkpoint: Path) -> ChatProcessor:
-    return ChatProcessor(checkpoint, str(read_configuration(checkpoint)["model_type"]))
+def image_id(checkpoint: Path) -> int:
+    import transformers
+
+    return int(transformers.AutoConfig.from_pretrained(checkpoint).image_token_id)
+
+
+@pytest.fixture(scope="module")
+def template(checkpoint: Path) -> ChatTemplate:
+    import transformers
+
+    return ChatTemplate.from_folder(checkpoint, transformers.AutoConfig.from_pretrained(checkpoint))
 
 
 @pytest.fixture
-def orders(monkeypatch: pytest.MonkeyPatch, processor: ChatProcessor) -> Orders:
-    given = Orders(say=lambda _: ([*processor.encode("blue"), processor.end_id or 0], None))
+def orders(monkeypatch: pytest.MonkeyPatch, template: ChatTemplate) -> Orders:
+    given = Orders(say=lambda _: ([*template.text_ids("blue"), template.end_id or 0], None))
     install(monkeypatch, given)
     monkeypatch.setattr(sys, "path", list(sys.path))
     for name in ("PYTHONPATH", "VLLM_LOGGING_CONFIG_PATH", "VLLM_WORKER_MULTIPROCESSING_METHOD"):
@@ -69,18 +79,16 @@ def with_model(
 
 
 def test_a_prompt_has_one_placeholder_an_image_and_each_image_its_hash(
-    checkpoint: Path, orders: Orders, processor: ChatProcessor
+    checkpoint: Path, orders: Orders, image_id: int
 ) -> None:
     asked = request("What is it?", n_images=2, top_k=4, seed=11, temperature=0.5)
     reply: Reply = with_model(checkpoint, lambda model: model.generate(asked))
     prompt = orders.prompts[-1]
-    assert list(prompt["prompt_token_ids"]).count(processor.image_id) == 2
+    assert list(prompt["prompt_token_ids"]).count(image_id) == 2
     assert prompt["multi_modal_uuids"] == {"image": [image.sha256 for image in asked.images]}
     assert [one.size for one in prompt["multi_modal_data"]["image"]] == [(60, 60), (100, 60)]
     assert orders.n_held == 0
     assert (reply.text, reply.finish, reply.usage.cached_tokens) == ("blue", "stop", 7)
-    opening = processor.opening(asked.messages, asked.images)
-    assert reply.model_sizes == tuple(image.size for image in opening.images)
     sampling = orders.sampling[-1]
     assert (sampling.temperature, sampling.top_k, sampling.seed) == (0.5, 4, 11)
     assert orders.started_with[0]["worker_extension_cls"].endswith("WeightCheck")
@@ -106,36 +114,46 @@ def test_a_later_turn_extends_the_ids_of_the_last(checkpoint: Path, orders: Orde
 
 
 def test_a_placeholder_that_the_model_wrote_does_not_come_back(
-    checkpoint: Path, orders: Orders, processor: ChatProcessor
+    checkpoint: Path, orders: Orders, template: ChatTemplate, image_id: int
 ) -> None:
-    orders.say = lambda _: ([processor.image_id, *processor.encode("blue")], "ue")
+    orders.say = lambda _: ([image_id, *template.text_ids("blue")], "ue")
     reply: Reply = with_model(checkpoint, lambda model: model.generate(request()))
     assert reply.history is not None
-    assert reply.history.ids.count(processor.image_id) == 1
+    assert reply.history.ids.count(image_id) == 1
     assert reply.text == "blue"
 
 
 def test_native_calls_are_split_from_the_text(
-    checkpoint: Path, orders: Orders, processor: ChatProcessor
+    checkpoint: Path, orders: Orders, template: ChatTemplate
 ) -> None:
     call = 'Look. <tool_call>\n{"name": "crop", "arguments": {}}\n</tool_call>'
-    orders.say = lambda _: ([*processor.encode(call), processor.end_id or 0], None)
+    orders.say = lambda _: ([*template.text_ids(call), template.end_id or 0], None)
     asked = request(n_images=0, tools=(TOOL,), max_tokens=200)
     reply: Reply = with_model(checkpoint, lambda model: model.generate(asked))
     assert reply.finish == "tool_calls"
     assert [one.name for one in reply.native_calls] == ["crop"]
 
 
-def test_a_prompt_that_fills_the_context_is_not_sent(checkpoint: Path, orders: Orders) -> None:
-    def finish(n_images: int) -> str:
-        asked = request("word " * 60, n_images=n_images)
-        reply: Reply = with_model(checkpoint, lambda model: model.generate(asked))
-        return reply.finish
+def test_a_prompt_that_vllm_finds_too_long_for_the_context_is_a_result(
+    checkpoint: Path, orders: Orders
+) -> None:
+    orders.max_model_len = 60
+    asked = request("word " * 60)
+    reply: Reply = with_model(checkpoint, lambda model: model.generate(asked))
+    assert (reply.text, reply.finish) == ("", "context")
 
-    orders.max_model_len = 160
-    n_before = len(orders.prompts)
-    assert finish(12) == "context"
-    assert len(orders.prompts) == n_before + 1  # the warm-up's
+
+@pytest.mark.parametrize(("read", "told"), [(lambda ids: [*ids, 1], 0), (lambda ids: ids[1:], 1)])
+def test_a_prompt_that_vllm_encodes_anew_is_reported(
+    read: Callable[[list[int]], list[int]], told: int, checkpoint: Path, orders: Orders
+) -> None:
+    orders.read = read
+
+    async def ask(model: SupervisedModel) -> tuple[str, ...]:
+        await model.generate(request())
+        return model.notes()
+
+    assert sum("encodes prompts anew" in note for note in with_model(checkpoint, ask)) == told
 
 
 def test_what_was_in_flight_when_the_engine_died_is_asked_of_the_next(
@@ -171,11 +189,12 @@ def kin(checkpoint: Path, folder: Path, *, seed: int = 5) -> Path:
     return other
 
 
-def one_after_the_other(*checkpoints: Path, **arguments: Any) -> list[SupervisedModel]:
+def one_after_the_other(*folders: ModelFolder | Path, **arguments: Any) -> list[SupervisedModel]:
+    given = [one if isinstance(one, ModelFolder) else ModelFolder(one) for one in folders]
+
     async def run() -> list[SupervisedModel]:
-        logs = checkpoints[0].parent / "logs"
-        slot = engine_slot(engine_plan(arguments, logs), {checkpoints[0]: checkpoints[1]})
-        models = [SupervisedModel(one, slot) for one in checkpoints]
+        slot = engine_slot(engine_plan(arguments, given[0].loaded.parent / "logs", given))
+        models = [SupervisedModel(one.path, slot, one.base) for one in given]
         for model in models:
             await model.start()
             await model.generate(request())
@@ -184,6 +203,49 @@ def one_after_the_other(*checkpoints: Path, **arguments: Any) -> list[Supervised
         return models
 
     return asyncio.run(run())
+
+
+def test_adapters_are_swapped_on_one_loaded_base(
+    checkpoint: Path, orders: Orders, tmp_path: Path
+) -> None:
+    adapters = [
+        write_adapter(tmp_path / f"adapter-{value}", value=value, rank=20) for value in (1, 2)
+    ]
+    models = one_after_the_other(
+        ModelFolder(adapters[0], checkpoint), ModelFolder(checkpoint),
+        ModelFolder(adapters[1], checkpoint),
+    )  # fmt: skip
+    (started,) = orders.started_with
+    assert (started["model"], started["max_lora_rank"]) == (str(checkpoint), 32)
+    assert "enable_tower_connector_lora" not in started
+    asked = [one and one.lora_path for one in orders.adapters]
+    # each start has a warm-up before the first reply
+    assert asked == [str(adapters[0]), str(adapters[0]), None, str(adapters[1])]
+    assert len({model.identity()["weights"] for model in models}) == 3
+    assert not any(model.notes() != models[0].notes() for model in models)
+
+
+def test_an_adapter_that_vllm_does_not_apply_whole_is_refused(
+    checkpoint: Path, orders: Orders, tmp_path: Path
+) -> None:
+    orders.unused = ["visual.blocks.0.attn.qkv"]
+    adapter = write_adapter(tmp_path / "adapter", part="visual.blocks.0")
+    with pytest.raises(
+        FatalModelError, match=r"leaves 1 modules .* first 'visual\.blocks"
+    ) as caught:
+        one_after_the_other(ModelFolder(adapter, checkpoint))
+    assert "merge the adapter" in str(caught.value.hint)
+    assert orders.started_with[0]["enable_tower_connector_lora"] is True
+    assert orders.n_closed == 1
+
+
+def test_an_adapter_after_another_model_starts_cold(
+    checkpoint: Path, orders: Orders, tmp_path: Path
+) -> None:
+    adapter = ModelFolder(write_adapter(tmp_path / "adapter"), checkpoint)
+    _, second = one_after_the_other(kin(checkpoint, tmp_path), adapter)
+    assert len(orders.started_with) == orders.n_closed == 2
+    assert any("not reloaded in an engine for adapters" in note for note in second.notes())
 
 
 def test_the_next_checkpoint_of_a_kind_is_loaded_into_the_living_engine(
@@ -284,16 +346,6 @@ def test_an_engine_that_does_not_answer_is_ended(checkpoint: Path, orders: Order
     assert orders.n_closed == 1
 
 
-def test_a_kind_of_model_that_only_a_server_runs_is_refused(
-    checkpoint: Path, orders: Orders, tmp_path: Path
-) -> None:
-    other = kin(checkpoint, tmp_path)
-    text = (other / "config.json").read_text().replace('"qwen2_5_vl"', '"llava"')
-    (other / "config.json").write_text(text)
-    with pytest.raises(FatalModelError, match="is a 'llava'"):
-        with_model(other, lambda model: model.generate(request()))
-
-
 def test_without_vllm_the_backend_says_how_to_get_it(checkpoint: Path) -> None:
     if "vllm" in sys.modules:
         pytest.skip("this Python has vLLM")
@@ -352,7 +404,7 @@ def test_a_slot_that_keeps_nothing_ends_what_it_is_given() -> None:
         async def close(self) -> None:
             self.closed = True
 
-    async def launch(_: Path) -> Any:
+    async def launch(_: ModelFolder) -> Any:
         raise AssertionError("nothing is launched")
 
     async def give() -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 import medeval
@@ -21,10 +23,11 @@ from medeval.evaluation.engines import model_opener
 from medeval.evaluation.plan import resolve
 from medeval.evaluation.plan_file import read_options
 from medeval.models.vllm import supervisor as living
-from medeval.models.vllm.address import ServerAddress
-from medeval.models.vllm.server import server_plan, server_slot
+from medeval.models.vllm.lora import ModelFolder
+from medeval.models.vllm.process import is_own_port
+from medeval.models.vllm.server import KEY_VARIABLE, server_plan, server_slot
 from medeval.models.vllm.supervisor import SupervisedModel
-from tests.managed_servers import Orders, flag, lives, server_pid, write_checkpoint
+from tests.managed_servers import Orders, command, flag, lives, server_pid, write_checkpoint
 from tests.medeval_processes import MedevalMain
 from tests.small_benchmark import scripted, write_benchmark, write_pair
 from tests.tiny_checkpoints import request
@@ -72,11 +75,9 @@ def test_a_server_is_started_asked_and_ended(checkpoint: Path, stand_in: Orders)
     assert all(str(reply).startswith("<answer>") for reply in replies)
     (life,) = folder.glob("life-*")
     command = json.loads(life.read_text())
-    socket = Path(command[command.index("--uds") + 1])
-    assert not {"--host", "--port"} & set(command)
+    assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--dtype") + 1] == "float32"
     assert "--enforce-eager" in command
-    assert not socket.parent.exists()
     identity = started.identity()
     assert identity["engine"] == "vllm-server"
     assert identity["arguments"] == {
@@ -101,7 +102,7 @@ def test_messages_reach_the_template_as_lists_of_parts_unless_told_otherwise(
     checkpoint: Path, given: dict[str, Any], judges: bool, expected: list[str]
 ) -> None:
     plan = server_plan({"python": sys.executable, **given}, checkpoint.parent, judges=judges)
-    command = plan.command(checkpoint, ServerAddress.on_port(1))
+    command = plan.command(ModelFolder(checkpoint), 1)
     flags = enumerate(command, start=1)
     assert [command[at] for at, flag in flags if "content-format" in flag] == expected
 
@@ -172,7 +173,14 @@ def test_a_server_that_does_not_start_again_stops_the_checkpoint(
         ("No module named 'vllm'", "has no vLLM", "MEDEVAL_VLLM_PYTHON"),
         ("torch.OutOfMemoryError: CUDA out of memory.", "out of memory", "max_model_len"),
         ("api_server.py: error: unrecognized arguments: --flux", "refuses an argument", "log"),
-        ("OSError: [Errno 98] Address already in use", "port is taken", "port"),
+        ("OSError: [Errno 98] Address already in use", "port is taken", "again"),
+        ("(APIServer pid=7) KeyError: 'lm'", "it was ready: KeyError: 'lm'\n", "log"),
+        (
+            "OSError: no head\nRuntimeError: failed. See root cause above.",
+            "OSError: no head",
+            "log",
+        ),
+        ("ValidationError: 1 error\n  Value error, too long", "argument: Value error, too", "log"),
         ("Segmentation fault", "exit code 1", "log"),
     ],
 )
@@ -181,17 +189,53 @@ def test_a_server_that_ends_before_it_is_ready_says_why(
 ) -> None:
     stand_in(say=words)
     with pytest.raises(FatalModelError, match=cause) as caught:
-        asyncio.run(model(checkpoint, port=1 if "98" in words else None).start())
-    assert words in caught.value.message
+        asyncio.run(model(checkpoint).start())
+    assert words.splitlines()[0] in caught.value.message
     assert hint in str(caught.value.hint)
 
 
-def test_a_port_that_was_taken_in_between_is_given_up_for_another(
+def test_a_server_needs_a_key_that_only_its_environment_has(
     checkpoint: Path, stand_in: Orders
 ) -> None:
-    folder = stand_in(say="[Errno 98] Address already in use", stillborn=2, old=True)
-    assert str(ask(model(checkpoint), 1)[0]).startswith("<answer>")
-    assert lives(folder) == 3
+    folder = stand_in()
+    started = model(checkpoint)
+
+    async def asked() -> list[int]:
+        await started.start()
+        url = f"http://127.0.0.1:{flag(folder, 0, '--port')}"
+        try:
+            await started.generate(request())
+            async with aiohttp.ClientSession() as session:
+                paths = ("/v1/models", "/collective_rpc", "/v1/load_lora_adapter")
+                answers = [await session.post(f"{url}{path}", json={}) for path in paths]
+                return [answer.status for answer in answers]
+        finally:
+            await started.close()
+            await started._slot.aclose()
+
+    assert 200 not in asyncio.run(asked())
+    key = os.environ[KEY_VARIABLE]
+    (log,) = logs(checkpoint)
+    assert len(key) > 30
+    assert key not in log.read_text()
+    assert key not in " ".join(command(folder, 0))
+    assert set(json.loads((folder / "switches-0").read_text()).values()) == {"0"}
+
+
+def test_a_port_on_which_another_user_listens_is_not_the_servers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as own:
+        port = own.getsockname()[1]
+        assert is_own_port(port)
+    assert not is_own_port(port)
+    if os.getuid() != 0:
+        pytest.skip("only root can take another user's place")
+    os.seteuid(65534)
+    try:
+        other = socket.create_server(("", 0))
+    finally:
+        os.seteuid(0)
+    with other:
+        assert not is_own_port(other.getsockname()[1])
 
 
 def test_a_python_that_is_not_there_is_named(checkpoint: Path) -> None:
@@ -256,13 +300,13 @@ def test_a_server_ends_with_its_run_however_that_ends(
     process = start_medeval_on(os.environ["PYTHONPATH"], run_arguments(tmp_path, checkpoint))
     try:
         wait_until(lambda: list(folder.glob("request-*")))
-        server, socket = server_pid(folder), Path(flag(folder, 0, "--uds"))
+        server = server_pid(folder)
         process.send_signal(how)
         process.wait(30)
     finally:
         process.kill()
         process.communicate()
-    wait_until(lambda: not Path(f"/proc/{server}").exists() and not socket.parent.exists())
+    wait_until(lambda: not Path(f"/proc/{server}").exists())
 
 
 def start_medeval_on(path: str, arguments: list[object]) -> "subprocess.Popen[str]":

@@ -105,6 +105,30 @@ def compared(
     return found
 
 
+def test_layers_of_the_part_that_sees_are_not_taken_for_the_language_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = write(tmp_path / "old", 1), write(tmp_path / "new", 2)
+    tower = {"vision_tower.layers.0.self_attn.o_proj.weight": torch.ones(HIDDEN, HIDDEN)}
+    save_file(weights(2) | tower, new / "model.safetensors")
+    save_file(weights(1) | tower, old / "model.safetensors")
+    assert compared(monkeypatch, in_memory(2) | tower, new, old)["telling"] > 0
+
+
+def test_adapter_weights_that_no_module_uses_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    loras = {name: object() for name in ("layers.0.qkv_proj", "experts.base_layer", "visual.qkv")}
+    # a newer vLLM also looks for a name without the language model's prefix
+    names = {"language_model.layers.0.qkv_proj": "layers.0.qkv_proj"}
+    adapters = SimpleNamespace(
+        modules=dict.fromkeys([*names, "experts"]),
+        get_adapter=lambda number: SimpleNamespace(loras=loras),
+        _get_lora_layer_weights=lambda adapter, name: adapter.loras.get(names.get(name, name)),
+    )
+    worker = worker_with(monkeypatch, {})
+    worker.model_runner.lora_manager = SimpleNamespace(_adapter_manager=adapters)
+    assert worker.medeval_unused_adapter_weights(3) == ["visual.qkv"]
+
+
 class PackedLayer:
     """A layer as vLLM has it on a CPU: it computes with a copy, and may have dropped the rest."""
 

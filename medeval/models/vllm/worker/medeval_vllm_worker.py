@@ -15,6 +15,8 @@ ORPHAN_POLL_S = 1.0
 ROWS_COMPARED = 8
 # The part of a tensor's name that vLLM and checkpoints have in common.
 COMMON = re.compile(r"(?:layers|blocks)\.\d+\..*$|embed_tokens\.weight$|patch_embed\..*$")
+# Names of the part that sees, whose layers are numbered as those of the language model are.
+VISION = re.compile(r"visual|vision")
 # vLLM joins tensors into these; the one named first begins the joined tensor.
 JOINED = (("q_proj.", "qkv_proj."), ("gate_proj.", "gate_up_proj."))
 
@@ -40,6 +42,18 @@ class WeightCheck:
         for layer in layers:
             if layer.weight.numel():
                 layer.quant_method.process_weights_after_loading(layer)
+
+    def medeval_unused_adapter_weights(self, number: int) -> list[str]:
+        """The modules of a loaded LoRA adapter that vLLM leaves as they are in the base model."""
+        adapters = self.model_runner.lora_manager._adapter_manager  # type: ignore[attr-defined]
+        adapter, modules = adapters.get_adapter(number), adapters.modules
+        used = {id(adapters._get_lora_layer_weights(adapter, name)) for name in modules}
+        return sorted(
+            name
+            for name, weights in adapter.loras.items()
+            # the first half of an expert layer's weights is used with the second
+            if id(weights) not in used and name.removesuffix(".base_layer") not in modules
+        )
 
     def medeval_compare_weights(self, new: str, old: str) -> dict[str, int]:
         """Compare rows of the weights in memory with a checkpoint's files.
@@ -98,7 +112,7 @@ class _Files:
 
 def _common(name: str) -> tuple[bool, str] | None:
     match = COMMON.search(name)
-    return ("visual" in name, match[0]) if match else None
+    return (bool(VISION.search(name)), match[0]) if match else None
 
 
 def _place(name: str, shape: tuple[int, ...], there: Any, rank: int) -> Any:
