@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from medeval.models.vllm.supervisor import EngineSlot, Following
 
 # Arguments of engines that have their own flags.
-OWN_FLAGS = frozenset({"model", "base_url", "path", "processor_path", "name"})
+OWN_FLAGS = frozenset({"model", "base_url", "path", "processor_path", "name", "base", "kept_base"})
 # The default of the client of a single server.
 MAX_RETRIES = 5
 # Samples in flight without --concurrency. The transformers engine needs many, to fill batches with
@@ -76,26 +76,28 @@ def model_opener(plan: Plan) -> Callable[[Checkpoint], Model]:
             return _openai(plan)
 
 
-def _transformers(plan: Plan) -> Callable[[Checkpoint], Model]:
+def _transformers(plan: Plan) -> SharedEngines:
+    from medeval.models.transformers.kept_base import KeptBase
     from medeval.models.transformers.model import TransformersModel
 
     options = plan.options
-    _refuse_missing_folders(plan)
     arguments = _checked(
         dict(options.model_args), _parameters(TransformersModel), f"the {plan.backend} backend"
     )
     if options.processor is not None:
         arguments["processor_path"] = Path(options.processor)
-    return lambda checkpoint: TransformersModel(Path(checkpoint.location), **arguments)
+    kept = KeptBase()
 
+    async def end() -> None:
+        kept.clear()
 
-def _refuse_missing_folders(plan: Plan) -> None:
-    for checkpoint in plan.all_checkpoints:
-        if not Path(checkpoint.location).is_dir():
-            raise UsageError(
-                f"no model folder {checkpoint.location!r}",
-                hint=f"the {plan.backend} backend takes a local folder; --base-url names a server",
-            )
+    def open_model(checkpoint: Checkpoint) -> Model:
+        if checkpoint.base is None:
+            kept.clear()
+        base = None if checkpoint.base is None else Path(checkpoint.base)
+        return TransformersModel(Path(checkpoint.location), base=base, kept_base=kept, **arguments)
+
+    return SharedEngines(open_model, end)
 
 
 def _openai(plan: Plan) -> Callable[[Checkpoint], Model]:
@@ -131,7 +133,6 @@ def _server_pool(checkpoint: Checkpoint, urls: Sequence[str], arguments: dict[st
 def _vllm_server(plan: Plan) -> SharedEngines:
     from medeval.models.vllm.server import server_plan, server_slot
 
-    _refuse_missing_folders(plan)
     return _supervised(
         plan,
         lambda folders, following: server_slot(
@@ -143,7 +144,6 @@ def _vllm_server(plan: Plan) -> SharedEngines:
 def _vllm(plan: Plan) -> SharedEngines:
     from medeval.models.vllm.engine import engine_plan, engine_slot
 
-    _refuse_missing_folders(plan)
     return _supervised(
         plan,
         lambda folders, following: engine_slot(

@@ -51,11 +51,6 @@ class Picture:
     read_pixels: "Callable[[], Image.Image]" = field(repr=False, compare=False)
 
     @property
-    def encoded(self) -> RequestImage:
-        """The same as `sent_image`."""
-        return self.sent_image
-
-    @property
     def held_bytes(self) -> int:
         """The memory that it takes in bytes, without the file that it was read from."""
         return self.sent_image.held_bytes + self.kept_bytes

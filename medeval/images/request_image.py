@@ -87,11 +87,6 @@ class MadeImage:
         """Whether the PNG is there."""
         return self._pixels is None
 
-    @property
-    def data(self) -> bytes:
-        """The same as `encoded()`."""
-        return self.encoded()
-
     def pixels(self) -> "Image.Image":
         """The image in RGB, a new copy at each call."""
         own = self._pixels

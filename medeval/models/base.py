@@ -48,7 +48,6 @@ class Request:
     `history` is the one that the previous reply of the conversation returned, None in the first
     turn, where the engine returned none, or where earlier messages have been rewritten since.
     Where the last message `continues` an assistant's turn, the reply goes on in that turn.
-    `is_last` is True where no later request will have this one's history.
     """
 
     messages: tuple[Message, ...]
@@ -58,7 +57,6 @@ class Request:
     tools: tuple[ToolSchema, ...] = ()
     stop: tuple[str, ...] = ()
     history: TokenHistory | None = None
-    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -170,7 +170,6 @@ class _Conversation:
                 tools=tuple(tool.schema for tool in self.protocol.tools) if native else (),
                 stop=self.protocol.stop,
                 history=self.history,
-                is_last=self._is_last_request(),
             )
         )
         self.memory.recount(self.images.made_bytes(len(self.sample.images)))
@@ -198,12 +197,6 @@ class _Conversation:
         if left is None or left >= sampling.max_tokens:
             return sampling
         return replace(sampling, max_tokens=left)
-
-    def _is_last_request(self) -> bool:
-        """Whether no later request can extend the tokens of this one."""
-        protocol = self.protocol
-        is_last_turn = len(self.turns) + 1 >= protocol.max_generations
-        return is_last_turn or not protocol.tools or protocol.observation.place == "rewritten"
 
     def _note_model_sizes(self, sizes: tuple[Size, ...] | None) -> None:
         """Note the sizes that the engine reports, in the order of the images in the messages."""

@@ -155,11 +155,6 @@ class RequestImage(Protocol):
         """Whether `encoded` returns at once."""
         ...
 
-    @property
-    def data(self) -> bytes:
-        """The same as `encoded()`."""
-        ...
-
     def pixels(self) -> "Image.Image":
         """The image in RGB, a new copy at each call; DataError for damage found only now."""
         ...
@@ -167,7 +162,3 @@ class RequestImage(Protocol):
     def encoded(self) -> bytes:
         """The image as a file. An image that a tool made is encoded at the first call only."""
         ...
-
-
-# The name by which engines know the type.
-EncodedImage = RequestImage

@@ -154,7 +154,7 @@ def test_both_arms_get_the_same_bytes_and_the_same_seeds(tmp_path: Path) -> None
     available = [request for request in first_turns if offers_tools(request)]
 
     def sent(requests: Sequence[Request]) -> set[tuple[int, int, bytes]]:
-        return {(question_number(r), r.seed, r.images[0].data) for r in requests}
+        return {(question_number(r), r.seed, r.images[0].encoded()) for r in requests}
 
     assert len(free) == len(available) == 18
     assert sent(free) == sent(available)
@@ -709,7 +709,7 @@ def test_a_cell_of_an_adapter_is_known_by_adapter_and_base_and_names_what_came_f
 ) -> None:
     base, other = write_model(tmp_path / "base"), write_model(tmp_path / "other", b"1")
     adapter = write_adapter(tmp_path / "sft" / "checkpoint-10", base=base)
-    series = {"model": None, "checkpoints": (str(tmp_path / "sft"),)}
+    series: dict[str, Any] = {"model": None, "checkpoints": (str(tmp_path / "sft"),)}
     plan = small(tmp_path, **series)
     (step,) = plan.checkpoints
     commits = ("owner/base@abc",)

@@ -3,9 +3,11 @@
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import Popen
+from typing import Any
 
 import pytest
 
@@ -43,7 +45,7 @@ class Training:
         (folder / "tokenizer.json").write_text("{}")
 
     def run(self, *steps: int) -> threading.Thread:
-        thread = threading.Thread(target=lambda: [self.save(step) for step in steps])
+        thread = threading.Thread(target=lambda: deque(map(self.save, steps), maxlen=0))
         thread.start()
         return thread
 
@@ -80,7 +82,12 @@ def watched(
 
 def watching(folder: Path, **changes: object) -> Plan:
     (folder / "rl").mkdir(exist_ok=True)
-    options = {"model": None, "checkpoints": (str(folder / "rl"),), "watch": True, **changes}
+    options: dict[str, Any] = {
+        "model": None,
+        "checkpoints": (str(folder / "rl"),),
+        "watch": True,
+        **changes,
+    }
     return small(folder, **options)
 
 

@@ -258,4 +258,4 @@ def test_processes_that_write_the_same_images_leave_each_once_and_whole(
     for writer in writers:
         assert writer.communicate(timeout=60)[0].split() == [png.sha256 for png in expected]
     names = [file_name(sha256_of(data), BUDGET) for data in files]
-    assert held(folder) == dict(zip(names, (png.data for png in expected), strict=True))
+    assert held(folder) == dict(zip(names, (png.encoded() for png in expected), strict=True))

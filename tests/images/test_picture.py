@@ -517,9 +517,9 @@ def test_the_recorded_size_and_type_are_those_of_what_is_sent(file_format: str, 
 def test_a_png_from_elsewhere_is_sent_in_place_of_one_that_would_be_made() -> None:
     data = file(Image.effect_noise((300, 200), 90).convert("RGB"), "JPEG")
     made = prepare(data, name="a file", budget=BUDGET).sent_image
-    again = prepare(data, name="a file", budget=BUDGET, re_encode=lambda _: made.data)
+    again = prepare(data, name="a file", budget=BUDGET, re_encode=lambda _: made.encoded())
     assert again.sent_image == made
-    own = prepare(data, name="a file", re_encode=lambda _: made.data)
+    own = prepare(data, name="a file", re_encode=lambda _: made.encoded())
     assert own.sent_image.encoded() is data
 
 

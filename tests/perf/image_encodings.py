@@ -25,7 +25,7 @@ ROOT = Path(os.environ.get("MEASURED_CHECKOUT", Path(__file__).resolve().parents
 # of the tests' modules, another checkout may lack `png_encodings`
 sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parents[1])]
 
-from png_encodings import counted_encodings  # noqa: E402
+from png_encodings import counted_encodings  # type: ignore[import-not-found] # noqa: E402
 
 from medeval import load  # noqa: E402
 from medeval.cli.demo import shipped_checkpoints  # noqa: E402

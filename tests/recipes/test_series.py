@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pytest
@@ -52,8 +53,8 @@ def test_a_shipped_checkpoint_loads_without_special_code(path: Path) -> None:
 
 @pytest.mark.parametrize("path", shipped_checkpoints(), ids=lambda path: path.name)
 def test_a_shipped_checkpoint_ends_its_reply_under_plain_generate(path: Path) -> None:
-    model = AutoModelForImageTextToText.from_pretrained(path)
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    model: Any = AutoModelForImageTextToText.from_pretrained(path)
+    tokenizer: Any = AutoTokenizer.from_pretrained(path)
     sample, picture = marker(3)
     image = AutoImageProcessor.from_pretrained(path)(images=[picture.pixels()], return_tensors="pt")
     system, user = load("crop_zoom", Pair).value.free.opening(sample)

@@ -423,17 +423,6 @@ def test_history_is_handed_back_with_the_next_request_of_the_conversation() -> N
     assert [request.history for request in model.requests] == [None, history]
 
 
-def test_a_turn_that_no_other_can_follow_is_asked_for_as_the_last() -> None:
-    _, free = rolled(HERMES.free, ["<answer>B</answer>"])
-    assert [request.is_last for request in free.requests] == [True]
-    twice = replace(HERMES.available, max_generations=2)
-    _, limited = rolled(twice, [crop(), "<answer>B</answer>"])
-    assert [request.is_last for request in limited.requests] == [False, True]
-    rewriting = replace(HERMES.available, observation=Observation(place="rewritten"))
-    _, rewritten = rolled(rewriting, [crop(), "<answer>B</answer>"])
-    assert [request.is_last for request in rewritten.requests] == [True, True]
-
-
 def test_sizes_after_the_engines_processor_are_noted() -> None:
     sizes = (Size(28, 28),)
     said = Reply(text=crop(), finish="stop", model_sizes=sizes)

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -17,6 +18,7 @@ from medeval.errors import FatalModelError, TransientModelError
 from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.generation import end_token_ids, generation_defaults, split_native_calls
 from medeval.models.transformers.batcher import Batcher, run_in_halves
+from medeval.models.transformers.kept_base import KeptBase
 from medeval.models.weights import read_configuration, weight_files, weight_fingerprint
 from medeval.tools.calls.find import ends_at_stop
 from medeval.types.sample import JsonValue
@@ -71,13 +73,16 @@ class TransformersModel:
     for the checkpoint's own. `min_pixels` and `max_pixels` override the image processor's bounds
     on an image's area, `image_processor` any of its settings by name. `max_model_len` bounds prompt
     and reply together, in tokens; None is the checkpoint's own limit. `attention` is a name of an
-    attention implementation of transformers, None for the model's default.
+    attention implementation of transformers, None for the model's default. Where `path` is the
+    folder of a LoRA adapter, `base` is that of its base model, which `kept_base` keeps loaded.
     """
 
     def __init__(
         self,
         path: str | Path,
         *,
+        base: str | Path | None = None,
+        kept_base: KeptBase | None = None,
         dtype: DType = "auto",
         device: str | None = None,
         max_batch_size: int = MAX_BATCH_SIZE,
@@ -90,9 +95,12 @@ class TransformersModel:
         attention: str | None = None,
     ) -> None:
         self._path = Path(path)
+        self._base = None if base is None else Path(base)
+        self._kept_base = kept_base or KeptBase()
         self._dtype = dtype
         self._device = device
-        self._processor_path = self._path if processor_path is None else Path(processor_path)
+        self._model_path = self._base or self._path
+        self._processor_path = Path(processor_path or self._model_path)
         self._trust_remote_code = trust_remote_code
         self._max_model_len = max_model_len
         bounds = {"min_pixels": min_pixels, "max_pixels": max_pixels}
@@ -154,24 +162,26 @@ class TransformersModel:
         return self._engine
 
     def _load(self) -> _Engine:
-        configuration = read_configuration(self._path)
-        weight_files(self._path)
+        configuration = read_configuration(self._model_path)
+        weight_files(self._model_path)
         _check_installed()
 
+        from medeval.models.transformers.adapters import put_adapter
         from medeval.models.transformers.loading import load_config, load_model, quiet
         from medeval.models.transformers.processor import ChatProcessor
         from medeval.models.transformers.shared_start import SharedStarts
 
         with quiet():
-            config = load_config(self._path, trust_remote_code=self._trust_remote_code)
+            config = load_config(self._model_path, trust_remote_code=self._trust_remote_code)
             processor = ChatProcessor(
                 self._processor_path,
                 config,
                 settings=self._image_settings,
                 trust_remote_code=self._trust_remote_code,
             )
-            loaded = load_model(
-                self._path,
+            load = partial(
+                load_model,
+                self._model_path,
                 config,
                 dtype=self._dtype,
                 device=self._device,
@@ -179,14 +189,17 @@ class TransformersModel:
                 trust_remote_code=self._trust_remote_code,
                 pad_id=processor.template.pad_id,
             )
-        defaults = generation_defaults(self._path)
-        end_ids = end_token_ids(self._path, configuration, processor.template.end_id)
+            loaded = load() if self._base is None else self._kept_base.take(self._base, load)
+            if self._base is not None:
+                put_adapter(loaded.model, self._path)
+        defaults = generation_defaults(self._model_path)
+        end_ids = end_token_ids(self._model_path, configuration, processor.template.end_id)
         longest = getattr(config.get_text_config(), "max_position_embeddings", None)
         max_model_len = self._max_model_len or int(longest or 32768)
         identity: dict[str, JsonValue] = {
             **loaded.identity,
             **processor.identity(),
-            "weights": weight_fingerprint(self._path),
+            "weights": weight_fingerprint(self._path, self._base),
             "max_model_len": max_model_len,
             "end_token_ids": list[JsonValue](sorted(end_ids)),
             "generation_defaults": dict(defaults),

@@ -31,7 +31,7 @@ from medeval.models.vllm.server import warm_up_request
 from medeval.models.vllm.supervisor import EngineSlot, Following
 from medeval.models.weights import kept_file_hashes, read_configuration, weight_fingerprint
 from medeval.tools.calls.find import ends_at_stop
-from medeval.types.sample import EncodedImage, JsonValue
+from medeval.types.sample import JsonValue, RequestImage
 from medeval.types.trajectory import FinishReason, ImageRef, NativeCall, Usage
 
 if TYPE_CHECKING:
@@ -318,7 +318,7 @@ def engine_slot(plan: EnginePlan, following: Following | None = None) -> EngineS
     return EngineSlot(launch, keep=plan.reload_weights, following=following)
 
 
-def _shown(request: Request) -> list[EncodedImage]:
+def _shown(request: Request) -> list[RequestImage]:
     """The images of a request in the order in which its messages show them."""
     return [
         request.images[part.image]
@@ -328,11 +328,13 @@ def _shown(request: Request) -> list[EncodedImage]:
     ]
 
 
-def _engine_image(image: EncodedImage) -> "Image.Image":
-    """The image as vLLM takes it; it is decoded only where the engine has not cached it."""
+def _engine_image(image: RequestImage) -> "Image.Image":
+    """The image as vLLM takes it; a file is decoded only where the engine has not cached it."""
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(image.data))
+    if not image.is_encoded:
+        return image.pixels()
+    picture = Image.open(io.BytesIO(image.encoded()))
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 

@@ -291,7 +291,7 @@ def warm_up_request(*, sees_pictures: bool = True) -> Request:
     content = (ImageRef(0), Text("Hello.")) if sees_pictures else (Text("Hello."),)
     return Request(
         messages=(Message(role="user", content=content),),
-        images=(picture.encoded,) if sees_pictures else (),
+        images=(picture.sent_image,) if sees_pictures else (),
         sampling=Sampling(max_tokens=2),
         seed=0,
     )

@@ -45,7 +45,7 @@ IMAGE = FileImage(
 
 
 def url_of(image: FileImage) -> str:
-    return f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
+    return f"data:{image.media_type};base64,{base64.b64encode(image.encoded()).decode()}"
 
 
 CROP = ToolSchema(

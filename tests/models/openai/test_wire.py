@@ -39,7 +39,7 @@ def user(*content: Text | ImageRef) -> Message:
 
 
 def url_of(image: FileImage) -> str:
-    return f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
+    return f"data:{image.media_type};base64,{base64.b64encode(image.encoded()).decode()}"
 
 
 def sent(asked: Request, settings: dict[str, JsonValue] | None = None) -> dict[str, Any]:

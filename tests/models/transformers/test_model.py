@@ -15,7 +15,6 @@ from transformers import AutoModelForImageTextToText
 
 from medeval import load
 from medeval.errors import FatalModelError, ModelError
-from medeval.images.picture import prepare
 from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.transformers.loading import load_config
 from medeval.models.transformers.model import TransformersModel
@@ -124,7 +123,7 @@ def test_a_small_batch_size_serves_every_request(tiny_checkpoint: Path) -> None:
 def stock_inputs(path: Path, asked: Request) -> Any:
     """What the stock processor makes of a request, by its own way of rendering."""
     processor = chat_processor(path)._processor
-    pictures = [prepare(image.data, name="drawn").pixels() for image in asked.images]
+    pictures = [image.pixels() for image in asked.images]
     places: list[dict[str, object]] = [{"type": "image", "image": one} for one in pictures]
     return processor.apply_chat_template(
         [
@@ -750,7 +749,7 @@ def test_pixels_are_those_of_pillow(tiny_checkpoint: Path) -> None:
     white = Image.new("RGB", (64, 64), "white")
     from medeval.images.picture import made_picture
 
-    image = made_picture(white, budget=None).encoded
+    image = made_picture(white, budget=None).sent_image
     messages = (Message(role="user", content=(ImageRef(0),)),)
     made = processor.opening(messages, (image,)).images["pixel_values"]
     settings = json.loads((tiny_checkpoint / "preprocessor_config.json").read_text())
