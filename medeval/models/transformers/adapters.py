@@ -18,7 +18,7 @@ def put_adapter(model: Any, folder: Path) -> None:
     if NAME in getattr(model, "peft_config", {}):
         model.delete_adapter(NAME)
     try:
-        report = model.load_adapter(str(folder), adapter_name=NAME, local_files_only=True)
+        report = model.load_adapter(str(folder), adapter_name=NAME)
     except ImportError as error:
         raise FatalModelError(
             f"LoRA adapters need peft: {error}", hint="pip install 'medeval[transformers]'"
