@@ -6,6 +6,7 @@ see test_vllm_server.py.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -153,6 +154,52 @@ def test_reloaded_weights_answer_as_a_cold_start_does(
         assert results(warm, step=step) == results(cold, step=step)
     assert results(warm, step=400) != results(warm, step=760)
     assert fingerprints(cold).items() <= fingerprints(warm).items()
+
+
+def write_series_of_adapters(folder: Path, base: Path) -> None:
+    """Two adapters of a base in `adapters`, and the same merged into it in `merged`."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    weights = {name: value.float() for name, value in load_file(base / "model.safetensors").items()}
+    chance, rank = torch.Generator().manual_seed(1), 8
+    for step in (1, 2):
+        adapter = folder / f"adapters/global_step_{step}"
+        adapter.mkdir(parents=True)
+        merged = shutil.copytree(base, folder / f"merged/global_step_{step}")
+        tensors, whole = {}, dict(weights)
+        for name, value in weights.items():
+            if "visual" in name or not name.endswith(("q_proj.weight", "o_proj.weight")):
+                continue
+            down = 0.1 * torch.randn(rank, value.shape[1], generator=chance)
+            up = 0.1 * torch.randn(value.shape[0], rank, generator=chance)
+            stem = f"base_model.model.{name.removesuffix('.weight')}"
+            tensors |= {f"{stem}.lora_A.weight": down, f"{stem}.lora_B.weight": up}
+            whole[name] = value + 2 * up @ down
+        save_file(tensors, adapter / "adapter_model.safetensors")
+        settings = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "bias": "none"}
+        settings |= {"target_modules": ["q_proj", "o_proj"], "base_model_name_or_path": str(base)}
+        (adapter / "adapter_config.json").write_text(json.dumps(settings))
+        save_file(whole, merged / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_adapters_on_one_base_answer_as_the_merged_checkpoints_do(
+    trained_checkpoint: Path, tmp_path: Path
+) -> None:
+    write_series_of_adapters(tmp_path, trained_checkpoint)
+    told = finished(
+        arguments(
+            tmp_path / "a", "vllm", "--checkpoints", f"m={tmp_path}/adapters",
+            "--baseline", trained_checkpoint,
+        )
+    )  # fmt: skip
+    assert "started anew" not in told
+    (log,) = (tmp_path / "a/logs").glob("*.log")
+    assert log.read_text().count("Initializing a V1 LLM engine") == 1
+    finished(arguments(tmp_path / "m", "vllm", "--checkpoints", f"m={tmp_path}/merged"))
+    for step in (1, 2):
+        assert results(tmp_path / "a", step=step) == results(tmp_path / "m", step=step)
+    assert results(tmp_path / "a", step=1) != results(tmp_path / "a", step=0)
 
 
 def test_a_server_that_is_killed_comes_back_with_the_same_checkpoint(
