@@ -61,9 +61,12 @@ def run_command(ctx: click.Context, /, plan: Path | None, dry_run: bool, **_: An
             click.echo(note, err=True)
     if dry_run:
         from medeval.cli.tables.run import plan_table
+        from medeval.evaluation.misfits import refuse_misfits
         from medeval.evaluation.run import preview
 
-        click.echo(plan_table(preview(resolved)))
+        cells = preview(resolved)
+        click.echo(plan_table(cells))
+        refuse_misfits({cell.key: cell.misfit for cell in cells if cell.misfit is not None})
         return
     ctx.exit(run_and_report(resolved))
 

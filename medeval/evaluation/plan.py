@@ -57,6 +57,8 @@ class Plan:
     """The resolved plan of a run: definitions are loaded, checkpoints are found.
 
     `notes` name, for people, the folders of --checkpoints that are left out, and why.
+    `opens_folders` says that the backend loads the checkpoints from folders; False where a server
+    or the caller opens them.
     """
 
     options: PlanFile
@@ -69,6 +71,7 @@ class Plan:
     output_dir: Path
     judge_client: JudgeClient | None = None
     notes: tuple[str, ...] = ()
+    opens_folders: bool = False
 
     @property
     def all_checkpoints(self) -> tuple[Checkpoint, ...]:
@@ -107,9 +110,8 @@ def resolve(options: PlanFile, *, has_own_models: bool = False) -> Plan:
         raise UsageError(
             "the openai backend needs a server", hint="--base-url http://127.0.0.1:8000"
         )
-    checkpoints, baseline, notes = _resolve_checkpoints(
-        options, backend, looks_up=backend != "openai" and not has_own_models
-    )
+    opens_folders = backend != "openai" and not has_own_models
+    checkpoints, baseline, notes = _resolve_checkpoints(options, backend, looks_up=opens_folders)
     pairs, protocols = _resolve_protocols(options)
     client = judge_client(options)
     return Plan(
@@ -128,6 +130,7 @@ def resolve(options: PlanFile, *, has_own_models: bool = False) -> Plan:
         ),
         judge_client=client,
         notes=notes,
+        opens_folders=opens_folders,
     )
 
 

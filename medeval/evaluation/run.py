@@ -11,10 +11,12 @@ from typing import Any, Final
 from medeval.analysis.results import write_results
 from medeval.analysis.summary import CellSummary
 from medeval.data.dataset import BenchmarkSamples
+from medeval.errors import MedevalError
 from medeval.evaluation.cell import Cell, is_complete, n_missing, planned_keys, refusal_of
 from medeval.evaluation.checkpoint import Evaluation, Group, OpenModel, cells_of
 from medeval.evaluation.cost import EarlierCosts, Estimate
 from medeval.evaluation.interrupt import Interrupt, Interruption
+from medeval.evaluation.misfits import find_misfits, refuse_misfits
 from medeval.evaluation.plan import Plan
 from medeval.evaluation.plan_file import PlanFile
 from medeval.evaluation.progress import OpenProgress
@@ -91,13 +93,15 @@ class CellPreview:
     """A cell of a plan: how many trajectories are `wanted`, and how many of them are `done`.
 
     `refusal` is why the plan cannot continue the cell in the run folder, None if it can.
-    `estimate` is the cost of the missing trajectories.
+    `misfit` is why the checkpoint cannot run it, None if it can. `estimate` is the cost of the
+    missing trajectories.
     """
 
     key: CellKey
     wanted: int
     done: int
     refusal: str | None
+    misfit: MedevalError | None
     estimate: Estimate
 
 
@@ -107,12 +111,14 @@ def preview(plan: Plan) -> list[CellPreview]:
     samples = {planned.name: planned.samples(plan.options) for planned in plan.benchmarks}
     cells = [cell for group in cells_of(folder, plan, samples).values() for cell in group]
     earlier = EarlierCosts.near(plan.output_dir)
+    misfits = find_misfits(plan, cells)
     return [
         CellPreview(
             key=cell.folder.key,
             wanted=cell.repeats * len(cell.samples.ids),
             done=cell.repeats * len(cell.samples.ids) - n_missing(cell),
             refusal=refusal_of(plan, cell),
+            misfit=misfits.get(cell.folder.key),
             estimate=earlier.estimate(cell.planned.name, cell.protocol.value.name, n_missing(cell)),
         )
         for cell in cells
@@ -137,10 +143,11 @@ def carry_out(
     samples = {planned.name: planned.samples(plan.options) for planned in plan.benchmarks}
     folder = RunFolder(plan.output_dir)
     with folder.lock():
-        shares_images = _write_samples(folder, samples)
-        record_run(folder, plan, samples)
         by_checkpoint = cells_of(folder, plan, samples)
         cells = [cell for group in by_checkpoint.values() for cell in group]
+        refuse_misfits(find_misfits(plan, cells))
+        shares_images = _write_samples(folder, samples)
+        record_run(folder, plan, samples)
         if plan.options.fresh:
             for cell in cells:
                 cell.folder.clear()

@@ -11,6 +11,7 @@ from typing import Final
 
 from medeval.errors import UsageError
 from medeval.evaluation.interrupt import Interrupt
+from medeval.evaluation.misfits import MisfitError
 from medeval.evaluation.plan import Plan, finished_steps
 from medeval.evaluation.run import RunReport
 from medeval.models.checkpoints import Checkpoint, series_of
@@ -36,8 +37,9 @@ def watch(
     """Evaluate the baseline, and each step of the plan's folders once it is finished, in order.
 
     Ends when it is interrupted, or after the last of --steps. `evaluate` carries out a plan with
-    the new steps alone; its engine ends before the next look. Returns all its reports as one.
-    Raises UsageError if a folder is gone.
+    the new steps alone; its engine ends before the next look. A step that cannot run is named and
+    left out. Returns all its reports as one. Raises UsageError if a folder is gone, or if one of
+    the first checkpoints cannot run.
     """
     watcher = _Watcher(plan, tell)
     reports: list[RunReport] = []
@@ -47,7 +49,12 @@ def watch(
             steps = watcher.look()
             if steps or baseline is not None:
                 part = replace(plan, checkpoints=tuple(steps), baseline=baseline)
-                reports.append(evaluate(part, interrupt))
+                try:
+                    reports.append(evaluate(part, interrupt))
+                except MisfitError as error:
+                    if not reports:
+                        raise
+                    watcher.leave_out(error)
                 baseline = None
             if watcher.is_over or interrupt.reason is not None:
                 break
@@ -64,6 +71,7 @@ class _Watcher:
         self._plan = plan
         self._tell = tell
         self._known: set[str] = set()
+        self._last: set[str] = set()
         self._files: dict[str, Files | None] = {}
         self._told: set[tuple[str, bool]] = set()
         self._is_waiting = False
@@ -84,12 +92,18 @@ class _Watcher:
         now = {step.id: _files(Path(step.location)) for step in found}
         new = [step for step in found if now[step.id] and now[step.id] == self._files.get(step.id)]
         self._files = now
-        self._known.update(step.id for step in new)
+        self._last = {step.id for step in new}
+        self._known |= self._last
         for step, reason in left_out.items():
             self._tell_once(step, reason)
         if new:
             self._is_waiting = False
         return new
+
+    def leave_out(self, misfit: MisfitError) -> None:
+        """Say why steps cannot run. The next look returns the others of the same look again."""
+        self._tell(str(misfit))
+        self._known -= self._last - misfit.checkpoints
 
     def tell_waiting(self) -> None:
         """Say, once after each step, that the next one is awaited."""

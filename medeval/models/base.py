@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from medeval.errors import FatalModelError
 from medeval.tools.base import ToolSchema
 from medeval.types.geometry import Size
 from medeval.types.sample import JsonValue, RequestImage
@@ -108,3 +109,16 @@ class Model(Protocol):
     def notes(self) -> tuple[str, ...]:
         """Notes to report once, for example settings left out and fallbacks taken."""
         ...
+
+
+def too_many_images(most: int, what: str) -> FatalModelError:
+    """The error of a model that takes `most` images a conversation, 0 or 1; `what` has more."""
+    if most == 0:
+        return FatalModelError(
+            f"the model takes no images, and {what}",
+            hint="use a vision-language model, or a benchmark without images",
+        )
+    return FatalModelError(
+        f"the model takes one image a conversation, and {what}",
+        hint="use --protocols without tools, and benchmarks of one image a sample",
+    )

@@ -225,14 +225,24 @@ def architecture_hash(directory: Path) -> str:
     template, processor and the model's own code. Raises FatalModelError where the directory is not
     a checkpoint.
     """
-    configuration = read_configuration(directory)
-    for name in IGNORED_ENTRIES:
-        configuration.pop(name, None)
     tensors: dict[str, object] = {}
     for path in weight_files(directory):
         tensors |= _tensors(path)
-    hashes = kept_file_hashes(directory) | _other_hashes(directory)
-    described = json.dumps([configuration, tensors, hashes], sort_keys=True)
+    described = json.dumps([prompt_hash(directory, directory), tensors], sort_keys=True)
+    return hashlib.sha256(described.encode()).hexdigest()
+
+
+def prompt_hash(directory: Path, processor: Path) -> str:
+    """A hash that is equal for checkpoints with the same configuration, template and processor.
+
+    `processor` is the folder of the tokenizer, template, processor and the model's own code; no
+    weights are read. Raises FatalModelError where `directory` has no config.json.
+    """
+    configuration = read_configuration(directory)
+    for name in IGNORED_ENTRIES:
+        configuration.pop(name, None)
+    hashes = kept_file_hashes(processor) | _other_hashes(processor)
+    described = json.dumps([configuration, hashes], sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()
 
 

@@ -72,7 +72,7 @@ def plan_table(cells: Sequence[CellPreview]) -> str:
             "arm": cell.key.protocol,
             "trajectories": cell.wanted,
             "done": cell.done,
-            "to do": "refused" if cell.refusal else cell.wanted - cell.done,
+            "to do": cell.wanted - cell.done if _can_run(cell) else "refused",
             "tokens": _estimate_text(cell.estimate.tokens),
             "engine s": _estimate_text(cell.estimate.engine_s),
         }
@@ -84,16 +84,20 @@ def plan_table(cells: Sequence[CellPreview]) -> str:
     return "\n\n".join([table, *reasons])
 
 
+def _can_run(cell: CellPreview) -> bool:
+    return cell.refusal is None and cell.misfit is None
+
+
 def _plan_total(cells: Sequence[CellPreview]) -> dict[str, object]:
     """The last row: totals; a cost is unknown where it is for any cell that is not done."""
-    left = [cell.estimate for cell in cells if cell.done < cell.wanted and not cell.refusal]
+    left = [cell.estimate for cell in cells if cell.done < cell.wanted and _can_run(cell)]
     tokens = [estimate.tokens for estimate in left]
     seconds = [estimate.engine_s for estimate in left]
     return {
         "checkpoint": "all",
         "trajectories": sum(cell.wanted for cell in cells),
         "done": sum(cell.done for cell in cells),
-        "to do": sum(cell.wanted - cell.done for cell in cells if not cell.refusal),
+        "to do": sum(cell.wanted - cell.done for cell in cells if _can_run(cell)),
         "tokens": _estimate_text(None if None in tokens else sum(filter(None, tokens))),
         "engine s": _estimate_text(None if None in seconds else sum(filter(None, seconds))),
     }

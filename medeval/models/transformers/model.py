@@ -161,24 +161,36 @@ class TransformersModel:
             raise FatalModelError(f"the model {str(self._path)!r} {state}")
         return self._engine
 
-    def _load(self) -> _Engine:
-        configuration = read_configuration(self._model_path)
-        weight_files(self._model_path)
+    def load_processor(self) -> "tuple[Any, ChatProcessor]":
+        """The configuration and all that makes prompts, without the weights.
+
+        Raises FatalModelError where a part is missing, or where no class generates text with it.
+        """
         _check_installed()
 
-        from medeval.models.transformers.adapters import put_adapter
-        from medeval.models.transformers.loading import load_config, load_model, quiet
+        from medeval.models.transformers.loading import auto_class, load_config, quiet
         from medeval.models.transformers.processor import ChatProcessor
-        from medeval.models.transformers.shared_start import SharedStarts
 
         with quiet():
             config = load_config(self._model_path, trust_remote_code=self._trust_remote_code)
-            processor = ChatProcessor(
+            auto_class(getattr(config, "thinker_config", config))
+            return config, ChatProcessor(
                 self._processor_path,
                 config,
                 settings=self._image_settings,
                 trust_remote_code=self._trust_remote_code,
             )
+
+    def _load(self) -> _Engine:
+        configuration = read_configuration(self._model_path)
+        weight_files(self._model_path)
+        config, processor = self.load_processor()
+
+        from medeval.models.transformers.adapters import put_adapter
+        from medeval.models.transformers.loading import load_model, quiet
+        from medeval.models.transformers.shared_start import SharedStarts
+
+        with quiet():
             load = partial(
                 load_model,
                 self._model_path,

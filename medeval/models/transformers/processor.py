@@ -17,6 +17,7 @@ import transformers
 from PIL import Image
 
 from medeval.errors import FatalModelError, MedevalError, ModelError
+from medeval.models.base import too_many_images
 from medeval.models.chat_template import ChatTemplate, placeholder_ids, saved_template
 from medeval.models.transformers.image_settings import with_image_settings
 from medeval.tools.base import ToolSchema
@@ -28,7 +29,7 @@ from medeval.types.trajectory import ImageRef, Message, Text
 PROCESSOR_FILES = ("tokenizer.json", "preprocessor_config.json", "processor_config.json")
 LOAD_ERRORS = (ImportError, OSError, ValueError, TypeError, KeyError, AttributeError)
 # What a stock processor raises for an image that it cannot take.
-IMAGE_ERRORS = (ValueError, TypeError, IndexError, RuntimeError, ZeroDivisionError)
+IMAGE_ERRORS = (*LOAD_ERRORS, IndexError, RuntimeError, ZeroDivisionError)
 # The classes that load a processor's parts, by the names of its parameters.
 PARTS = {
     "image_processor": "AutoImageProcessor",
@@ -36,6 +37,8 @@ PARTS = {
     "feature_extractor": "AutoFeatureExtractor",
     "audio_processor": "AutoFeatureExtractor",
 }
+# The packages, by their names in messages, that a stock processor may lack.
+OPTIONAL_PACKAGES = ("torchvision", "num2words")
 PROBE_SIZES = ((224, 224), (90, 130), (300, 80))
 
 
@@ -117,10 +120,11 @@ class ChatProcessor:
     ) -> Prompt:
         """The prompt for the next reply to the messages, or for more of the last turn.
 
-        Raises FatalModelError where the template leaves the tools out, and ModelError where the
-        processor refuses an image.
+        Raises FatalModelError where the template leaves the tools out or the model takes fewer
+        images, and ModelError where the processor refuses an image.
         """
-        return self._read(self.template.render(messages, tools), shown(messages, images))
+        pictures = self._shown(messages, images)
+        return self._read(self.template.render(messages, tools), pictures)
 
     def extension(
         self,
@@ -135,8 +139,9 @@ class ChatProcessor:
         The last of these messages is a reply; the text after it is rendered by the template. Where
         more images change how the earlier ones look, the whole conversation is rendered anew.
         """
+        pictures = self._shown(messages, images)
         text = self.template.render_after_reply(n_messages, messages, tools)
-        whole = self._read(text, shown(messages, images))
+        whole = self._read(text, pictures)
         cut = self.template.end_of_reply(whole.ids)
         if self.wide or self._n_places(earlier.ids) != self._n_places(whole.ids[:cut]):
             self._is_rendered_anew = True
@@ -224,7 +229,7 @@ class ChatProcessor:
         pictures = [Image.new("RGB", size) for size in PROBE_SIZES]
         self._stacks = False  # so that the rows keep their sources
         self.max_images = 1
-        rows = [self._probe(pictures[:1])]
+        rows = [self._probe_alone(pictures[0])]
         try:
             rows.append(self._probe(pictures[1:]))
             self.max_images = None
@@ -241,6 +246,18 @@ class ChatProcessor:
         self._stacks = True
         self._stacks = _are_equal(self.batch(rows), stock)
 
+    def _probe_alone(self, picture: Image.Image) -> Prompt:
+        try:
+            return self._probe([picture])
+        except ModelError as error:
+            if not _lacks_video(self._processor):
+                raise
+            # some processors need their video part for images too
+            raise FatalModelError(
+                f"the {_class_name(self._processor)} needs torchvision: {error.message}",
+                hint="pip install torchvision",
+            ) from error
+
     def _probe(self, pictures: Sequence[Image.Image]) -> Prompt:
         """A prompt with an image in each user's turn."""
         turn = (
@@ -250,6 +267,15 @@ class ChatProcessor:
         messages = (turn * len(pictures))[:-1]
         return self._read(self.template.render(messages), pictures)
 
+    def _shown(
+        self, messages: Sequence[Message], images: Sequence[RequestImage]
+    ) -> list[Image.Image]:
+        """The images that the messages show, if the model takes so many."""
+        pictures = shown(messages, images)
+        if self.max_images is not None and len(pictures) > self.max_images:
+            raise too_many_images(self.max_images, f"this one shows {len(pictures)}")
+        return pictures
+
     def _n_places(self, ids: Sequence[int]) -> int:
         return sum(one in self.template.placeholder_ids for one in ids)
 
@@ -257,10 +283,6 @@ class ChatProcessor:
         """What the processor makes of a rendered text and its images."""
         if not pictures:
             return Prompt(tuple(self.template.text_ids(text)))
-        if not self.sees_images:
-            raise FatalModelError(
-                "the model takes no images", hint="use a vision-language model for this benchmark"
-            )
         self._check_places(text, len(pictures))
         made = self._stock([text], [pictures])
         ids, images = made["input_ids"][0].tolist(), _image_tensors(made)
@@ -321,27 +343,33 @@ def load_processor(directory: Path, config: Any, trust_remote_code: bool) -> Any
     """The stock processor, or a tokenizer for a model of text.
 
     Without torchvision, a stock processor cannot make its video part, which is then None. Raises
-    FatalModelError where a part is missing, or where this processor needs torchvision.
+    FatalModelError where a part is missing, or a package that this processor needs.
     """
     options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     try:
         return transformers.AutoProcessor.from_pretrained(directory, **options)
     except LOAD_ERRORS as error:
-        lacks_torchvision = "torchvision" in str(error).lower()
-        if not lacks_torchvision or type(config) not in transformers.PROCESSOR_MAPPING:
+        missing = _missing_package(error)
+        if missing != "torchvision" or type(config) not in transformers.PROCESSOR_MAPPING:
             raise FatalModelError(
                 f"cannot load a tokenizer and an image processor from {str(directory)!r}: {error}",
-                hint="pip install torchvision"
-                if lacks_torchvision
+                hint=f"pip install {missing}"
+                if missing
                 else "give the folder of the base model, which has them, with --processor",
             ) from error
     try:
         return _without_video(directory, transformers.PROCESSOR_MAPPING[type(config)], options)
     except LOAD_ERRORS as error:
+        package = _missing_package(error) or "torchvision"
         raise FatalModelError(
-            f"the processor of a {config.model_type!r} needs torchvision: {error}",
-            hint="pip install torchvision",
+            f"the processor of a {config.model_type!r} needs {package}: {error}",
+            hint=f"pip install {package}",
         ) from error
+
+
+def _missing_package(error: Exception) -> str | None:
+    text = str(error).lower()
+    return next((name for name in OPTIONAL_PACKAGES if name in text), None)
 
 
 def _without_video(directory: Path, stock: Any, options: Mapping[str, Any]) -> Any:
@@ -365,6 +393,11 @@ def _without_video(directory: Path, stock: Any, options: Mapping[str, Any]) -> A
     settings, _ = stock.get_processor_dict(directory, **options)
     others = {name: value for name, value in settings.items() if name in wanted}
     return ImageOnlyProcessor(**(others | parts | {"video_processor": None}))
+
+
+def _lacks_video(processor: Any) -> bool:
+    """Whether a processor was made without its part for video, as torchvision is missing."""
+    return hasattr(processor, "video_processor") and processor.video_processor is None
 
 
 def _class_name(processor: Any) -> str:
