@@ -16,7 +16,9 @@ from medeval.evaluation.plan import Plan
 from medeval.models.base import too_many_images
 from medeval.models.checkpoints import Checkpoint
 from medeval.models.weights import prompt_hash
+from medeval.rollout.protocol import EvalProtocol
 from medeval.store.run_folder import CellKey
+from medeval.types.definition import Loaded
 from medeval.types.trajectory import Message, Text
 
 if TYPE_CHECKING:
@@ -118,16 +120,23 @@ def _load(plan: Plan, checkpoint: Checkpoint) -> Prompts | MedevalError | None:
 def _vllm_prompts(plan: Plan, checkpoint: Checkpoint) -> Prompts | None:
     """The chat template, as vLLM has processors of its own.
 
-    A server may bring templates of its own and load tokenizers that this Python does not.
+    A server may bring templates of its own and load tokenizers that this Python does not. So its
+    models are looked at, which costs an import of torch, only for what the template alone can say.
     """
+    _, folder = _folders(plan, checkpoint)
+    is_server = plan.backend == "vllm-server"
+    has_processor = any((folder / name).is_file() for name in PROCESSOR_FILES)
+    if is_server and not (
+        (folder / "tokenizer_config.json").is_file()
+        and (not has_processor or any(map(_offers_native_tools, plan.protocols)))
+    ):
+        return None
     try:
         from medeval.models.chat_template import ChatTemplate
         from medeval.models.transformers.loading import quiet
     except ImportError:
         return None
-    _, folder = _folders(plan, checkpoint)
     arguments = plan.options.model_args
-    is_server = plan.backend == "vllm-server"
     trusts_code = bool(arguments.get("trust_remote_code"))
     if "template" in str(arguments.get("engine_args")):
         return None  # the server gets another one
@@ -138,9 +147,7 @@ def _vllm_prompts(plan: Plan, checkpoint: Checkpoint) -> Prompts | None:
         if is_server:
             return None
         raise
-    shows_images = template.form.image_place is not None or (
-        is_server and any((folder / name).is_file() for name in PROCESSOR_FILES)
-    )
+    shows_images = template.form.image_place is not None or (is_server and has_processor)
     return Prompts(template, None if shows_images else 0)
 
 
@@ -153,10 +160,14 @@ def _misfit(cell: Cell, prompts: Prompts) -> MedevalError | None:
             return too_many_images(most, f"samples of {cell.planned.name!r} have {n_images}")
         if n_images and protocol.tools:
             return too_many_images(most, f"the tools of {protocol.name!r} make more")
-    if protocol.tools and protocol.call_syntax == "openai":
+    if _offers_native_tools(cell.protocol):
         message = Message(role="user", content=(Text("a"),))
         try:
             prompts.template.render((message,), [tool.schema for tool in protocol.tools])
         except FatalModelError as error:
             return error
     return None
+
+
+def _offers_native_tools(protocol: Loaded[EvalProtocol]) -> bool:
+    return bool(protocol.value.tools) and protocol.value.call_syntax == "openai"
