@@ -74,11 +74,13 @@ class PlanFile(BaseModel):
     baseline: Annotated[str | None, Flag("Models", "MODEL")] = None
     """The model that training started from: step 0 of every series, evaluated once."""
     base: Annotated[str | None, Flag("Models", "MODEL")] = None
-    """The model that LoRA adapters belong to, if not the one that they name."""
+    """The model that LoRA adapters belong to, if not the one that they name: a folder or a hub's."""
     steps: Annotated[tuple[int, ...] | None, Flag("Models", "N,...")] = None
-    """Only these steps of each series."""
+    """Only the steps with these numbers, such as 100,200."""
     processor: Annotated[str | None, Flag("Models", "DIR")] = None
-    """The folder of tokenizer, chat template and image processor, if not the checkpoint's own."""
+    """Read tokenizer, chat template and image processor from this folder, for checkpoints that were
+    saved without them.
+    """
 
     benchmarks: Annotated[Names, Flag("Data", "NAME,...", alias="--tasks")] = ()
     """Benchmarks: names from medeval list, paths of .py files, or modules."""

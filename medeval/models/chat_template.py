@@ -34,6 +34,8 @@ REPLY = f"<|reply-{secrets.token_hex(12)}|>"
 WALL = f"<|wall-{secrets.token_hex(12)}|>"
 # How templates fail: in jinja's own ways, and in Python's where they expect another content.
 TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError)
+# Where its files are missing, transformers makes some tokenizers that know special tokens alone.
+LEAST_VOCABULARY = 100
 ImagePlace = Literal["in place", "first", "last"]
 
 
@@ -62,6 +64,11 @@ class ChatTemplate:
     def __init__(
         self, tokenizer: Any, template: str | Mapping[str, str], placeholder_ids: frozenset[int]
     ) -> None:
+        if len(tokenizer) < LEAST_VOCABULARY:
+            raise FatalModelError(
+                f"the tokenizer knows {len(tokenizer)} tokens: its files are missing",
+                hint="give the folder of the base model, which has a tokenizer, with --processor",
+            )
         self.tokenizer = tokenizer
         self.templates = {"default": template} if isinstance(template, str) else dict(template)
         self.placeholder_ids = placeholder_ids

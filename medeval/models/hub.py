@@ -48,9 +48,11 @@ def fetch_model(name: str, *, trusts_code: bool = False) -> Path:
                 )
             )
     except LocalEntryNotFoundError:
+        offline = bool(huggingface_hub.constants.HF_HUB_OFFLINE)
+        why = "HF_HUB_OFFLINE forbids asking the hub" if offline else "the hub does not answer"
         raise UsageError(
-            f"model {name!r} is not in the hub's cache, and the hub does not answer",
-            hint=download_hint(name),
+            f"there is no folder {name!r}, the hub's cache has no such model, and {why}",
+            hint=("unset HF_HUB_OFFLINE, or " if offline else "") + download_hint(name),
         ) from None
     except _hub_errors() as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__

@@ -59,7 +59,7 @@ def _verl(backend: str) -> Callable[[Path, Path], str]:
 
 def _accelerate(step: Path, file: Path) -> str:
     return (
-        f"accelerate merge-weights {file.parent} {step}, then copy config.json, tokenizer and "
+        f"accelerate merge-weights {file.parent} {step} ; then copy config.json, tokenizer and "
         "processor of the base model there"
     )
 
@@ -90,8 +90,8 @@ def _megatron_ranks(step: Path, file: Path) -> str:
 def _deepspeed(step: Path, file: Path) -> str:
     tag, root = file.parent.name, file.parents[1]
     return (
-        f"python {root / 'zero_to_fp32.py'} {root} {step} --tag {tag} --safe_serialization, with "
-        f"config.json, tokenizer and processor of the base model in {step}"
+        f"python {root / 'zero_to_fp32.py'} {root} {step} --tag {tag} --safe_serialization ; "
+        f"then copy config.json, tokenizer and processor of the base model to {step}"
     )
 
 

@@ -15,7 +15,7 @@ COLUMNS = (
     "system text",
     "images",
     "a batch's images",
-    "tools",
+    "native tools",
     "needs",
     "equal replies",
     "remark",

@@ -90,7 +90,8 @@ def test_a_model_that_is_nowhere_is_one_line_with_the_command_that_fetches_it(
     tmp_path: Path,
 ) -> None:
     assert resolved(tmp_path, baseline="owner/other@v1", checkpoints=[]) == [
-        "model 'owner/other@v1' is not in the hub's cache, and the hub does not answer",
+        "there is no folder 'owner/other@v1', the hub's cache has no such model, and "
+        "the hub does not answer",
         "hf download owner/other --revision v1, where there is a network; HF_HOME says where the "
         "cache is",
     ]

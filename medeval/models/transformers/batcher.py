@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from medeval.errors import TransientModelError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -45,6 +47,7 @@ class Batcher(Generic[Item, Result]):
         self._announced = 0
         self._changed = asyncio.Event()
         self._drain: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     @contextmanager
     def announced(self) -> Iterator[None]:
@@ -67,14 +70,20 @@ class Batcher(Generic[Item, Result]):
         return await waiting.future
 
     async def close(self) -> None:
-        """Wait for the running batch, and end the thread."""
+        """Wait for the running batch, and end the thread; items that wait get an error."""
+        self._is_closed = True
         await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
+        for one in self._waiting:
+            if not one.future.done():
+                one.future.set_exception(TransientModelError("the model was closed"))
+        self._waiting = []
 
     async def _run_batches(self) -> None:
         self._changed = asyncio.Event()
-        while self._waiting:
+        while self._waiting and not self._is_closed:
             await self._settle()
-            await self._run_batch()
+            if not self._is_closed:
+                await self._run_batch()
 
     async def _run_batch(self) -> None:
         """Run one batch, without keeping references to its results, which may be large."""

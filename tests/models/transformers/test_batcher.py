@@ -129,3 +129,26 @@ def test_halves_run_every_item_that_fits_alone(items: list[int], room: int) -> N
     ]
     assert all(isinstance(result, int | FullError) for result in results)
     assert bool(released) == (sum(items) > room and len(items) > 1)
+
+
+def test_items_that_wait_when_it_is_closed_get_an_error() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def run(items: list[int]) -> list[int | Exception]:
+        begun.set()
+        go_on.wait(10)
+        return list(items)
+
+    async def use() -> list[object]:
+        batcher = Batcher[int, int](run, max_size=1, length=lambda _: 1)
+        asked = [asyncio.create_task(batcher.submit(number)) for number in range(3)]
+        await asyncio.to_thread(begun.wait, 10)
+        closing = asyncio.create_task(batcher.close())
+        await asyncio.sleep(0.05)
+        go_on.set()
+        await closing
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    first, *others = asyncio.run(use())
+    assert first == 0
+    assert [str(one) for one in others] == ["the model was closed"] * 2

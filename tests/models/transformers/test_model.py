@@ -759,3 +759,13 @@ def test_pixels_are_those_of_pillow(tiny_checkpoint: Path) -> None:
     ]
     channels = made.reshape(len(made), 3, -1)
     assert torch.allclose(channels, torch.tensor(whites)[:, None].expand_as(channels))
+
+
+def test_a_folder_without_a_tokenizer_is_refused_by_name(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    kept = shutil.ignore_patterns("tokenizer*", "vocab*", "merges*")
+    path = shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint", ignore=kept)
+    with pytest.raises(FatalModelError, match="okenizer") as refused:
+        replies(path, [request()], together=True)
+    assert refused.value.hint is not None and "--processor" in refused.value.hint

@@ -167,7 +167,8 @@ def write_series_of_adapters(folder: Path, base: Path) -> None:
         adapter = folder / f"adapters/global_step_{step}"
         adapter.mkdir(parents=True)
         merged = shutil.copytree(base, folder / f"merged/global_step_{step}")
-        tensors, whole = {}, dict(weights)
+        tensors: dict[str, torch.Tensor] = {}
+        whole = dict(weights)
         for name, value in weights.items():
             if "visual" in name or not name.endswith(("q_proj.weight", "o_proj.weight")):
                 continue
