@@ -15,7 +15,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,10 +25,10 @@ from typing import Any
 from medeval.evaluation.engines import SharedEngines, model_opener
 from medeval.evaluation.plan import Plan, resolve
 from medeval.evaluation.plan_file import read_options
-from medeval.evaluation.run import carry_out
+from medeval.evaluation.run import RunReport, carry_out
 from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.checkpoints import Checkpoint
-from medeval.models.vllm.engine import EnginePlan, VLLMEngine, engine_plan
+from medeval.models.vllm.engine import VLLMEngine, engine_plan
 from medeval.models.vllm.lora import ModelFolder
 from medeval.models.vllm.supervisor import EngineSlot, SupervisedModel
 from recipes.demo_series.checkpoints import Architecture, build_checkpoint
@@ -86,9 +86,13 @@ class Silent:
 
 @dataclass(slots=True)
 class Pass:
-    """One pass over all requests: from the first sent to the last answered."""
+    """One pass over all requests: from the first sent to the last answered.
+
+    `began_at` is read from `time.perf_counter`; `cpu_s` are of this process alone.
+    """
 
     n_requests: int
+    began_at: float
     seconds: float
     cpu_s: float
 
@@ -98,49 +102,112 @@ class Pass:
         return self.n_requests / self.seconds
 
 
+def told(name: str, one: Pass) -> str:
+    """A line on a pass."""
+    return (
+        f"{name}: {one.n_requests} requests, {one.seconds:.1f} s, {one.rate:.2f}/s, "
+        f"{1000 * one.cpu_s / one.n_requests:.1f} ms of this process's CPU a request"
+    )
+
+
 @dataclass(slots=True)
 class Bench:
-    """What was sent to the engine, conversation by conversation, and how long passes took."""
+    """What was sent to the engine, conversation by conversation, and how long it all took.
 
-    tool: str
+    `call` is what the model writes in its first turn with a tool; `tell` is called after each pass.
+    `starts` are the seconds until each checkpoint was ready, `notes` what was said of them.
+    """
+
+    call: str
+    concurrency: int = CONCURRENCY
+    tell: Callable[[str, Pass], None] = lambda name, one: print(told(name, one), flush=True)
+    starts: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     conversations: dict[tuple[str, int], list[tuple[dict[str, Any], Any]]] = field(
         default_factory=dict
     )
     passes: list[tuple[str, Pass]] = field(default_factory=list)
     is_recording: bool = False
 
-    @property
-    def ours(self) -> list[Pass]:
-        """The passes of medeval."""
-        return [one for name, one in self.passes if name == "ours"]
+    def add(self, name: str, n_requests: int, begin: "Moment", end: "Moment") -> None:
+        """Record a pass."""
+        seconds, cpu_s = (last - first for last, first in zip(end, begin, strict=True))
+        self.passes.append((name, Pass(n_requests, begin[0], seconds, cpu_s)))
+        self.tell(*self.passes[-1])
+
+    def shares(self) -> Iterator[float]:
+        """Each of our passes as a share of the bare ones right before and after it."""
+        for index, (name, one) in enumerate(self.passes):
+            if name == "ours":
+                beside = self.passes[max(0, index - 1) : index + 2]
+                bare = [other.rate for kind, other in beside if kind == "bare"]
+                if bare:
+                    yield one.rate / fmean(bare)
+
+
+Moment = tuple[float, float]
+
+
+def now() -> Moment:
+    """Seconds of the clock and of this process's CPU."""
+    return time.perf_counter(), time.process_time()
 
 
 class Scripted:
     """A living model whose first turn with a tool becomes a call; passes are timed around it."""
 
-    def __init__(self, model: SupervisedModel, bench: Bench) -> None:
+    def __init__(self, model: Any, bench: Bench) -> None:
         self._model = model
         self._bench = bench
-        self._first: tuple[float, float] | None = None
+        self._first: Moment | None = None
         self._last = (0.0, 0.0)
         self._n = 0
 
     async def start(self) -> None:
-        self._bench.is_recording = False
+        begin = time.perf_counter()
         await self._model.start()
-        if self._bench.ours:
-            await self._bare_pass()
-        self._bench.is_recording = not self._bench.ours
+        self._bench.starts.append(time.perf_counter() - begin)
+        self._bench.notes += self._model.notes()
 
     async def generate(self, request: Request) -> Reply:
-        self._first = self._first or (time.perf_counter(), time.process_time())
-        reply = await self._model.generate(request)
-        self._last = (time.perf_counter(), time.process_time())
+        self._first = self._first or now()
+        reply: Reply = await self._model.generate(request)
+        self._last = now()
         self._n += 1
         offers = any("<tools>" in message.text for message in request.messages)
         if offers and request.history is None:
-            return _as_call(self._engine, request, reply, self._bench.tool)
+            history = self._history(request, reply)
+            return replace(reply, text=self._bench.call, finish="stop", history=history)
         return replace(reply, text="<answer>A</answer>")
+
+    def _history(self, request: Request, reply: Reply) -> TokenHistory:
+        """The ids of the reply's prompt, with those of the call after them."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        if self._first is not None:
+            self._bench.add("ours", self._n, self._first, self._last)
+            self._first = None
+            await self._follow()
+        await self._model.close()
+
+    async def _follow(self) -> None:
+        """What is done after a pass, while the model lives."""
+
+    def identity(self) -> Mapping[str, Any]:
+        return self._model.identity()  # type: ignore[no-any-return]
+
+    def notes(self) -> tuple[str, ...]:
+        return self._model.notes()  # type: ignore[no-any-return]
+
+
+class BesideBare(Scripted):
+    """A model on vLLM's engine, with a pass of the bare loop after each of its own."""
+
+    async def start(self) -> None:
+        self._bench.is_recording = False
+        await super().start()
+        self._bench.is_recording = not self._bench.passes
 
     @property
     def _engine(self) -> VLLMEngine:
@@ -148,18 +215,21 @@ class Scripted:
         assert isinstance(engine, VLLMEngine)
         return engine
 
-    async def close(self) -> None:
-        if self._first is not None:
-            spent = [last - first for last, first in zip(self._last, self._first, strict=True)]
-            self._bench.passes.append(("ours", Pass(self._n, *spent)))
-            await self._bare_pass()
-        await self._model.close()
+    def _history(self, request: Request, reply: Reply) -> TokenHistory:
+        assert reply.history is not None
+        template = self._engine._template
+        prompt = template.opening_ids(request.messages)
+        ids = (*prompt, *template.text_ids(self._bench.call))
+        return TokenHistory(ids, reply.history.n_messages)
+
+    async def _follow(self) -> None:
+        await self._bare_pass()
 
     async def _bare_pass(self) -> None:
         engine = self._engine._engine
         for reset in (engine.reset_mm_cache, engine.reset_encoder_cache, engine.reset_prefix_cache):
             await reset()
-        places = asyncio.Semaphore(CONCURRENCY)
+        places = asyncio.Semaphore(self._bench.concurrency)
         numbers = iter(range(10**9))
         n_requests = 0
 
@@ -174,29 +244,11 @@ class Scripted:
                         pass
                     n_requests += 1
 
-        begin = time.perf_counter(), time.process_time()
+        begin = now()
         await asyncio.gather(*map(converse, self._bench.conversations.values()))
-        end = time.perf_counter(), time.process_time()
-        spent = [last - first for last, first in zip(end, begin, strict=True)]
-        self._bench.passes.append(("bare", Pass(n_requests, *spent)))
+        self._bench.add("bare", n_requests, begin, now())
         for reset in (engine.reset_mm_cache, engine.reset_encoder_cache, engine.reset_prefix_cache):
             await reset()
-
-    def identity(self) -> Mapping[str, Any]:
-        return self._model.identity()
-
-    def notes(self) -> tuple[str, ...]:
-        return self._model.notes()
-
-
-def _as_call(engine: VLLMEngine, request: Request, reply: Reply, tool: str) -> Reply:
-    """The reply with its text, and its ids, replaced by a call."""
-    assert reply.history is not None
-    prompt = engine._template.opening_ids(request.messages)
-    ids = (*prompt, *engine._template.text_ids(tool))
-    return replace(
-        reply, text=tool, finish="stop", history=TokenHistory(ids, reply.history.n_messages)
-    )
 
 
 class Recording(VLLMEngine):
@@ -234,74 +286,62 @@ def checkpoints(folder: Path, n: int) -> list[Path]:
 
 
 def plan(
-    folder: Path,
-    n: int,
-    run: str,
-    models: list[Path],
-    *,
-    reload_weights: bool = True,
+    folder: Path, n: int, run: str, models: Sequence[Path], *, edge_px: int = 448, **options: Any
 ) -> Plan:
+    """A run over `n` images of noise, with options of a plan file beside or instead of ours."""
     from PIL import Image
 
     for index in range(n):
-        image = Image.effect_noise((448, 448), 20 + index).convert("RGB")
-        image.save(folder / f"{index}.jpg", quality=90)
+        path = folder / f"{index}.jpg"
+        if not path.exists():
+            noise = Image.effect_noise((edge_px, edge_px), 20 + index % 100)
+            noise.convert("RGB").save(path, quality=90)
     definition = folder / "noise.py"
     definition.write_text(DEFINITION.format(n=n, folder=str(folder)))
     values = {
         "model": tuple(f"m{index}={path}" for index, path in enumerate(models)),
         "benchmarks": (str(definition),),
-        "pairs": ("crop_zoom",),
         "backend": "vllm",
-        "model_args": {**ENGINE, "reload_weights": reload_weights},
+        "model_args": ENGINE,
         "concurrency": CONCURRENCY,
         "max_tokens": MAX_TOKENS,
         "output_dir": str(folder / run),
     }
-    return resolve(read_options(None, values))
+    return resolve(read_options(None, values | options))
 
 
-def opener(
-    engine: EnginePlan, bench: Bench, kind: type[VLLMEngine], wrap: Callable[[SupervisedModel], Any]
-) -> SharedEngines:
+def beside_bare(planned: Plan, bench: Bench) -> RunReport:
+    """Carry out a plan on one engine of vLLM, the bare loop after each checkpoint."""
+    Recording.bench = bench
+    engine = engine_plan(planned.options.model_args, planned.output_dir / "logs")
+
     async def launch(folder: ModelFolder) -> VLLMEngine:
-        return await kind.launch(folder, engine)
+        return await Recording.launch(folder, engine)
 
     slot = EngineSlot(launch, keep=engine.reload_weights)
 
     def opened(checkpoint: Checkpoint) -> Any:
-        return wrap(SupervisedModel(Path(checkpoint.location), slot))
+        return BesideBare(SupervisedModel(Path(checkpoint.location), slot), bench)
 
-    return SharedEngines(opened, slot.aclose)
+    return carry_out(planned, SharedEngines(opened, slot.aclose), Silent)
+
+
+def call_for(planned: Plan) -> str:
+    """A call of the plan's tool."""
+    tool = next(arm.value.tools[0].name for arm in planned.protocols if arm.value.tools)
+    return CALL.replace("image_zoom_in_tool", tool)
 
 
 def share(folder: Path, n_samples: int) -> None:
     models = checkpoints(folder / "models", 1)
     # the same checkpoint again and again: passes on one engine, its weights reloaded in between
-    planned = plan(folder, n_samples, "run", models * N_PASSES)
-    tool = next(arm.value.tools[0].name for arm in planned.protocols if arm.value.tools)
-    bench = Bench(CALL.replace("image_zoom_in_tool", tool))
-    Recording.bench = bench
-    engine = engine_plan(ENGINE, folder / "logs")
-    opened = opener(engine, bench, Recording, lambda model: Scripted(model, bench))
-    report = carry_out(planned, opened, Silent)
+    planned = plan(folder, n_samples, "run", models * N_PASSES, pairs=("crop_zoom",))
+    bench = Bench(call_for(planned))
+    report = beside_bare(planned, bench)
     assert not report.unscored, report.closing_words
-    for name, one in bench.passes:
-        print(
-            f"{name}: {one.n_requests} requests, {one.seconds:.1f} s, {one.rate:.2f}/s, "
-            f"{1000 * one.cpu_s / one.n_requests:.1f} ms of this process's CPU a request"
-        )
-    shares = list(_shares(bench.passes))
-    told = ", ".join(f"{one:.2f}" for one in shares)
-    print(f"share of the bare loop's throughput beside it: {told}; median {median(shares):.3f}")
-
-
-def _shares(passes: list[tuple[str, Pass]]) -> Iterator[float]:
-    """Each of our passes as a share of the bare ones right before and after it."""
-    for index, (name, one) in enumerate(passes):
-        if name == "ours":
-            beside = passes[max(0, index - 1) : index + 2]
-            yield one.rate / fmean(other.rate for kind, other in beside if kind == "bare")
+    shares = list(bench.shares())
+    listed = ", ".join(f"{one:.2f}" for one in shares)
+    print(f"share of the bare loop's throughput beside it: {listed}; median {median(shares):.3f}")
 
 
 class Timed:
@@ -324,7 +364,8 @@ def sweep(folder: Path, n_samples: int) -> None:
     models = checkpoints(folder / "models", 3)
     for reload_weights in (True, False):
         name = "reloaded" if reload_weights else "cold"
-        planned = plan(folder, n_samples, name, models, reload_weights=reload_weights)
+        arguments = {**ENGINE, "reload_weights": reload_weights}
+        planned = plan(folder, n_samples, name, models, model_args=arguments, pairs=("crop_zoom",))
         opened, waits = model_opener(planned), list[float]()
         assert isinstance(opened, SharedEngines)
         begin = time.perf_counter()
