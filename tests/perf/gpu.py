@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -177,8 +178,27 @@ def asked_of_gpu(name: str) -> str | None:
     return asked.stdout.strip() if asked.returncode == 0 else None
 
 
+def version_of(package: str) -> str | None:
+    """A package's version; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def model_folder(folder: Path, index: int) -> Path:
     return folder / "models" / f"global_step_{index}"
+
+
+def enlarged(small: Any, shape: Shape) -> Any:
+    """The configuration of a checkpoint with the numbers of a shape."""
+    values = small.to_dict()
+    for name, changed in {"text_config": shape.text, "vision_config": shape.vision}.items():
+        values[name] |= {**changed}
+    # one for each layer of the small one
+    values["text_config"].pop("layer_types", None)
+    values["text_config"]["tie_word_embeddings"] = values["tie_word_embeddings"] = shape.tied
+    return type(small)(**values)
 
 
 def draw_checkpoint(folder: Path, shape: Shape, index: int, figures: Figures) -> None:
@@ -197,13 +217,7 @@ def draw_checkpoint(folder: Path, shape: Shape, index: int, figures: Figures) ->
         texts=(str(arm.system), arm.user),
         architecture=Architecture(image_tokens=shape.image_tokens, context_tokens=32768),
     )
-    small = AutoConfig.from_pretrained(making)
-    values = small.to_dict()
-    for name, changed in {"text_config": shape.text, "vision_config": shape.vision}.items():
-        values[name] |= {**changed}
-    values["text_config"].pop("layer_types", None)
-    values["text_config"]["tie_word_embeddings"] = values["tie_word_embeddings"] = shape.tied
-    config = type(small)(**values)
+    config = enlarged(AutoConfig.from_pretrained(making), shape)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(index)
     with torch.device(device):
@@ -314,9 +328,11 @@ def run_transformers(
 
 
 def check(report: RunReport, bench: Bench) -> None:
-    """End with an error where samples failed, or where an engine was started anew."""
+    """End with an error where samples failed, none was done, or an engine was started anew."""
     if report.stopped or (report.unscored and report.interruption is None):
         sys.exit(report.closing_words.splitlines()[0])
+    if not bench.passes:
+        sys.exit("no sample was done in time")
     anew = [note for note in bench.notes if "started anew" in note]
     if anew:
         sys.exit(anew[0])
@@ -405,6 +421,7 @@ def all_parts(folder: Path, options: argparse.Namespace) -> None:
         "shape": options.shape,
         "samples": options.samples,
         "gpu": asked_of_gpu("name"),
+        "versions": {name: version_of(name) for name in ("vllm", "transformers", "torch")},
         "total_s": time.monotonic() - began,
     }
     report(Figures(folder / "figures.jsonl"), failed, head)

@@ -185,9 +185,9 @@ class Scripted:
         raise NotImplementedError
 
     async def close(self) -> None:
-        if self._first is not None:
+        if self._first is not None and self._n:
             self._bench.add("ours", self._n, self._first, self._last)
-            self._first = None
+            self._n = 0
             await self._follow()
         await self._model.close()
 
