@@ -74,7 +74,7 @@ class PlanFile(BaseModel):
     baseline: Annotated[str | None, Flag("Models", "MODEL")] = None
     """The model that training started from: step 0 of every series, evaluated once."""
     base: Annotated[str | None, Flag("Models", "MODEL")] = None
-    """The model that LoRA adapters belong to, if not the one that they name: a folder or a hub's."""
+    """The model that LoRA adapters belong to, if not the one they name: a folder or a hub's."""
     steps: Annotated[tuple[int, ...] | None, Flag("Models", "N,...")] = None
     """Only the steps with these numbers, such as 100,200."""
     processor: Annotated[str | None, Flag("Models", "DIR")] = None

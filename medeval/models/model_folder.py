@@ -19,7 +19,8 @@ from medeval.models.weights import (
 
 # Where training frameworks put a whole Hugging Face model inside a step's folder.
 MODEL_FOLDERS = (".", "actor/huggingface", "huggingface", "merged", "actor")
-# Where they put a LoRA adapter.
+# Where they put a LoRA adapter; verl does so in a folder of this name.
+VERL_ADAPTER = "lora_adapter"
 ADAPTER_FOLDERS = (".", "actor/lora_adapter", "lora_adapter", "actor")
 NUMBERED_SHARD = re.compile(r"-\d+-of-\d+\.safetensors$")
 # What wrappers of a training framework put before the names of weights.
@@ -54,6 +55,15 @@ def _model_or_adapter(directory: Path) -> Path:
         raise UsageError(
             f"{str(whole)!r} holds a whole model and an adapter",
             hint=f"move {ADAPTER_CONFIGURATION} away to evaluate the whole model",
+        )
+    if whole is not None and any(
+        is_adapter(folder) and folder.name == VERL_ADAPTER
+        for folder in (whole / VERL_ADAPTER, *adapters)
+    ):
+        raise UsageError(
+            f"{str(directory)!r} holds a whole model in {str(whole)!r} and a LoRA adapter",
+            hint="verl's merger writes the base's weights beside the adapter: give the adapter's "
+            f"folder and --base {whole}, or move {VERL_ADAPTER} away if the model is merged",
         )
     if whole is not None:
         _check(whole, _missing_of_model(whole))
@@ -119,6 +129,13 @@ def _missing_of_adapter(directory: Path) -> str | None:
         raise UsageError(
             f"{str(directory)!r} is an adapter of type {kind!r}; of adapters, medeval runs LORA",
             hint="merge it into its base: PEFT's merge_and_unload(), then save_pretrained(DIR)",
+        )
+    others = sorted(path.name for path in directory.glob("non_lora_*"))
+    if others:
+        raise UsageError(
+            f"{str(directory)!r} has trained weights beside the adapter, in {others[0]}, which no "
+            "engine loads with it",
+            hint="merge both into the base with the code that trained them",
         )
     weights = directory / ADAPTER_WEIGHTS
     if weights.is_file():

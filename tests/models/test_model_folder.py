@@ -211,3 +211,27 @@ def test_the_command_for_wrapped_names_makes_a_model(tmp_path: Path, wrapper: st
     assert [name for path in weight_files(folder) for name in tensor_names(path)] == names
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     assert list(index["weight_map"]) == names
+
+
+@pytest.mark.parametrize(
+    ("model", "adapter"),
+    [
+        ("actor/huggingface", "actor/huggingface/lora_adapter"),
+        ("actor/huggingface", "actor/lora_adapter"),
+    ],
+)
+def test_verls_adapter_beside_the_base_that_its_merger_writes_is_not_passed_over(
+    model: str, adapter: str, tmp_path: Path
+) -> None:
+    whole = write_model(tmp_path / model)
+    write_adapter(tmp_path / adapter)
+    with pytest.raises(UsageError, match="a whole model in .* and a LoRA adapter") as refused:
+        model_directory(tmp_path)
+    assert refused.value.hint is not None and f"--base {whole}" in refused.value.hint
+
+
+def test_weights_trained_beside_an_adapter_are_not_left_out(tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path)
+    (adapter / "non_lora_trainables.bin").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"beside the adapter, in non_lora_trainables\.bin"):
+        model_directory(adapter)

@@ -33,22 +33,46 @@ def with_image_settings(images: Any, settings: Mapping[str, Any]) -> Any:
                 f"{type(images).__name__} has no setting {name!r}",
                 hint=f"--model-args image_processor={{...}} takes {', '.join(sorted(known))}",
             )
+    for name in set(AREA_NAMES) & set(settings):
+        if not isinstance(settings[name], int) or settings[name] < 1:
+            raise FatalModelError(f"{name} is {settings[name]!r}, not a number of pixels")
+    try:
+        made = type(images).from_dict(_changed(images, settings))
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise FatalModelError(
+            f"{type(images).__name__} does not take {dict(settings)!r}: {error}"
+        ) from error
+    if _is_area(images):
+        _check_area(made)
+    return made
+
+
+def _changed(images: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     current: dict[str, Any] = images.to_dict()
-    size = dict(getattr(images, "size", None) or {})
-    others = dict(settings)
+    size, others = dict(getattr(images, "size", None) or {}), dict(settings)
     for name, edge in AREA_NAMES.items():
         if name in others:
             size[edge] = others.pop(name)
             current["size"] = size
             current.pop(name, None)
-    changed = current | others
-    bounds = dict(changed.get("size") or {})
-    if _is_area(images) and bounds["shortest_edge"] > bounds["longest_edge"]:
+    return current | others
+
+
+def _check_area(images: Any) -> None:
+    low, high = (getattr(images.size, edge, None) for edge in AREA_NAMES.values())
+    if low is None or high is None:
         raise FatalModelError(
-            f"min_pixels {bounds['shortest_edge']!r} is more than "
-            f"max_pixels {bounds['longest_edge']!r}"
+            f"{type(images).__name__} bounds an image's area by shortest_edge and longest_edge in "
+            f"its size, not by {dict(images.size)!r}"
         )
-    return type(images).from_dict(changed)
+    if low > high:
+        raise FatalModelError(f"min_pixels {low!r} is more than max_pixels {high!r}")
+
+
+def call_settings(images: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a call of the processor takes too, where its own defaults would win."""
+    taken = getattr(getattr(images, "valid_kwargs", None), "__annotations__", {})
+    return {n: value for n, value in settings.items() if n in taken and n not in AREA_NAMES}
 
 
 def setting_names(images: Any) -> set[str]:

@@ -6,7 +6,7 @@ separate it.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from medeval.errors import FatalModelError, TransientModelError
+from medeval.errors import FatalModelError, TransientModelError, UsageError
 from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.generation import end_token_ids, generation_defaults, split_native_calls
 from medeval.models.transformers.batcher import Batcher, run_in_halves
@@ -110,6 +110,8 @@ class TransformersModel:
         self._engine: _Engine | None = None
         self._halt = Event()
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="medeval-prepare")
+        if max_batch_size < 1:
+            raise UsageError(f"max_batch_size is {max_batch_size}; a batch has at least 1 row")
         self._batcher = Batcher[Row, Reply](
             self._run, max_size=max_batch_size, length=lambda row: len(row.prompt.ids)
         )
@@ -186,7 +188,6 @@ class TransformersModel:
         weight_files(self._model_path)
         config, processor = self.load_processor()
 
-        from medeval.models.transformers.adapters import put_adapter
         from medeval.models.transformers.loading import load_model, quiet
         from medeval.models.transformers.shared_start import SharedStarts
 
@@ -201,9 +202,8 @@ class TransformersModel:
                 trust_remote_code=self._trust_remote_code,
                 pad_id=processor.template.pad_id,
             )
-            loaded = load() if self._base is None else self._kept_base.take(self._base, load)
-            if self._base is not None:
-                put_adapter(loaded.model, self._path)
+            loaded = load() if self._base is None else self._adapted(self._base, load)
+            _try_prompt(loaded, processor)
         defaults = generation_defaults(self._model_path)
         end_ids = end_token_ids(self._model_path, configuration, processor.template.end_id)
         longest = getattr(config.get_text_config(), "max_position_embeddings", None)
@@ -225,6 +225,20 @@ class TransformersModel:
             defaults=defaults,
             identity=identity,
         )
+
+    def _adapted(self, base: Path, load: "Callable[[], LoadedModel]") -> "LoadedModel":
+        """The base with the adapter; it is kept for the next adapter only if it stays as it is."""
+        from medeval.models.transformers.adapters import changes_base, put_adapter
+
+        loaded = self._kept_base.take(base, load)
+        is_kept = False
+        try:
+            put_adapter(loaded.model, self._path)
+            is_kept = not changes_base(self._path)
+        finally:
+            if not is_kept:
+                self._kept_base.clear()
+        return loaded
 
     def _run(self, rows: list[Row]) -> list[Reply | Exception]:
         """Run one batch in the worker thread; while memory runs out, run its halves."""
@@ -315,6 +329,25 @@ class TransformersModel:
             history=TokenHistory(states.ids, len(request.messages) + 1, states),
             model_sizes=processor.model_sizes(prompt),
         )
+
+
+def _try_prompt(loaded: "LoadedModel", processor: "ChatProcessor") -> None:
+    """Generate one token for a prompt, with an image if possible.
+
+    Raises FatalModelError where the model cannot take what its processor makes.
+    """
+    import torch
+
+    [prompt, *_] = processor.probes(1)
+    try:
+        with torch.inference_mode():
+            loaded.model.generate(**loaded.inputs(processor.batch([prompt])), max_new_tokens=1)
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:
+        raise FatalModelError(
+            f"the model cannot take what its processor makes: {error}",
+            hint="processor and model may belong to different models, or a setting of "
+            "--model-args image_processor may not suit the model",
+        ) from error
 
 
 def _check_installed() -> None:

@@ -18,8 +18,8 @@ from PIL import Image
 
 from medeval.errors import FatalModelError, MedevalError, ModelError
 from medeval.models.base import too_many_images
-from medeval.models.chat_template import ChatTemplate, placeholder_ids, saved_template
-from medeval.models.transformers.image_settings import with_image_settings
+from medeval.models.chat_template import WALL, ChatTemplate, placeholder_ids, saved_template
+from medeval.models.transformers.image_settings import call_settings, with_image_settings
 from medeval.tools.base import ToolSchema
 from medeval.types.geometry import Size
 from medeval.types.sample import JsonValue, RequestImage
@@ -39,6 +39,7 @@ PARTS = {
 }
 # The packages, by their names in messages, that a stock processor may lack.
 OPTIONAL_PACKAGES = ("torchvision", "num2words")
+ZERO_WIDTH_SPACE = "\u200b"
 PROBE_SIZES = ((224, 224), (90, 130), (300, 80))
 
 
@@ -95,6 +96,7 @@ class ChatProcessor:
             self._images = with_image_settings(self._images, settings)
             self._processor.image_processor = self._images
         self._settings = dict(settings or {})
+        self._call_settings = call_settings(self._images, self._settings)
         self._files = _file_hashes(directory)
         self.template = ChatTemplate(
             tokenizer,
@@ -284,6 +286,9 @@ class ChatProcessor:
         if not pictures:
             return Prompt(tuple(self.template.text_ids(text)))
         self._check_places(text, len(pictures))
+        if self.wide:
+            # a wall would be cut from the ids alone, and not from tensors as long as the text
+            text = text.replace(WALL, ZERO_WIDTH_SPACE)
         made = self._stock([text], [pictures])
         ids, images = made["input_ids"][0].tolist(), _image_tensors(made)
         kept = [at for at, one in enumerate(ids) if one != self.template.wall_id]
@@ -322,6 +327,7 @@ class ChatProcessor:
                 padding=len(texts) > 1,
                 padding_side="left",
                 return_tensors="pt",
+                **({"images_kwargs": self._call_settings} if self._call_settings else {}),
             )
         except IMAGE_ERRORS as error:
             sizes = ", ".join(f"{one.width} x {one.height}" for some in pictures for one in some)

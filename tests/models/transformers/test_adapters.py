@@ -1,6 +1,7 @@
 """LoRA adapters, compared with the checkpoints that peft merges from them."""
 
 import asyncio
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,10 +25,12 @@ AVAILABLE = load("crop_zoom", Pair).value.available
 LANGUAGE = ["q_proj", "v_proj", "o_proj", "up_proj"]
 
 
-def make_adapter(base: Path, folder: Path, seed: int, modules: list[str]) -> tuple[Path, Path]:
+def make_adapter(
+    base: Path, folder: Path, seed: int, modules: list[str], **more: Any
+) -> tuple[Path, Path]:
     """A LoRA adapter of random values, and the checkpoint merged from it."""
     model: Any = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32)
-    settings = LoraConfig(r=8, lora_alpha=16, target_modules=modules, task_type="CAUSAL_LM")
+    settings = LoraConfig(r=8, lora_alpha=16, target_modules=modules, task_type="CAUSAL_LM", **more)
     adapted: Any = get_peft_model(model, settings)
     generator = torch.Generator().manual_seed(seed)
     for name, weights in adapted.named_parameters():
@@ -128,3 +131,30 @@ def test_an_adapter_that_fits_the_base_in_part_is_refused(
     with pytest.raises(FatalModelError, match="differ in") as refused:
         asyncio.run(replies_of(path, base=trained_checkpoint))
     assert refused.value.hint is not None and "merge" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    "more", [{"bias": "all"}, {"init_lora_weights": "pissa"}, {"modules_to_save": ["lm_head"]}]
+)
+def test_an_adapter_that_changes_its_base_leaves_the_next_one_as_it_is(
+    more: dict[str, Any], adapters: Any, trained_checkpoint: Path, tmp_path: Path
+) -> None:
+    changing, _ = make_adapter(trained_checkpoint, tmp_path, 7, LANGUAGE, **more)
+
+    async def use() -> None:
+        on_base = {"base": trained_checkpoint, "kept_base": KeptBase()}
+        first = await replies_of(changing, **on_base)
+        assert await replies_of(adapters[0][0], **on_base) == await replies_of(adapters[0][1])
+        assert await replies_of(changing, **on_base) == first
+
+    asyncio.run(use())
+
+
+def test_an_adapter_without_effect_is_refused(
+    adapters: Any, trained_checkpoint: Path, tmp_path: Path
+) -> None:
+    path = shutil.copytree(adapters[0][0], tmp_path / "adapter")
+    settings = json.loads((path / "adapter_config.json").read_text())
+    (path / "adapter_config.json").write_text(json.dumps(settings | {"lora_alpha": 0}))
+    with pytest.raises(FatalModelError, match="lora_alpha 0"):
+        asyncio.run(replies_of(path, base=trained_checkpoint))

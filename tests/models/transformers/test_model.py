@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from medeval import load
-from medeval.errors import FatalModelError, ModelError
+from medeval.errors import FatalModelError, ModelError, UsageError
 from medeval.models.base import Reply, Request, TokenHistory
 from medeval.models.transformers.loading import load_config
 from medeval.models.transformers.model import TransformersModel
@@ -572,6 +572,11 @@ def test_a_checkpoint_that_cannot_be_used_is_told(
         ({"device": "warp"}, "no device named 'warp'"),
         ({"dtype": "int3"}, "no dtype named 'int3'"),
         ({"min_pixels": 10**6}, "is more than max_pixels"),
+        ({"min_pixels": "abc"}, "min_pixels is 'abc', not a number of pixels"),
+        ({"max_pixels": -5}, "max_pixels is -5, not a number of pixels"),
+        ({"image_processor": {"size": {"height": 56, "width": 56}}}, "bounds an image's area by"),
+        ({"image_processor": {"size": "wide"}}, "does not take"),
+        ({"image_processor": {"patch_size": 16}}, "cannot take what its processor makes"),
     ],
 )
 def test_a_setting_that_cannot_be_met_is_told(
@@ -769,3 +774,8 @@ def test_a_folder_without_a_tokenizer_is_refused_by_name(
     with pytest.raises(FatalModelError, match="okenizer") as refused:
         replies(path, [request()], together=True)
     assert refused.value.hint is not None and "--processor" in refused.value.hint
+
+
+def test_a_batch_has_at_least_one_row(tiny_checkpoint: Path) -> None:
+    with pytest.raises(UsageError, match="at least 1 row"):
+        TransformersModel(tiny_checkpoint, max_batch_size=0)
