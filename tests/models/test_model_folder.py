@@ -152,7 +152,7 @@ FORMATS = [
      "python -m verl.model_merger merge --backend megatron --local_dir {step}/actor "
      "--target_dir {step}/actor/huggingface"),
     ("checkpoint-5", "pytorch_model_fsdp_0/__0_0.distcp", "holds FSDP shards (DCP)",
-     "accelerate merge-weights {step}/pytorch_model_fsdp_0 {step}, then copy"),
+     "accelerate merge-weights {step}/pytorch_model_fsdp_0 {step} ; then copy"),
     ("step_5", "model/__0_0.distcp", "holds shards of torch's DCP",
      "torch.distributed.checkpoint.format_utils dcp_to_torch {step}/model {step}/weights.pt"),
     ("iter_0000005", "__0_0.distcp", "holds a Megatron checkpoint",
@@ -225,7 +225,7 @@ def test_verls_adapter_beside_the_base_that_its_merger_writes_is_not_passed_over
 ) -> None:
     whole = write_model(tmp_path / model)
     write_adapter(tmp_path / adapter)
-    with pytest.raises(UsageError, match="a whole model in .* and a LoRA adapter") as refused:
+    with pytest.raises(UsageError, match=r"a whole model in .* and a LoRA adapter") as refused:
         model_directory(tmp_path)
     assert refused.value.hint is not None and f"--base {whole}" in refused.value.hint
 
