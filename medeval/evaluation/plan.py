@@ -1,6 +1,6 @@
 """A plan: the checkpoints, benchmarks, protocols and judges that a run's options name."""
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from medeval.models.checkpoints import (
     model_beside_steps,
     series_of,
 )
-from medeval.models.model_folder import UnfinishedError, model_directory
+from medeval.models.model_folder import UnfinishedError, base_named_by, model_directory
 from medeval.rollout.protocol import EvalProtocol, Pair
 from medeval.scoring.judge import Judge
 from medeval.scoring.judge_model import JudgeClient, open_client
@@ -219,7 +219,21 @@ def _resolve_checkpoints(
         for folder in beside
     ]
     notes += [f"{one.id} is left out: {error.message}" for one, error in left_out.items()]
-    return checkpoints, baseline, tuple(notes)
+    return checkpoints, baseline, (*notes, *_other_bases(options, everything))
+
+
+def _other_bases(options: PlanFile, checkpoints: Iterable[Checkpoint]) -> tuple[str, ...]:
+    """A note for each base, other in name than that of --base, that adapters name."""
+    if options.base is None:
+        return ()
+    given = Path(options.base.partition("@")[0]).name
+    adapters = [one.location for one in checkpoints if one.base is not None]
+    named = dict.fromkeys(base_named_by(Path(adapter))[0] for adapter in adapters)
+    return tuple(
+        f"adapters name {base!r} as their base, and are put on --base {options.base}"
+        for base in named
+        if base is not None and Path(base).name != given
+    )
 
 
 def finished_steps(

@@ -197,6 +197,8 @@ def test_adapters_have_the_base_they_name_or_that_of_the_command_line(tmp_path: 
     for options, base in (({}, named), ({"base": str(given)}, given)):
         resolved = plan(**models, **options)
         assert [checkpoint.base for checkpoint in resolved.checkpoints] == [str(base)] * 2
+        note = f"adapters name {str(named)!r} as their base, and are put on --base {given}"
+        assert resolved.notes == ((note,) if options else ())
     asked = plan(**SERVER, checkpoints=[str(tmp_path / "sft")])
     assert asked.checkpoints[0].base is None, "a server has its own base"
 
