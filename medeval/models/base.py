@@ -1,6 +1,6 @@
 """The interface between a rollout and an engine: one request in, one reply out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -8,7 +8,7 @@ from medeval.errors import FatalModelError
 from medeval.tools.base import ToolSchema
 from medeval.types.geometry import Size
 from medeval.types.sample import JsonValue, RequestImage
-from medeval.types.trajectory import FinishReason, Message, NativeCall, Usage
+from medeval.types.trajectory import FinishReason, ImageRef, Message, NativeCall, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +77,16 @@ class Reply:
     usage: Usage = field(default_factory=Usage)
     history: TokenHistory | None = None
     model_sizes: tuple[Size, ...] | None = None
+
+
+def shown_images(messages: Sequence[Message], images: Sequence[RequestImage]) -> list[RequestImage]:
+    """The images in the order in which the messages show them."""
+    return [
+        images[part.image]
+        for message in messages
+        for part in message.content
+        if isinstance(part, ImageRef)
+    ]
 
 
 class Model(Protocol):

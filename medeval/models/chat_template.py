@@ -162,11 +162,11 @@ class ChatTemplate:
         begin = self.tokenizer.bos_token
         return not (begin and text.startswith(begin))
 
-    def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
-        """The text of generated ids; special tokens are left out unless asked for."""
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of generated ids, without special tokens."""
         return str(
             self.tokenizer.decode(
-                list(ids), skip_special_tokens=not special, clean_up_tokenization_spaces=False
+                list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
         )
 

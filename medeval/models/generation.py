@@ -17,6 +17,14 @@ def generation_defaults(path: Path) -> dict[str, Any]:
     return {name: saved[name] for name in names if saved.get(name) is not None}
 
 
+def defaults_notes(defaults: Mapping[str, Any]) -> tuple[str, ...]:
+    """The note on settings that `generation_defaults` found; empty without any."""
+    if not defaults:
+        return ()
+    shown = ", ".join(f"{name}={value!r}" for name, value in defaults.items())
+    return (f"from generation_config.json, where the protocol is silent: {shown}",)
+
+
 def _saved_generation(path: Path) -> dict[str, Any]:
     file = path / "generation_config.json"
     if not file.is_file():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -246,9 +247,9 @@ def prompt_hash(directory: Path, processor: Path) -> str:
     return hashlib.sha256(described.encode()).hexdigest()
 
 
-def kept_file_hashes(directory: Path) -> dict[str, JsonValue]:
-    """The sha256 of each of KEPT_FILES that exists: tokenizer, template and processor."""
-    return {name: _sha256(directory / name) for name in KEPT_FILES if (directory / name).is_file()}
+def kept_file_hashes(directory: Path, names: Sequence[str] = KEPT_FILES) -> dict[str, JsonValue]:
+    """The sha256 of each named file that exists: tokenizer, template and processor."""
+    return {name: _sha256(directory / name) for name in names if (directory / name).is_file()}
 
 
 def _other_hashes(directory: Path) -> dict[str, JsonValue]:

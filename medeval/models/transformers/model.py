@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from medeval.errors import FatalModelError, TransientModelError, UsageError
 from medeval.models.base import Reply, Request, TokenHistory
-from medeval.models.generation import end_token_ids, generation_defaults, split_native_calls
+from medeval.models.generation import (
+    defaults_notes,
+    end_token_ids,
+    generation_defaults,
+    split_native_calls,
+)
 from medeval.models.transformers.batcher import Batcher, run_in_halves
 from medeval.models.transformers.kept_base import KeptBase
 from medeval.models.weights import read_configuration, weight_files, weight_fingerprint
@@ -151,11 +156,7 @@ class TransformersModel:
         engine = self._engine
         if engine is None:
             return ()
-        notes = list(engine.processor.notes())
-        if engine.defaults:
-            shown = ", ".join(f"{name}={value!r}" for name, value in engine.defaults.items())
-            notes.append(f"from generation_config.json, where the protocol is silent: {shown}")
-        return tuple(notes)
+        return (*engine.processor.notes(), *defaults_notes(engine.defaults))
 
     def _started(self) -> _Engine:
         if self._engine is None or self._halt.is_set():

@@ -17,9 +17,10 @@ import transformers
 from PIL import Image
 
 from medeval.errors import FatalModelError, MedevalError, ModelError
-from medeval.models.base import too_many_images
+from medeval.models.base import shown_images, too_many_images
 from medeval.models.chat_template import WALL, ChatTemplate, placeholder_ids, saved_template
 from medeval.models.transformers.image_settings import call_settings, with_image_settings
+from medeval.models.weights import kept_file_hashes
 from medeval.tools.base import ToolSchema
 from medeval.types.geometry import Size
 from medeval.types.sample import JsonValue, RequestImage
@@ -97,7 +98,7 @@ class ChatProcessor:
             self._processor.image_processor = self._images
         self._settings = dict(settings or {})
         self._call_settings = call_settings(self._images, self._settings)
-        self._files = _file_hashes(directory)
+        self._files = kept_file_hashes(directory, PROCESSOR_FILES)
         self.template = ChatTemplate(
             tokenizer,
             saved_template(directory, tokenizer),
@@ -142,12 +143,13 @@ class ChatProcessor:
         more images change how the earlier ones look, the whole conversation is rendered anew.
         """
         pictures = self._shown(messages, images)
+        if self.wide:
+            return self._anew(messages, pictures, tools)
         text = self.template.render_after_reply(n_messages, messages, tools)
         whole = self._read(text, pictures)
         cut = self.template.end_of_reply(whole.ids)
-        if self.wide or self._n_places(earlier.ids) != self._n_places(whole.ids[:cut]):
-            self._is_rendered_anew = True
-            return self.opening(messages, images, tools)
+        if self._n_places(earlier.ids) != self._n_places(whole.ids[:cut]):
+            return self._anew(messages, pictures, tools)
         more = {name: kinds[cut:] for name, kinds in whole.kinds.items()}
         return replace(
             earlier.followed_by(whole.ids[cut:], more),
@@ -155,6 +157,15 @@ class ChatProcessor:
             n_images=whole.n_images,
             source=whole.source,
         )
+
+    def _anew(
+        self,
+        messages: Sequence[Message],
+        pictures: Sequence[Image.Image],
+        tools: Sequence[ToolSchema],
+    ) -> Prompt:
+        self._is_rendered_anew = True
+        return self._read(self.template.render(messages, tools), pictures)
 
     def batch(self, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
         """The inputs of `generate` for rows padded on the left."""
@@ -337,12 +348,7 @@ class ChatProcessor:
 
 def shown(messages: Sequence[Message], images: Sequence[RequestImage]) -> list[Image.Image]:
     """The images in the order in which the messages show them, decoded."""
-    return [
-        images[part.image].pixels()
-        for message in messages
-        for part in message.content
-        if isinstance(part, ImageRef)
-    ]
+    return [image.pixels() for image in shown_images(messages, images)]
 
 
 def load_processor(directory: Path, config: Any, trust_remote_code: bool) -> Any:
@@ -408,15 +414,6 @@ def _lacks_video(processor: Any) -> bool:
 
 def _class_name(processor: Any) -> str:
     return type(processor).__name__
-
-
-def _file_hashes(directory: Path) -> dict[str, JsonValue]:
-    """The sha256 of each of PROCESSOR_FILES that exists."""
-    return {
-        name: hashlib.sha256((directory / name).read_bytes()).hexdigest()
-        for name in PROCESSOR_FILES
-        if (directory / name).is_file()
-    }
 
 
 def _is_kinds(name: str) -> bool:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medeval.errors import FatalModelError, ModelError, UsageError
-from medeval.models.base import Reply, Request, Sampling, TokenHistory
-from medeval.models.generation import generation_defaults, split_native_calls
+from medeval.models.base import Reply, Request, Sampling, TokenHistory, shown_images
+from medeval.models.generation import defaults_notes, generation_defaults, split_native_calls
 from medeval.models.openai.wire import CONTEXT_PATTERN
 from medeval.models.vllm.arguments import SERVER_ALONE, EngineArguments
 from medeval.models.vllm.lora import ModelFolder, adapters_on, lora_arguments
@@ -32,7 +32,7 @@ from medeval.models.vllm.supervisor import EngineSlot, Following
 from medeval.models.weights import kept_file_hashes, read_configuration, weight_fingerprint
 from medeval.tools.calls.find import ends_at_stop
 from medeval.types.sample import JsonValue, RequestImage
-from medeval.types.trajectory import FinishReason, ImageRef, NativeCall, Usage
+from medeval.types.trajectory import FinishReason, NativeCall, Usage
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -129,7 +129,9 @@ class VLLMEngine:
         inputs: dict[str, Any] = {"prompt_token_ids": list(ids)}
         if images:
             inputs["multi_modal_data"] = {"image": images}
-            inputs["multi_modal_uuids"] = {"image": [one.sha256 for one in _shown(request)]}
+            inputs["multi_modal_uuids"] = {
+                "image": [one.sha256 for one in shown_images(request.messages, request.images)]
+            }
         output = await self._generate(inputs, self._sampling(request))
         if output is None:
             return Reply(text="", finish="context")
@@ -144,7 +146,9 @@ class VLLMEngine:
             ids = self._template.extension_ids(
                 history.ids, history.n_messages, request.messages, request.tools
             )
-        return ids, [_engine_image(image) for image in _shown(request)]
+        return ids, [
+            _engine_image(image) for image in shown_images(request.messages, request.images)
+        ]
 
     async def _generate(self, inputs: dict[str, Any], sampling: Any) -> Any:
         """The output; None where the prompt does not fit the context."""
@@ -298,9 +302,7 @@ class VLLMEngine:
     def notes(self) -> tuple[str, ...]:
         """The settings taken from generation_config.json, and what becomes of messages."""
         notes = list(self._template.notes())
-        if self._defaults:
-            shown = ", ".join(f"{name}={value!r}" for name, value in self._defaults.items())
-            notes.append(f"from generation_config.json, where the protocol is silent: {shown}")
+        notes += defaults_notes(self._defaults)
         if self._encodes_anew:
             notes.append(
                 "vLLM's processor for this model encodes prompts anew: later turns may begin with "
@@ -316,16 +318,6 @@ def engine_slot(plan: EnginePlan, following: Following | None = None) -> EngineS
         return await VLLMEngine.launch(folder, plan)
 
     return EngineSlot(launch, keep=plan.reload_weights, following=following)
-
-
-def _shown(request: Request) -> list[RequestImage]:
-    """The images of a request in the order in which its messages show them."""
-    return [
-        request.images[part.image]
-        for message in request.messages
-        for part in message.content
-        if isinstance(part, ImageRef)
-    ]
 
 
 def _engine_image(image: RequestImage) -> "Image.Image":
