@@ -41,7 +41,7 @@ SERIES_DIRECTORY: Final = Path(__file__).parents[1] / "demo" / "series"
 def demo_command(ctx: click.Context, output_dir: Path, fast: bool) -> None:
     """Evaluate the shipped checkpoints on images that medeval draws: no GPU, no network.
 
-    Needs the transformers extra, and plot for the figures. Takes two to two and a half
+    Needs the transformers extra, and plot for the figures. Takes two to three
     minutes on two cores.
     """
     click.echo(EXPLANATION, err=True)
